@@ -1,0 +1,90 @@
+"""Batches of windows: which ones go together, as a function of seed and epoch alone, and their tensors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multitask.encoding import EncodedCorpus
+from multitask.labels import UNLABELLED, ragged
+
+_CHUNK = 50  # batches that are sorted by length together: little padding, and still a new mixture every epoch
+
+
+class LengthGroupedSampler:
+    """Batches of windows of similar length. `batches(epoch)` depends on lengths, batch_size, seed and epoch only."""
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int):
+        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Window numbers of each batch, every window exactly once; the last batch formed may be smaller."""
+        random = np.random.default_rng((self.seed, epoch))
+        order = random.permutation(len(self.lengths))
+        size = _CHUNK * self.batch_size
+        chunks = (order[at : at + size] for at in range(0, len(order), size))
+        order = np.concatenate([chunk[np.argsort(-self.lengths[chunk], kind="stable")] for chunk in chunks])
+        batches = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
+        return [batches[i] for i in random.permutation(len(batches))]
+
+
+def collate(corpus: EncodedCorpus, windows: np.ndarray) -> dict[str, Tensor]:
+    """Windows (B,) → input_ids, attention_mask, labels_task_b (B, T), labels_task_a, weights_task_a (B,)."""
+    lengths = corpus.window_lengths[windows]
+    B, T = len(windows), int(lengths.max())
+    cls, sep, pad = corpus.special
+    rows = np.arange(B)
+    input_ids = np.full((B, T), pad, np.int64)
+    input_ids[:, 0] = cls
+    input_ids[rows, lengths - 1] = sep
+    inner = lengths - 2
+    input_ids[np.repeat(rows, inner), ragged(np.ones(B, np.int64), inner)] = corpus.ids[
+        ragged(corpus.window_start[windows], inner)
+    ]
+    labels_b = np.full((B, T), UNLABELLED, np.int64)
+    row, position, words = word_positions(corpus, windows)
+    labels_b[row, position] = corpus.word_tags[words]
+    text = np.searchsorted(corpus.window_rows, windows, side="right") - 1
+    batch = {
+        "input_ids": input_ids,
+        "attention_mask": (np.arange(T) < lengths[:, None]).astype(np.int64),
+        "labels_task_a": corpus.row_classes[text].astype(np.int64),
+        "labels_task_b": labels_b,
+        "weights_task_a": (1 / np.diff(corpus.window_rows)[text]).astype(np.float32),
+    }
+    return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+def word_positions(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The words that windows (B,) tag: row in the batch, position of the first subword in it, word number."""
+    counts = np.diff(corpus.window_words)[windows]
+    row = np.repeat(np.arange(len(windows)), counts)
+    words = ragged(corpus.window_words[windows], counts)
+    return row, corpus.word_first[words] - corpus.window_start[windows][row] + 1, words
+
+
+def usable_windows(corpus: EncodedCorpus, tasks: Sequence[str]) -> np.ndarray:
+    """Windows of the rows that are annotated for at least one of the tasks; the others have nothing to teach."""
+    usable = np.zeros(len(corpus), bool)
+    if "task_a" in tasks:
+        usable |= corpus.row_classes != UNLABELLED
+    if "task_b" in tasks:
+        usable |= corpus.row_tagged
+    return np.flatnonzero(usable[corpus.row_of_window])
+
+
+def labelled_counts(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[float, float]:
+    """What a step over `windows` divides its losses by: texts with a class, and words with a tag.
+
+    A window of a text of n windows is 1/n of a text."""
+    text = np.searchsorted(corpus.window_rows, windows, side="right") - 1
+    shares = 1 / np.diff(corpus.window_rows)[text]
+    words = ragged(corpus.window_words[windows], np.diff(corpus.window_words)[windows])
+    return (
+        float(shares[corpus.row_classes[text] != UNLABELLED].sum()),
+        float((corpus.word_tags[words] != UNLABELLED).sum()),
+    )

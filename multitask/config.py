@@ -1,0 +1,129 @@
+"""config.yml and `key=value` overrides → Settings: read, checked together, refused with every problem at once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from multitask import yaml_input
+from multitask.errors import InputError, report
+from multitask.settings import Settings, keys
+from multitask.spelling import nearest
+
+
+def load_settings(path: str | Path | None = "config.yml", overrides: Sequence[str] = ()) -> Settings:
+    """A YAML file (None: defaults only), then `key=value` overrides in order, checked together.
+
+    Raises InputError that names every problem: unknown keys with the nearest right one, wrong values,
+    contradictions. File problems carry file:line."""
+    values, where, problems = yaml_input.read(path) if path is not None else ({}, {}, [])
+    for override in overrides:
+        _override(values, where, problems, override)
+    settings, wrong = _validated(values, where, problems)
+    problems += [
+        f"{next((where[key] for key in at_odds if key in where), path or 'settings')}: {text}"
+        for at_odds, text in _contradictions(settings)
+        if not wrong & set(at_odds)
+    ]
+    if problems:
+        raise InputError(report(problems))
+    return settings
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words of a command line → (overrides `key=value`, the rest), in any order."""
+    overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
+    return overrides, [word for word in arguments if word not in overrides]
+
+
+def _override(values: dict, where: dict, problems: list[str], override: str) -> None:
+    key, _, text = override.partition("=")
+    source = f"command line: {override}"
+    if key not in keys():
+        problems.append(f"{source}: unknown key{_meant(key)}")
+        return
+    try:
+        value = yaml_input.parse(text)
+    except InputError as error:
+        problems.append(f"{source}: {error}")
+        return
+    *sections, name = key.split(".")
+    for section in sections:
+        if not isinstance(values.get(section), dict):
+            values[section] = {}
+        values = values[section]
+    values[name] = value
+    where[key] = "command line"
+
+
+def _meant(key: str) -> str:
+    near = nearest(key, keys())
+    return f"; did you mean {near}?" if near else ""
+
+
+def _validated(values: dict, where: dict, problems: list[str]) -> tuple[Settings, set[str]]:
+    """Settings of what is right, and the keys that are wrong; each wrong one adds to `problems`."""
+    try:
+        return Settings.model_validate(values), set()
+    except ValidationError as error:
+        wrong = {}
+        for item in error.errors():
+            place, text = _problem(item)
+            if place not in wrong:
+                key = ".".join(place)
+                problems.append(f"{where.get(key, 'settings')}: {key}: {text}")
+                wrong[place] = key
+        for place in wrong:
+            _drop(values, place)
+        return Settings.model_validate(values), set(wrong.values())
+
+
+def _problem(item: dict) -> tuple[tuple[str, ...], str]:
+    """One of pydantic's errors → the key's parts, and what is wrong with it."""
+    parts = tuple(part for part in item["loc"] if isinstance(part, str))
+    if item["type"] == "extra_forbidden":
+        if parts[-1] in keys():
+            *sections, name = parts[-1].split(".")
+            return parts, f"unknown key; in a file `{name}:` stands indented under `{sections[-1]}:`"
+        return parts, f"unknown key{_meant('.'.join(parts))}"
+    # a union's branch and a list's place are parts of the location, but not of the key
+    known = next(parts[:n] for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in keys())
+    message = item["msg"].removeprefix("Value error, ")
+    return known, f"{message[:1].lower()}{message[1:]} (it is {_short(item['input'])})"
+
+
+def _drop(values: dict, place: tuple[str, ...]) -> None:
+    for part in place[:-1]:
+        values = values.get(part, {})
+    if isinstance(values, dict):
+        values.pop(place[-1], None)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _contradictions(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
+    """(the keys that are at odds, what is wrong and what to do), for all that needs no data to be seen."""
+    m, t = settings.model, settings.training
+    found = []
+    heads = {"task_a": m.freeze_task_a, "task_b": m.freeze_task_b}
+    trained = heads if t.task == "both" else {t.task: heads[t.task]}
+    if m.freeze_backbone and all(trained.values()):
+        names = ", ".join(f"model.freeze_{name}" for name in ("backbone", *trained))
+        at_odds = (*(f"model.freeze_{name}" for name in trained), "model.freeze_backbone", "training.task")
+        found.append((at_odds, f"nothing is left to train: set one of {names} to false"))
+    if m.freeze_backbone and m.freeze_layers:
+        text = f"model.freeze_layers is {m.freeze_layers}, but the whole backbone is frozen: set freeze_backbone: false"
+        found.append((("model.freeze_layers", "model.freeze_backbone"), text))
+    if m.stride >= m.max_length - 2:
+        text = (
+            f"model.stride is {m.stride}; with model.max_length {m.max_length} it is below {m.max_length - 2}"
+        )
+        found.append((("model.stride", "model.max_length"), text))
+    if t.early_stopping and not settings.data.dev:
+        text = "training.early_stopping needs data.dev to see when the score no longer rises"
+        found.append((("training.early_stopping", "data.dev"), text))
+    return found

@@ -1,0 +1,39 @@
+"""A user's mistake, and how a script ends: one clear line and a status, never a traceback."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+
+class InputError(ValueError):
+    """What was given can't be used. The message says what, where and what to do."""
+
+
+def report(problems: Sequence[str], most: int = 20) -> str:
+    """The first `most` problems, a line each, then how many more there are."""
+    more = len(problems) - most
+    return "\n".join([*problems[:most], *([f"... and {more:,} more"] if more > 0 else [])])
+
+
+def say(message: str) -> None:
+    """A message to the person at the shell: standard error, since results go to standard output."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a script's main. Exit status 2 for an InputError, 130 for Ctrl-C, 1 where the disk fails."""
+    try:
+        main()
+    except InputError as error:
+        say(f"error: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # the reader (head, less) has gone: what Python would still flush at exit has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        say(f"error: {error.strerror or error}: {error.filename}" if error.filename else f"error: {error}")
+        sys.exit(1)

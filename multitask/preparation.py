@@ -1,0 +1,238 @@
+"""Settings → what training needs: labels, the encoder's folder, encoded splits; every disagreement found first."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from multitask.backbone import Backbone, find_backbone, load_tokenizer
+from multitask.encoding import EncodedCorpus, encode
+from multitask.errors import InputError, report, say
+from multitask.labels import LabelSpace, labels_of
+from multitask.readers import Reading, read_corpus
+from multitask.settings import TASKS, Settings, trained_tasks
+
+_NAMED = 12  # labels that a message names before it counts the rest
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run starts from. `sizes` are the heads'; `new_heads` names the tasks whose head starts from nothing."""
+
+    labels: LabelSpace
+    sizes: tuple[int, int]
+    new_heads: frozenset[str]
+    backbone: Backbone
+    tokenizer: Tokenizer
+    corpora: dict[str, EncodedCorpus]
+    readings: dict[str, Reading]
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Read and encode all splits.
+
+    Says on standard error what a person should know of. Raises InputError for bad rows, for data that lack what
+    is to be trained, and for heads whose size is not that of the data."""
+    readings = _read(settings)
+    backbone = find_backbone(settings.model.backbone, settings.model.offline_backbone)
+    labels, new_heads = _labels(settings, readings["train"], _known_labels(backbone.folder))
+    sizes = _sizes(settings, labels)
+    tokenizer = load_tokenizer(backbone.folder)
+    corpora = {
+        split: encode(read.examples, tokenizer, labels, settings.model.max_length, settings.model.stride)
+        for split, read in readings.items()
+    }
+    for split, read in readings.items():
+        for line in [
+            *read.skipped,
+            *read.notices,
+            *(unknown_labels(split, read, labels) if split != "train" else ()),
+        ]:
+            say(line)
+    _check_annotation(settings, corpora)
+    _say_joined(settings, readings["train"])
+    return Prepared(labels, sizes, new_heads, backbone, tokenizer, corpora, readings)
+
+
+def describe(prepared: Prepared) -> str:
+    """What --check prints of data that are fit for training."""
+    lines = [f"Encoder: {prepared.backbone.name}"]
+    texts = {}
+    for split, corpus in prepared.corpora.items():
+        examples = prepared.readings[split].examples
+        words, lengths = np.diff(corpus.word_rows), corpus.window_lengths
+        several = int((np.diff(corpus.window_rows) > 1).sum())
+        lines += [
+            f"{split}: {len(corpus):,} rows used, {len(prepared.readings[split].skipped):,} skipped; "
+            f"words a row: median {np.median(words):.0f}, longest {words.max():,}; "
+            f"tokens a window: median {np.median(lengths):.0f}, longest {lengths.max()}; "
+            f"{several:,} rows in several windows",
+            f"  classes: {_counted(Counter(e.label for e in examples))}",
+            f"  entities: {_counted(Counter(s.label for e in examples for s in e.spans or ()))}; "
+            f"{int((~corpus.row_tagged).sum()):,} rows not annotated",
+        ]
+        texts[split] = Counter(tuple(e.words) for e in examples)
+    for split, counts in texts.items():
+        lines.append(f"{split}: {counts.total() - len(counts):,} rows are repeated in it")
+        if split != "train":
+            also = sum(n for words, n in counts.items() if words in texts["train"])
+            lines.append(f"{split}: {also:,} rows stand in train too")
+    return "\n".join(lines)
+
+
+def model_config(settings: Settings, prepared: Prepared) -> dict:
+    """The fields of MultiTaskConfig that a run sets, as keyword arguments for from_pretrained."""
+    m, labels = settings.model, prepared.labels
+    tags = labels.tags if labels.types else [f"LABEL_{i}" for i in range(prepared.sizes[1])]
+    return {
+        "num_classes_task_a": prepared.sizes[0],
+        "classes": list(labels.classes) or None,
+        "id2label": dict(enumerate(tags)),
+        "label2id": {tag: i for i, tag in enumerate(tags)},
+        "tag_scheme": labels.scheme if labels.types else None,
+        "pooling": m.pooling,
+        "max_length": m.max_length,
+        "stride": m.stride,
+        "hidden_dropout_prob": m.dropout,
+        "attention_probs_dropout_prob": m.attention_dropout,
+    }
+
+
+def resolved(settings: Settings, prepared: Prepared, device: str) -> Settings:
+    """The settings with what was found out: they make the same run again."""
+    sizes = dict(zip(("num_classes_task_a", "num_labels_task_b"), prepared.sizes))
+    model = settings.model.model_copy(update={"backbone": prepared.backbone.name, **sizes})
+    return settings.model_copy(update={"model": model, "device": device})
+
+
+def _known_labels(folder: Path) -> LabelSpace:
+    # a plain BertConfig keeps the fields of MultiTaskConfig that it does not know
+    from transformers import BertConfig
+
+    return labels_of(BertConfig.from_pretrained(folder))
+
+
+def _read(settings: Settings) -> dict[str, Reading]:
+    readings, problems = {}, []
+    for split in ("train", "dev", "test"):
+        paths = getattr(settings.data, split)
+        if not paths:
+            continue
+        try:
+            readings[split] = read_corpus(paths, settings.data.on_bad_row)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        if not readings[split].examples:
+            problems.append(f"data.{split}: no row of {', '.join(paths)} can be used")
+    if problems:
+        raise InputError("\n".join(problems))
+    return readings
+
+
+def _labels(settings: Settings, train: Reading, known: LabelSpace) -> tuple[LabelSpace, frozenset[str]]:
+    """The label space of the run, and the tasks whose head is new.
+
+    A task that is trained has the names of the data, unless the starting model's include them all: then its head
+    goes on. A task that is not trained keeps what the starting model knows."""
+    trained = trained_tasks(settings)
+    scheme = settings.data.tag_scheme
+    found = {
+        "task_a": sorted({e.label for e in train.examples if e.label is not None}),
+        "task_b": sorted({span.label for e in train.examples for span in e.spans or ()}),
+    }
+    names, new = {"task_a": known.classes, "task_b": known.types}, set()
+    goes_on = {"task_a": True, "task_b": known.scheme == scheme}
+    for task in TASKS:
+        if task in trained and not (goes_on[task] and names[task] and set(found[task]) <= set(names[task])):
+            if names[task]:
+                say(
+                    f"{task}: the starting model knows {_listed(names[task])}; train has {_listed(found[task])}: "
+                    "its head starts anew"
+                )
+            names[task] = tuple(found[task])
+            new.add(task)
+    if "task_b" not in trained:
+        scheme = known.scheme
+    elif not any(example.spans is not None for example in train.examples):
+        raise InputError(
+            "no row of data.train has entities annotated: training.task=task_a trains without them"
+        )
+    if "task_a" in trained and not found["task_a"]:
+        raise InputError("no row of data.train has a label: training.task=task_b trains without them")
+    return LabelSpace(tuple(names["task_a"]), tuple(names["task_b"]), scheme), frozenset(new)
+
+
+def _sizes(settings: Settings, labels: LabelSpace) -> tuple[int, int]:
+    """Sizes of both heads. Names decide where there are some, and the settings must agree."""
+    problems, sizes = [], []
+    for key, names, what in (
+        ("num_classes_task_a", labels.classes, "classes"),
+        ("num_labels_task_b", labels.tags if labels.types else (), f"tags under {labels.scheme}"),
+    ):
+        asked = getattr(settings.model, key)
+        if names and asked is not None and asked != len(names):
+            problems.append(
+                f"model.{key} is {asked}, but the data has {len(names)} {what}: {_listed(names)}. "
+                f"Set model.{key} to {len(names)}, or to null, which takes it from the data"
+            )
+        sizes.append(len(names) or asked or 1)
+    if problems:
+        raise InputError(report(problems))
+    return sizes[0], sizes[1]
+
+
+def unknown_labels(split: str, read: Reading, labels: LabelSpace) -> list[str]:
+    """A warning for each class and type that rows to be scored have, but the model can't say."""
+    classes = Counter(e.label for e in read.examples if e.label is not None)
+    types = Counter(span.label for e in read.examples for span in e.spans or ())
+    unknown = [
+        ("class", name, n) for name, n in classes.items() if labels.classes and name not in labels.class_ids
+    ]
+    unknown += [
+        ("type", name, n) for name, n in types.items() if labels.types and name not in labels.type_ids
+    ]
+    return [
+        f"warning: {split} has the {kind} {name!r} {n:,} times, train never: each is scored as wrong"
+        for kind, name, n in unknown
+    ]
+
+
+def _check_annotation(settings: Settings, corpora: dict[str, EncodedCorpus]) -> None:
+    """Each split that is scored needs something to score."""
+    for split in ("dev", "test"):
+        if split in corpora:
+            has = {
+                "task_a": (corpora[split].row_classes >= 0).any(),
+                "task_b": corpora[split].row_tagged.any(),
+            }
+            if not any(has[task] for task in trained_tasks(settings)):
+                raise InputError(
+                    f"data.{split} has no annotation of {settings.training.task}; data.{split}=null goes on"
+                )
+
+
+def _say_joined(settings: Settings, train: Reading) -> None:
+    if settings.data.tag_scheme == "IO":
+        joined = sum(
+            a.end == b.start and a.label == b.label
+            for e in train.examples
+            for a, b in zip(e.spans or (), (e.spans or ())[1:])
+        )
+        if joined:
+            say(
+                f"train: {joined:,} entities touch one of their type, which IO tags join: data.tag_scheme=BIO does not"
+            )
+
+
+def _listed(names) -> str:
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _counted(counts: Counter) -> str:
+    named = sorted((name, n) for name, n in counts.items() if name is not None)
+    none = [f"none {counts[None]:,}"] if counts[None] else []
+    return ", ".join([*(f"{name} {n:,}" for name, n in named), *none]) or "none"

@@ -1,0 +1,32 @@
+"""The words of a raw text: one rule, for training from character spans and for prediction alike."""
+
+from bisect import bisect_left
+from collections.abc import Iterable
+
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Split
+
+# Letters and digits, with the marks and format characters that stand among them: café, नमस्ते, a soft hyphen.
+_RUN = r"[\p{L}\p{N}][\p{L}\p{N}\p{M}\p{Cf}]*"
+# Runs joined by one inner . ' ’ - & @ _ / are one word. With an inner dot a closing dot belongs to it (U.S.).
+# The first inner dot is looked for once, so that the time is linear in the length of the text.
+_WORD = rf"{_RUN}(?:['’\-&@_/]{_RUN})*(?:\.{_RUN}(?:[.'’\-&@_/]{_RUN})*\.?)?"
+# Any other character that is not white space is a word of its own, with its marks (an emoji's variation selector).
+_SPLIT = Split(Regex(rf"{_WORD}|\S\p{{M}}*"), behavior="removed", invert=True)
+
+Offsets = list[tuple[int, int]]
+
+
+def split_words(text: str, cuts: Iterable[int] = ()) -> Offsets:
+    """Character offsets [start, end) of the words of `text`. The positions in `cuts` are word boundaries too.
+
+    >>> [text[a:b] for a, b in split_words(text := "AT&T left the U.S. in May.")]
+    ['AT&T', 'left', 'the', 'U.S.', 'in', 'May', '.']
+    """
+    offsets = [span for _, span in _SPLIT.pre_tokenize_str(text)]
+    for cut in sorted(set(cuts)):
+        at = bisect_left(offsets, (cut,)) - 1
+        if at >= 0 and offsets[at][0] < cut < offsets[at][1]:
+            start, end = offsets[at]
+            offsets[at : at + 1] = [(start, cut), (cut, end)]
+    return offsets
