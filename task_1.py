@@ -1,0 +1,84 @@
+"""Sentence embeddings: python task_1.py [SENTENCE ...] [--input FILE --output FILE.npy] [--config FILE]"""
+
+import argparse
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+from tokenizers import Tokenizer
+from tqdm import tqdm
+
+from model import SentenceTransformer
+from multitask.backbone import find_backbone, load_model, load_tokenizer
+from multitask.config import load_settings
+from multitask.device import choose_device
+from multitask.errors import InputError, run
+from multitask.output import NpyWriter, atomic_file, check_writable
+from multitask.prediction import embed
+from multitask.readers import read_texts
+
+SAMPLES = ["The striker scored twice before half-time.", "She found the net in both halves of the final."]
+CHUNK = 1024  # texts that are held at once
+
+
+def main() -> None:
+    arguments = parse()
+    settings = load_settings(arguments.config)
+    if arguments.output:
+        check_writable(arguments.output, ".npy")
+    texts = iter(arguments.sentences or SAMPLES)
+    if arguments.input:
+        texts = (text for _, text in read_texts(arguments.input))
+    device = choose_device(settings.device)
+    backbone = find_backbone(settings.model.backbone, settings.model.offline_backbone)
+    print(f"Using device: {device}")
+    m = settings.model
+    fields = {"pooling": m.pooling, "max_length": m.max_length, "stride": m.stride}
+    model = load_model(SentenceTransformer, backbone.folder, **fields).to(device)
+    tokenizer = load_tokenizer(backbone.folder)
+    if arguments.output:
+        write(model, tokenizer, texts, arguments.output)
+    else:
+        sentences = list(texts)
+        show(sentences, embed(model, tokenizer, sentences))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Embed sentences with the encoder of config.yml.")
+    parser.add_argument("sentences", nargs="*", metavar="SENTENCE", help="two samples where none is given")
+    parser.add_argument("--input", metavar="FILE", help="a text file, a sentence a line; - is standard input")
+    parser.add_argument("--output", metavar="FILE.npy", help="write the embeddings, float32 (N, D), instead")
+    parser.add_argument("--config", default="config.yml", metavar="FILE", help="settings (config.yml)")
+    arguments = parser.parse_args()
+    if arguments.sentences and arguments.input:
+        raise InputError("sentences are given twice: as arguments and with --input")
+    return arguments
+
+
+def show(sentences: list[str], embeddings: np.ndarray) -> None:
+    """Embeddings (N, D): their shape, a few numbers, and how alike the sentences are."""
+    print(f"Embedding shape: torch.Size({list(embeddings.shape)})")
+    if not sentences:
+        return
+    first = ", ".join(f"{value:.4f}" for value in embeddings[0, :5])
+    print(f"Sample embedding (first 5 dimensions of first sentence): [{first}]")
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    print("Cosine similarity:")
+    for number, (sentence, row) in enumerate(zip(sentences, unit @ unit.T), 1):
+        print(f"  {number}: {' '.join(f'{value:7.4f}' for value in row)}   {sentence[:60]}")
+
+
+def write(model: SentenceTransformer, tokenizer: Tokenizer, texts: Iterator[str], path: str) -> None:
+    """Embed texts, a chunk at a time, into an .npy file that is there only when all of them are in it."""
+    with atomic_file(path) as file, tqdm(unit=" sentences", disable=None) as progress:
+        writer = NpyWriter(file)
+        while chunk := list(islice(texts, CHUNK)):
+            writer.write(embed(model, tokenizer, chunk, progress.update))
+        if writer.rows == 0:
+            raise InputError("there is no sentence in the input")
+        writer.finish()
+    print(f"{path}: {writer.rows:,} embeddings of {writer.width} numbers")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,84 @@
+"""Both heads on a batch: python task_2.py [SENTENCE ...] [--config FILE]"""
+
+import argparse
+
+import numpy as np
+import torch
+
+from model import MultiTaskTransformer
+from multitask.backbone import find_backbone, load_model, load_tokenizer
+from multitask.batching import collate
+from multitask.config import load_settings
+from multitask.device import choose_device
+from multitask.encoding import encode
+from multitask.errors import run
+from multitask.labels import LabelSpace
+from multitask.rows import text_example
+from multitask.settings import ModelSettings
+
+SAMPLES = ["Marit Solheim won the final in Oslo.", "Lawmakers voted to raise the retirement age."]
+CHOICES = {
+    "nothing": {},
+    "backbone": {"backbone": True},
+    "lowest half of the layers": {"layers": 0},
+    "task A head": {"task_a": True},
+    "task B head": {"task_b": True},
+    "backbone and task A head": {"backbone": True, "task_a": True},
+    "everything": {"backbone": True, "task_a": True, "task_b": True},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Show both heads' outputs, untrained, and what each freeze leaves."
+    )
+    parser.add_argument("sentences", nargs="*", metavar="SENTENCE", help="two samples where none is given")
+    parser.add_argument("--config", default="config.yml", metavar="FILE", help="settings (config.yml)")
+    arguments = parser.parse_args()
+    settings = load_settings(arguments.config)
+    device = choose_device(settings.device)
+    m, defaults = settings.model, ModelSettings()
+    backbone = find_backbone(m.backbone, m.offline_backbone)
+    print(f"Using device: {device}")
+    torch.manual_seed(settings.training.seed)
+    model = load_model(
+        MultiTaskTransformer,
+        backbone.folder,
+        num_classes_task_a=m.num_classes_task_a or defaults.num_classes_task_a,
+        num_labels_task_b=m.num_labels_task_b or defaults.num_labels_task_b,
+        pooling=m.pooling,
+    ).to(device)
+    show_outputs(model, load_tokenizer(backbone.folder), arguments.sentences or SAMPLES, m)
+    show_freezing(model)
+
+
+def show_outputs(model: MultiTaskTransformer, tokenizer, sentences: list[str], m: ModelSettings) -> None:
+    """The embedding and both heads' logits of the sentences, in one pass."""
+    corpus = encode(list(map(text_example, sentences)), tokenizer, LabelSpace((), ()), m.max_length, m.stride)
+    windows = np.arange(len(corpus.window_start))
+    batch = {name: tensor.to(model.device) for name, tensor in collate(corpus, windows).items()}
+    with torch.inference_mode():
+        hidden = model.encode(batch["input_ids"], batch["attention_mask"])
+        embeddings = model.pool(hidden, batch["attention_mask"])
+        output = model.heads(hidden, batch["attention_mask"])
+    if len(windows) > len(sentences):
+        print(f"{len(sentences)} sentences in {len(windows)} windows of at most {m.max_length} tokens")
+    print(f"Embedding shape: {embeddings.shape}")
+    print(f"Sentence logits shape: {output.sentence_logits.shape}")
+    print(f"Token logits shape: {output.token_logits.shape}")
+
+
+def show_freezing(model: MultiTaskTransformer) -> None:
+    """How many parameters each freezing choice leaves to train."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    print(f"Parameters: {total:,}\n  {'frozen':<26} {'trainable':>12}   share")
+    for name, choice in CHOICES.items():
+        if "layers" in choice:
+            choice = {"layers": model.config.num_hidden_layers // 2}
+        model.freeze(**choice)
+        trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        print(f"  {name:<26} {trainable:>12,}  {trainable / total:6.2%}")
+
+
+if __name__ == "__main__":
+    run(main)

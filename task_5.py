@@ -1,0 +1,125 @@
+"""Use a trained model: python task_5.py predict [TEXT ...] | python task_5.py evaluate CORPUS_FILE"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from model import MultiTaskTransformer
+from multitask.backbone import load_model, load_tokenizer
+from multitask.device import choose_device
+from multitask.encoding import encode
+from multitask.errors import InputError, run, say
+from multitask.evaluation import table
+from multitask.labels import labels_of
+from multitask.output import NpyWriter, atomic_file, check_writable
+from multitask.prediction import Predictor, evaluate
+from multitask.preparation import unknown_labels
+from multitask.readers import is_corpus, read_corpus, read_texts
+from multitask.run_folder import LATEST_MODEL
+
+CHUNK = 1024  # texts that are held at once
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Use a trained model.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--model", default=LATEST_MODEL, metavar="DIR", help=f"a model folder ({LATEST_MODEL})"
+    )
+    shared.add_argument("--device", metavar="DEVICE", help="cpu, cuda or cuda:1 (CUDA where there is one)")
+    predict_parser = commands.add_parser(
+        "predict", parents=[shared], help="class and entities of texts, as JSON Lines"
+    )
+    predict_parser.add_argument("texts", nargs="*", metavar="TEXT")
+    predict_parser.add_argument(
+        "--input", metavar="FILE", help="a text a line, or a corpus file; - is standard input"
+    )
+    predict_parser.add_argument("--output", metavar="FILE", help="JSON Lines go here, not to standard output")
+    predict_parser.add_argument(
+        "--embeddings", metavar="FILE.npy", help="also write embeddings, float32 (N, D)"
+    )
+    predict_parser.set_defaults(main=predict)
+    evaluate_parser = commands.add_parser("evaluate", parents=[shared], help="scores on an annotated file")
+    evaluate_parser.add_argument("corpus", metavar="CORPUS_FILE", help="as config.yml's data.test")
+    evaluate_parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
+    evaluate_parser.set_defaults(main=evaluate_corpus)
+    arguments = parser.parse_args()
+    arguments.main(arguments)
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """Texts → a JSON object a line, in order, and their embeddings where asked for."""
+    if bool(arguments.texts) == bool(arguments.input):
+        raise InputError("give texts as arguments, or a file of them with --input (- is standard input)")
+    if arguments.output:
+        check_writable(arguments.output)
+    if arguments.embeddings:
+        check_writable(arguments.embeddings, ".npy")
+    texts = iter(arguments.texts) if arguments.texts else input_texts(arguments.input)
+    predictor = load(arguments)
+    with ExitStack() as files:
+        out = files.enter_context(atomic_file(arguments.output)) if arguments.output else sys.stdout.buffer
+        vectors = (
+            NpyWriter(files.enter_context(atomic_file(arguments.embeddings)))
+            if arguments.embeddings
+            else None
+        )
+        progress = files.enter_context(tqdm(unit=" texts", disable=None if arguments.output else True))
+        while chunk := list(islice(texts, CHUNK)):
+            for prediction in predictor.predict(
+                chunk, embeddings=vectors is not None, progress=progress.update
+            ):
+                if vectors:
+                    vectors.write(prediction.embedding[None])
+                row = prediction._replace(embedding=None).to_dict()
+                out.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            out.flush()
+        if vectors:
+            vectors.finish()
+
+
+def evaluate_corpus(arguments: argparse.Namespace) -> None:
+    """Scores of a model on an annotated file."""
+    reading = read_corpus([arguments.corpus])
+    predictor = load(arguments)
+    model, labels = predictor.model, predictor.labels
+    for line in [*reading.notices, *unknown_labels(arguments.corpus, reading, labels)]:
+        say(line)
+    corpus = encode(
+        reading.examples, predictor.tokenizer, labels, model.config.max_length, model.config.stride
+    )
+    with tqdm(total=len(corpus), unit=" rows", disable=None) as progress:
+        scores = evaluate(model, corpus, labels, progress=progress.update)
+    if not (scores.task_a or scores.task_b):
+        raise InputError(f"{arguments.corpus}: no row is annotated for what the model has learned")
+    print(json.dumps(scores.to_dict()) if arguments.json else table(scores))
+
+
+def input_texts(source: str) -> Iterator[str]:
+    """Texts of a file: a line each, or the rows of a corpus file, whose words are joined where it has no text."""
+    if source != "-" and is_corpus(source):
+        return (example.text or " ".join(example.words) for example in read_corpus([source]).examples)
+    return (text for _, text in read_texts(source))
+
+
+def load(arguments: argparse.Namespace) -> Predictor:
+    """The model folder → a Predictor on the device."""
+    folder = Path(arguments.model)
+    if not folder.is_dir():
+        hint = "; python task_4.py trains one" if arguments.model == LATEST_MODEL else ""
+        raise InputError(f"--model: no folder {folder}{hint}")
+    device = choose_device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = load_model(MultiTaskTransformer, folder).to(device)
+    return Predictor(model, load_tokenizer(folder), labels_of(model.config))
+
+
+if __name__ == "__main__":
+    run(main)
