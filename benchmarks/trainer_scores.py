@@ -1,0 +1,170 @@
+"""Test scores of this project and of transformers.Trainer on one corpus, each with its learning rate tuned on dev.
+
+    python benchmarks/trainer_scores.py [--corpus FOLDER] [--epochs N] [--seeds N]
+
+Both fine-tune the whole embedded encoder with the same data, windows, labels, epochs and batch size, keep the epoch
+with the best dev score (mean of accuracy and entity F1) and are scored by the same code. Trainer runs with its
+defaults otherwise: one rate for all parameters, linear decay without warm-up, no weight decay, BERT's dropout of
+0.1 also in attention, and the plain sum of both mean losses. Each rate of the grid is tried with seed 0; the best
+by dev then runs with all seeds. The last line is JSON."""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from model import MultiTaskTransformer  # noqa: E402
+from multitask.backbone import EMBEDDED, load_model  # noqa: E402
+from multitask.batching import collate  # noqa: E402
+from multitask.config import load_settings  # noqa: E402
+from multitask.prediction import evaluate  # noqa: E402
+from multitask.preparation import Prepared, model_config, prepare  # noqa: E402
+from multitask.settings import Settings  # noqa: E402
+
+RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
+Run = Callable[[float, int], tuple[float, dict]]  # rate, seed → the best dev score, and the test figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare test scores with transformers.Trainer.")
+    parser.add_argument(
+        "--corpus", default=str(ROOT / "corpus"), help="a folder with train, dev and test.jsonl"
+    )
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    base = [
+        f"model.backbone={EMBEDDED}",
+        "model.freeze_backbone=false",
+        "model.num_classes_task_a=null",
+        "model.num_labels_task_b=null",
+        f"training.num_epochs={arguments.epochs}",
+        "device=cpu",
+        *(f"data.{split}={arguments.corpus}/{split}.jsonl" for split in ("train", "dev", "test")),
+    ]
+    results = {
+        "task_4.py": compare(lambda rate, seed: ours(base, rate, seed), arguments.seeds),
+        "transformers.Trainer": compare(lambda rate, seed: trainer(base, rate, seed), arguments.seeds),
+    }
+    print(f"{'':<22}{'rate':>8}  {'accuracy':>17}  {'entity F1':>17}  {'exact match':>17}")
+    for name, result in results.items():
+        cells = [f"{np.mean(v):.4f} ± {np.std(v, ddof=1):.4f}" for v in result["test"].values()]
+        print(f"{name:<22}{result['rate']:>8.0e}  " + "  ".join(f"{cell:>17}" for cell in cells))
+    record = {
+        "command": f"python benchmarks/trainer_scores.py --epochs {arguments.epochs} --seeds {arguments.seeds}",
+        "corpus": Path(arguments.corpus).name,
+        "results": results,
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+    }
+    print(json.dumps(record))
+
+
+def compare(run: Run, seeds: int) -> dict:
+    """The best rate of RATES on dev with seed 0, and the test figures of all seeds with it."""
+    first = {rate: run(rate, 0) for rate in RATES}
+    for rate, (dev, test) in first.items():
+        print(f"rate {rate:.0e}: dev {dev:.4f}, test {test}", file=sys.stderr, flush=True)
+    best = max(first, key=lambda rate: first[rate][0])
+    tests = [first[best][1], *(run(best, seed)[1] for seed in range(1, seeds))]
+    figures = ("accuracy", "entity_f1", "exact_match")
+    return {
+        "rate": best,
+        "dev_by_rate": {f"{rate:.0e}": dev for rate, (dev, _) in first.items()},
+        "test": {name: [test[name] for test in tests] for name in figures},
+    }
+
+
+def ours(base: list[str], rate: float, seed: int) -> tuple[float, dict]:
+    """A run of task_4.py with its defaults but for the rate."""
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = [f"training.learning_rate={rate}", f"training.seed={seed}", f"output_dir={folder}/run"]
+        command = [sys.executable, "task_4.py", *base, *overrides]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        rows = [json.loads(line) for line in Path(folder, "run/metrics.jsonl").read_text().splitlines()]
+    dev = max((row["dev"]["accuracy"] + row["dev"]["entity_f1"]) / 2 for row in rows[:-1])
+    return dev, rows[-1]["test"]
+
+
+class Joint(torch.nn.Module):
+    """The two heads with a loss, as Trainer wants it: the sum of the mean cross-entropies."""
+
+    def __init__(self, model: MultiTaskTransformer):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask, labels_task_a, labels_task_b):
+        """input_ids, attention_mask, labels_task_b (B, T), labels_task_a (B,) → {"loss"}"""
+        a, b = self.model(input_ids, attention_mask)
+        losses = (
+            functional.cross_entropy(a, labels_task_a),
+            functional.cross_entropy(b.flatten(0, 1), labels_task_b.flatten()),
+        )
+        return {"loss": sum(losses)}
+
+
+class KeepBest(TrainerCallback):
+    """Dev scores after every epoch, and the weights of the best."""
+
+    def __init__(self, model: MultiTaskTransformer, prepared: Prepared):
+        self.model, self.prepared, self.best, self.weights = model, prepared, -1.0, None
+
+    def on_epoch_end(self, *_, **__):
+        score = evaluate(self.model, self.prepared.corpora["dev"], self.prepared.labels).mean()
+        if score > self.best:
+            self.best = score
+            self.weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+
+def trainer(base: list[str], rate: float, seed: int) -> tuple[float, dict]:
+    """A run of transformers.Trainer."""
+    settings: Settings = load_settings(ROOT / "config.yml", [*base, "model.attention_dropout=0.1"])
+    prepared = prepare(settings)
+    corpus = prepared.corpora["train"]
+    set_seed(seed)
+    model = load_model(MultiTaskTransformer, prepared.backbone.folder, **model_config(settings, prepared))
+    keep = KeepBest(model, prepared)
+    wanted = ("input_ids", "attention_mask", "labels_task_a", "labels_task_b")
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(
+            model=Joint(model),
+            args=TrainingArguments(
+                output_dir=folder,
+                num_train_epochs=settings.training.num_epochs,
+                per_device_train_batch_size=settings.training.batch_size,
+                learning_rate=rate,
+                seed=seed,
+                save_strategy="no",
+                logging_strategy="no",
+                report_to=[],
+                use_cpu=True,
+                disable_tqdm=True,
+                remove_unused_columns=False,
+                dataloader_pin_memory=False,
+            ),
+            train_dataset=list(range(len(corpus.window_start))),
+            data_collator=lambda windows: {
+                k: v for k, v in collate(corpus, np.array(windows)).items() if k in wanted
+            },
+            callbacks=[keep],
+        ).train()
+    model.load_state_dict(keep.weights)
+    return keep.best, evaluate(model, prepared.corpora["test"], prepared.labels).headline()
+
+
+if __name__ == "__main__":
+    main()
