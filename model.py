@@ -1,4 +1,4 @@
-"""A BERT encoder that yields sentence embeddings, and the same encoder with two heads: a class and entity tags."""
+"""A BERT encoder for sentence embeddings, and the same encoder with two heads: a class, entity tags."""
 
 from typing import NamedTuple
 
@@ -16,10 +16,11 @@ class MultiTaskConfig(BertConfig):
     """BertConfig plus the two heads' sizes and names, and what prediction must repeat of training.
 
     num_classes_task_a: size of the sentence head; `classes` holds its names, None until they are known.
-    num_labels_task_b: size of the token head. It is transformers' `num_labels` under another name, so it always
+    num_labels_task_b: size of the token head: transformers' `num_labels` under another name, so it always
         agrees with `id2label`, which AutoModelForTokenClassification reads.
-    pooling: "cls" or "mean", the sentence embedding. tag_scheme: "IO" or "BIO", None until a tag set is known.
-    max_length, stride: a text's windows, in subwords with [CLS] and [SEP], and their overlap.
+    pooling: "cls" or "mean", the sentence embedding.
+    tag_scheme: "IO" or "BIO", None until a tag set is known.
+    max_length, stride: a text's windows, in tokens with [CLS] and [SEP], and their overlap.
 
     Raises ValueError for an unknown pooling, and for names whose number is not the head's size.
     """
@@ -105,10 +106,11 @@ class MultiTaskOutput(NamedTuple):
 class MultiTaskTransformer(SentenceTransformer):
     """One encoder, two linear heads behind dropout: the sentence's class (A), a tag for every token (B).
 
-    >>> model = MultiTaskTransformer.from_pretrained("bert-base-uncased", num_classes_task_a=3, num_labels_task_b=4)
+    >>> sizes = {"num_classes_task_a": 3, "num_labels_task_b": 4}
+    >>> model = MultiTaskTransformer.from_pretrained("bert-base-uncased", **sizes)
     >>> sentence_logits, token_logits = model(input_ids, attention_mask)
 
-    The token head is named `classifier`, as in BertForTokenClassification, which can so load what is saved here."""
+    The token head is named as in BertForTokenClassification, which can so load what is saved here."""
 
     def __init__(self, config: MultiTaskConfig):
         super().__init__(config)
@@ -139,7 +141,7 @@ class MultiTaskTransformer(SentenceTransformer):
         )
 
     def reset(self, task_a: bool = False, task_b: bool = False) -> None:
-        """Give a head new random weights, as in a model that never had it: BERT's normal distribution, bias 0."""
+        """Give a head new random weights, as in a model that never had it: normal, bias 0."""
         for head, chosen in ((self.sentence_classifier, task_a), (self.classifier, task_b)):
             if chosen:
                 nn.init.normal_(head.weight, std=self.config.initializer_range)
@@ -150,7 +152,7 @@ class MultiTaskTransformer(SentenceTransformer):
     ) -> None:
         """Exclude parts from training, and include all others again. Frozen parts also run without dropout.
 
-        `layers` freezes the embeddings and the lowest `layers` layers. Raises ValueError if there are fewer."""
+        `layers` freezes the embeddings and so many of the lowest layers. ValueError if there are fewer."""
         if not 0 <= layers <= self.config.num_hidden_layers:
             raise ValueError(
                 f"{layers} layers can't be frozen: the encoder has {self.config.num_hidden_layers}"
@@ -181,11 +183,11 @@ def multitask_loss(
     count_task_b: float,
     weights_task_a: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of each task: summed over this batch's labelled items, divided by the count that is given.
+    """Cross-entropy of each task: summed over the batch's labelled items, divided by the count given.
 
-    labels_task_a (B,) and labels_task_b (B, T) hold −100 where there is no label. The caller gives the number of
-    labelled items of the whole step, so that losses of a step's micro-batches add up to the loss of the whole.
-    weights_task_a (B,): a window's share of its text, so that a text of n windows counts once, not n times.
+    labels_task_a (B,) and labels_task_b (B, T) hold −100 where there is no label. The caller gives the number
+    of labelled items of the whole step, so that the losses of its micro-batches add up to the loss of the
+    whole. weights_task_a (B,) is a window's share of its text: a text of n windows counts once, not n times.
     A batch without labels for a task adds exactly 0 to it, also where the count is 0."""
     sentence_logits, token_logits = output
     loss_a = functional.cross_entropy(sentence_logits.float(), labels_task_a, reduction="none")

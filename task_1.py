@@ -15,6 +15,7 @@ from multitask.device import choose_device
 from multitask.errors import InputError, run
 from multitask.output import NpyWriter, atomic_file, check_writable
 from multitask.prediction import embed
+from multitask.preparation import encoder_config
 from multitask.readers import read_texts
 
 SAMPLES = ["The striker scored twice before half-time.", "She found the net in both halves of the final."]
@@ -31,8 +32,9 @@ def main() -> None:
         texts = (text for _, text in read_texts(arguments.input))
     device = choose_device(settings.device)
     backbone = find_backbone(settings.model.backbone, settings.model.offline_backbone)
-    print(f"Using device: {device}")
     m = settings.model
+    encoder_config(m, backbone.folder)
+    print(f"Using device: {device}")
     fields = {"pooling": m.pooling, "max_length": m.max_length, "stride": m.stride}
     model = load_model(SentenceTransformer, backbone.folder, **fields).to(device)
     tokenizer = load_tokenizer(backbone.folder)

@@ -13,6 +13,7 @@ from multitask.device import choose_device
 from multitask.encoding import encode
 from multitask.errors import run
 from multitask.labels import LabelSpace
+from multitask.preparation import encoder_config
 from multitask.rows import text_example
 from multitask.settings import ModelSettings
 
@@ -39,6 +40,7 @@ def main() -> None:
     device = choose_device(settings.device)
     m, defaults = settings.model, ModelSettings()
     backbone = find_backbone(m.backbone, m.offline_backbone)
+    encoder_config(m, backbone.folder)
     print(f"Using device: {device}")
     torch.manual_seed(settings.training.seed)
     model = load_model(

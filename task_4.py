@@ -78,7 +78,8 @@ def build(prepared: Prepared, settings: Settings) -> MultiTaskTransformer:
 
 
 def train(model: MultiTaskTransformer, prepared: Prepared, settings: Settings, folder: RunFolder) -> None:
-    """All epochs. Afterwards the folder holds the model with the best dev score, or without dev the last one."""
+    """All epochs. Afterwards the folder holds the model with the best dev score, or without dev the last
+    one."""
     m, t = settings.model, settings.training
     tasks, corpus = trained_tasks(settings), prepared.corpora["train"]
     unused = {task: task not in tasks for task in TASKS}
@@ -136,10 +137,11 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     settings: Settings,
 ) -> np.ndarray:
-    """One update over `windows`, in micro-batches of batch_size. Returns each task's loss sum and count (2, 2).
+    """One update over `windows`, in micro-batches of batch_size. Returns each task's loss sum and count (2,
+    2).
 
-    Both losses are divided by the counts of the whole step, so that its micro-batches give the gradient that one
-    large batch would give."""
+    Both losses are divided by the counts of the whole step, so that its micro-batches give the gradient that
+    one large batch would give."""
     t, tasks = settings.training, trained_tasks(settings)
     weights = {"task_a": t.loss_weights.task_a, "task_b": t.loss_weights.task_b}
     counts = labelled_counts(corpus, windows)
@@ -164,7 +166,8 @@ def train_step(
 
 
 def mean_loss(sums: np.ndarray, settings: Settings) -> tuple[float, float, float]:
-    """Sums and counts of both tasks (2, 2) → the weighted loss, and each task's mean over its labelled items."""
+    """Sums and counts of both tasks (2, 2) → the weighted loss, and each task's mean over its labelled
+    items."""
     task_a, task_b = (float(total / count) if count else 0.0 for total, count in sums.T)
     weights, tasks = settings.training.loss_weights, trained_tasks(settings)
     loss = weights.task_a * task_a * ("task_a" in tasks) + weights.task_b * task_b * ("task_b" in tasks)

@@ -104,7 +104,8 @@ def evaluate_corpus(arguments: argparse.Namespace) -> None:
 
 
 def input_texts(source: str) -> Iterator[str]:
-    """Texts of a file: a line each, or the rows of a corpus file, whose words are joined where it has no text."""
+    """Texts of a file: a line each, or the rows of a corpus file, whose words are joined where it has no
+    text."""
     if source != "-" and is_corpus(source):
         return (example.text or " ".join(example.words) for example in read_corpus([source]).examples)
     return (text for _, text in read_texts(source))

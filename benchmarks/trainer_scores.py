@@ -1,12 +1,12 @@
-"""Test scores of this project and of transformers.Trainer on one corpus, each with its learning rate tuned on dev.
+"""Test scores of this project and of transformers.Trainer, each with its learning rate tuned on dev.
 
     python benchmarks/trainer_scores.py [--corpus FOLDER] [--epochs N] [--seeds N]
 
-Both fine-tune the whole embedded encoder with the same data, windows, labels, epochs and batch size, keep the epoch
-with the best dev score (mean of accuracy and entity F1) and are scored by the same code. Trainer runs with its
-defaults otherwise: one rate for all parameters, linear decay without warm-up, no weight decay, BERT's dropout of
-0.1 also in attention, and the plain sum of both mean losses. Each rate of the grid is tried with seed 0; the best
-by dev then runs with all seeds. The last line is JSON."""
+Both fine-tune the whole embedded encoder with the same data, windows, labels, epochs and batch size, keep the
+epoch with the best dev score (mean of accuracy and entity F1) and are scored by the same code. Trainer runs
+with its defaults otherwise: one rate for all parameters, linear decay without warm-up, no weight decay,
+BERT's dropout of 0.1 also in attention, and the plain sum of both mean losses. Each rate of the grid is tried
+with seed 0; the best by dev then runs with all seeds. The last line is JSON."""
 
 import argparse
 import json
@@ -64,7 +64,7 @@ def main() -> None:
         cells = [f"{np.mean(v):.4f} ± {np.std(v, ddof=1):.4f}" for v in result["test"].values()]
         print(f"{name:<22}{result['rate']:>8.0e}  " + "  ".join(f"{cell:>17}" for cell in cells))
     record = {
-        "command": f"python benchmarks/trainer_scores.py --epochs {arguments.epochs} --seeds {arguments.seeds}",
+        "command": " ".join(["python", "benchmarks/trainer_scores.py", *sys.argv[1:]]),
         "corpus": Path(arguments.corpus).name,
         "results": results,
         "versions": {name: version(name) for name in ("torch", "transformers")},

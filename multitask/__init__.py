@@ -1,1 +1,1 @@
-"""The machinery behind the numbered tasks. It imports neither model.py nor a task: a model is handed to it."""
+"""The machinery behind the tasks. It imports neither model.py nor a task: a model is handed to it."""

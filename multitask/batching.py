@@ -13,7 +13,7 @@ _CHUNK = 50  # batches that are sorted by length together: little padding, and s
 
 
 class LengthGroupedSampler:
-    """Batches of windows of similar length. `batches(epoch)` depends on lengths, batch_size, seed and epoch only."""
+    """Batches of windows of similar length: a function of lengths, size, seed and epoch, nothing else."""
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int):
         self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
@@ -68,7 +68,7 @@ def word_positions(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarr
 
 
 def usable_windows(corpus: EncodedCorpus, tasks: Sequence[str]) -> np.ndarray:
-    """Windows of the rows that are annotated for at least one of the tasks; the others have nothing to teach."""
+    """Windows of the rows that are annotated for one of the tasks; the others have nothing to teach."""
     usable = np.zeros(len(corpus), bool)
     if "task_a" in tasks:
         usable |= corpus.row_classes != UNLABELLED

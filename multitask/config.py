@@ -1,4 +1,4 @@
-"""config.yml and `key=value` overrides → Settings: read, checked together, refused with every problem at once."""
+"""config.yml and `key=value` overrides → Settings, or every problem of theirs at once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,7 +116,7 @@ def _contradictions(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
         at_odds = (*(f"model.freeze_{name}" for name in trained), "model.freeze_backbone", "training.task")
         found.append((at_odds, f"nothing is left to train: set one of {names} to false"))
     if m.freeze_backbone and m.freeze_layers:
-        text = f"model.freeze_layers is {m.freeze_layers}, but the whole backbone is frozen: set freeze_backbone: false"
+        text = f"model.freeze_layers is {m.freeze_layers}, but model.freeze_backbone is true: set it to false"
         found.append((("model.freeze_layers", "model.freeze_backbone"), text))
     if m.stride >= m.max_length - 2:
         text = (

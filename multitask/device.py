@@ -3,20 +3,21 @@
 import torch
 
 from multitask.errors import InputError, say
+from multitask.settings import device_name
 
 
 def choose_device(name: str) -> torch.device:
-    """ "cpu", "cuda" or "cuda:1" → a device that is there; the CPU, and a line that says so, without CUDA.
+    """The device of that name; the CPU, and a line that says so, for cuda where there is no CUDA.
 
-    Raises InputError for a CUDA device beyond those of the machine."""
-    if not name.startswith("cuda"):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
+    Raises InputError for a name that is none, and for a CUDA device beyond those of the machine."""
+    try:
+        device = torch.device(device_name(name))
+    except ValueError as error:
+        raise InputError(f"device: {error}, not {name}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
         say("CUDA is not available: using the CPU (device: cpu does so without this line)")
         return torch.device("cpu")
-    device = torch.device(name)
-    if device.index is not None and device.index >= torch.cuda.device_count():
-        raise InputError(
-            f"device: {name}; this machine has {torch.cuda.device_count()} CUDA devices, from cuda:0"
-        )
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
+    if device.index is not None and device.index >= count:
+        raise InputError(f"device: {name}; this machine has {count} CUDA devices, from cuda:0")
     return device

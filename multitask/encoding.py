@@ -51,8 +51,8 @@ def encode(
 ) -> EncodedCorpus:
     """Examples → EncodedCorpus. Windows have at most `max_length` tokens and overlap by `stride` subwords.
 
-    Classes and types that `labels` lacks get ids beyond the heads' sizes: never predicted, so scored as wrong.
-    Raises InputError if `stride` leaves no room to go on."""
+    Classes and types that `labels` lacks get ids beyond the heads' sizes: never predicted, so scored as
+    wrong. Raises InputError if `stride` leaves no room to go on."""
     room = max_length - 2
     if not 0 <= stride < room:
         raise InputError(f"model.stride is {stride}; with model.max_length {max_length} it is below {room}")
@@ -89,9 +89,9 @@ def special_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:
 def _subwords(words: list[str], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """Words (W,) → subword ids (S,) and the position of each word's first one (W,).
 
-    WordPiece sees words one by one, so each distinct word is split once and the rest is gathering.
-    A word of which the tokenizer leaves nothing (a zero-width space) becomes [UNK]: the model sees that there is
-    a word, it is tagged like any other, and no later word's tag shifts."""
+    WordPiece sees words one by one, so each distinct word is split once and the rest is gathering. A word of
+    which the tokenizer leaves nothing (a zero-width space) becomes [UNK]: the model sees that there is a
+    word, it is tagged like any other, and no later word's tag shifts."""
     numbers: dict[str, int] = {}
     index = np.fromiter((numbers.setdefault(word, len(numbers)) for word in words), np.int64, len(words))
     # a word that reads like a special token, "[SEP]", is text
@@ -106,7 +106,7 @@ def _subwords(words: list[str], tokenizer: Tokenizer) -> tuple[np.ndarray, np.nd
 
 
 def _windows(row_subwords: np.ndarray, room: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each window starts (V,), and each row's windows (N + 1,). A long row's last window ends with it."""
+    """Where each window starts (V,), and each row's windows (N + 1,). A row's last window ends with it."""
     lengths = np.diff(row_subwords)
     step = room - stride
     counts = 1 + np.maximum(0, -(-(lengths - room) // step))
@@ -121,9 +121,10 @@ def _words_of_windows(
 ) -> np.ndarray:
     """Offsets (V + 1,) of the words that each window tags.
 
-    A word belongs to the window in which the nearer end of the text around its first subword is farthest away.
-    Windows of a row are equally long, so that is the one whose middle is nearest: the border between two windows
-    lies half-way between their middles. Words and windows are in order, so each window has a range of words."""
+    A word belongs to the window in which the nearer end of the text around its first subword is farthest
+    away. Windows of a row are equally long, so that is the one whose middle is nearest: the border between
+    two windows lies half-way between their middles. Words and windows are in order, so each window has a
+    range of words."""
     ends = np.zeros(len(windows), np.int64)
     ends[:-1] = np.searchsorted(word_first, (windows[1:] + windows[:-1] + room) // 2)
     ends[window_rows[1:] - 1] = word_rows[1:]

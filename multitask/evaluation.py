@@ -10,7 +10,7 @@ from multitask.labels import UNLABELLED, LabelSpace
 
 @dataclass(frozen=True)
 class Score:
-    """Precision, recall and F1 from counts. All are 0 where nothing was there to find and nothing was said."""
+    """Precision, recall and F1 from counts; 0 where there was nothing to find and nothing was said."""
 
     correct: int
     predicted: int
@@ -60,8 +60,8 @@ class EntityScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """None stands for a task of which no row is annotated. exact_match counts rows annotated for all tasks that
-    are scored, and is the share of those whose class and entities are all right."""
+    """None stands for a task of which no row is annotated. exact_match counts rows annotated for all tasks
+    that are scored, and is the share of those whose class and entities are all right."""
 
     task_a: ClassScores | None
     task_b: EntityScores | None
@@ -164,7 +164,7 @@ def _score_entities(
 def _tally(
     correct: np.ndarray, predicted: np.ndarray, gold: np.ndarray, names: tuple[str, ...]
 ) -> dict[str, Score]:
-    """Ids → a Score for each name in gold or prediction. The id past the last name stands for all unknown ones."""
+    """Ids → a Score for each name in gold or prediction. The id past the last one is for unknown names."""
     size = len(names) + 1
     counts = np.stack([np.bincount(ids, minlength=size) for ids in (correct, predicted, gold)], 1)
     named = (*names, "(not in train)")
@@ -185,8 +185,8 @@ def table(scores: Scores) -> str:
     if scores.task_b:
         b = scores.task_b
         lines += [
-            f"Task B, {b.rows:,} sentences: entity precision {b.micro.precision:.4f}, recall {b.micro.recall:.4f}, "
-            f"F1 {b.micro.f1:.4f}, macro-F1 {b.macro_f1:.4f}; word accuracy {b.word_accuracy:.4f}"
+            f"Task B, {b.rows:,} sentences: entity F1 {b.micro.f1:.4f} (precision {b.micro.precision:.4f}, "
+            f"recall {b.micro.recall:.4f}), macro-F1 {b.macro_f1:.4f}, word accuracy {b.word_accuracy:.4f}"
         ]
         lines += _rows(b.per_type, "type")
     if scores.exact_match is not None:

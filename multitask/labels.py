@@ -1,4 +1,4 @@
-"""Classes, entity types and tags: spans ↔ tags in every scheme, and decoding under the scheme's constraints."""
+"""Classes, entity types and tags: spans ↔ tags in every scheme, and decoding under its constraints."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ def has_prefix(tag: str) -> bool:
 
 
 def tags_to_spans(tags: Sequence[str], prefixed: bool = True) -> tuple[list[Span], int]:
-    """A sentence's tags → its entities in order, and how many of them did not begin with a tag that begins one.
+    """A sentence's tags → its entities in order, and how many of them begin with a tag that begins none.
 
     Reads BIO, IOB1, BIOES, BILOU and BMES alike, and plain types with `prefixed=False`, as conlleval does
     (Tjong Kim Sang & De Meulder 2003): an entity begins at B, S or U, and wherever the type changes."""
@@ -55,7 +55,7 @@ def tags_to_spans(tags: Sequence[str], prefixed: bool = True) -> tuple[list[Span
 
 
 def spans_to_tags(spans: Iterable[Span], length: int, scheme: str) -> list[str]:
-    """Entities that do not overlap → `length` tags in one of SCHEMES. IO can't part neighbours of one type."""
+    """Entities that do not overlap → `length` tags in one of SCHEMES. IO joins neighbours of one type."""
     tags, previous = ["O"] * length, None
     for span in sorted(spans):
         start, end, label = span
@@ -107,8 +107,7 @@ class LabelSpace:
         return ["O", *(f"{prefix}-{name}" for name in self.types for prefix in "BI")]
 
     def tag_spans(self, starts: np.ndarray, ends: np.ndarray, types: np.ndarray, words: int) -> np.ndarray:
-        """Spans [starts, ends) of type ids over `words` words → tag ids (words,). The inverse of `find_spans`,
-        but that IO joins neighbours of one type."""
+        """Spans [starts, ends) of type ids → tag ids (words,). IO joins neighbours of one type."""
         tags = np.zeros(words, np.int32)
         inside = 1 + types if self.scheme == "IO" else 2 + 2 * types
         lengths = ends - starts

@@ -9,7 +9,7 @@ from multitask.settings import TrainingSettings
 
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings, steps: int) -> tuple[AdamW, LambdaLR]:
-    """AdamW (Loshchilov & Hutter 2019) over what is trained, and its linear warm-up and decay over `steps`."""
+    """AdamW (Loshchilov & Hutter 2019) over what is trained; linear warm-up and decay over `steps`."""
     optimizer = AdamW(parameter_groups(model, settings), fused=True)
     return optimizer, get_linear_schedule_with_warmup(optimizer, round(settings.warmup * steps), steps)
 
@@ -17,7 +17,7 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings, steps: int) -> 
 def parameter_groups(model: nn.Module, settings: TrainingSettings) -> list[dict]:
     """Trainable parameters by rate and decay. The heads learn at their own rate: they start from nothing.
 
-    Only weights of linear layers decay; to shrink a bias, a norm or a word's embedding is no regularisation."""
+    Only weights of linear layers decay: shrinking a bias, a norm or an embedding regularises nothing."""
     decaying = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     encoder = {id(parameter) for parameter in model.bert.parameters()}
     groups: dict[tuple[float, float], list] = {}

@@ -15,7 +15,7 @@ from multitask.errors import InputError
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write, which takes its name when the block ends without an error, and leaves nothing otherwise.
+    """A file that takes its name when the block ends without an error, and else leaves nothing.
 
     Raises InputError if its folder is missing or it is itself a folder."""
     path = Path(path)
@@ -65,7 +65,7 @@ def check_writable(path: str | Path, suffix: str = "") -> None:
 
 
 class NpyWriter:
-    """A float32 array (rows, D) written piece by piece into an .npy file, its number of rows unknown till the end."""
+    """A float32 array (rows, D) written into an .npy file piece by piece; the number of rows comes last."""
 
     def __init__(self, file: BinaryIO):
         self.file, self.rows, self.width = file, 0, 0

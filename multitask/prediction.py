@@ -61,7 +61,8 @@ class Outputs(NamedTuple):
 def outputs(
     model, corpus: EncodedCorpus, progress: Callable[[int], object] | None = None
 ) -> Iterator[Outputs]:
-    """Run a SentenceTransformer or MultiTaskTransformer over a corpus, chunk by chunk, windows sorted by length.
+    """Run a SentenceTransformer or MultiTaskTransformer over a corpus, chunk by chunk, windows sorted by
+    length.
 
     A text of several windows gets the mean of their logits and embeddings; every word is read from the window
     that it belongs to. Calls `progress` with the number of rows done since the last call."""
@@ -205,7 +206,7 @@ class Predictor:
         starts, ends, types = self.labels.find_spans(tags, offsets)
         chances = softmax(logits)[:, 1:]
         if self.labels.scheme == "BIO":  # a type's probability is that of its two tags
-            chances = chances.reshape(len(chances), -1, 2).sum(2)
+            chances = chances.reshape(len(chances), len(self.labels.types), 2).sum(2)
         sums = np.concatenate([np.zeros((1, chances.shape[1])), np.cumsum(chances, 0, dtype=np.float64)])
         scores = (sums[ends, types] - sums[starts, types]) / (ends - starts)
         rows = np.searchsorted(offsets, starts, side="right") - 1

@@ -1,4 +1,5 @@
-"""Settings → what training needs: labels, the encoder's folder, encoded splits; every disagreement found first."""
+"""Settings → what training needs: labels, the encoder's folder, encoded splits; every disagreement found
+first."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -6,20 +7,22 @@ from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
+from transformers import BertConfig
 
 from multitask.backbone import Backbone, find_backbone, load_tokenizer
 from multitask.encoding import EncodedCorpus, encode
 from multitask.errors import InputError, report, say
 from multitask.labels import LabelSpace, labels_of
 from multitask.readers import Reading, read_corpus
-from multitask.settings import TASKS, Settings, trained_tasks
+from multitask.settings import ModelSettings, Settings, trained_tasks
 
 _NAMED = 12  # labels that a message names before it counts the rest
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run starts from. `sizes` are the heads'; `new_heads` names the tasks whose head starts from nothing."""
+    """What a run starts from. `sizes` are the heads'; `new_heads` names the tasks whose head starts from
+    nothing."""
 
     labels: LabelSpace
     sizes: tuple[int, int]
@@ -33,11 +36,13 @@ class Prepared:
 def prepare(settings: Settings) -> Prepared:
     """Read and encode all splits.
 
-    Says on standard error what a person should know of. Raises InputError for bad rows, for data that lack what
-    is to be trained, and for heads whose size is not that of the data."""
+    Says on standard error what a person should know of. Raises InputError for bad rows, for data that lack
+    what is to be trained, and for heads whose size is not that of the data."""
     readings = _read(settings)
     backbone = find_backbone(settings.model.backbone, settings.model.offline_backbone)
-    labels, new_heads = _labels(settings, readings["train"], _known_labels(backbone.folder))
+    # a plain BertConfig keeps the fields of MultiTaskConfig that it does not know
+    known = labels_of(encoder_config(settings.model, backbone.folder))
+    labels, new_heads = _labels(settings, readings["train"], known)
     sizes = _sizes(settings, labels)
     tokenizer = load_tokenizer(backbone.folder)
     corpora = {
@@ -107,11 +112,18 @@ def resolved(settings: Settings, prepared: Prepared, device: str) -> Settings:
     return settings.model_copy(update={"model": model, "device": device})
 
 
-def _known_labels(folder: Path) -> LabelSpace:
-    # a plain BertConfig keeps the fields of MultiTaskConfig that it does not know
-    from transformers import BertConfig
-
-    return labels_of(BertConfig.from_pretrained(folder))
+def encoder_config(m: ModelSettings, folder: Path) -> BertConfig:
+    """The configuration in a model folder. Raises InputError where the settings ask for more than it has."""
+    config = BertConfig.from_pretrained(folder)
+    positions, layers = config.max_position_embeddings, config.num_hidden_layers
+    problems = []
+    if m.max_length > positions:
+        problems.append(f"model.max_length is {m.max_length}, but the encoder has {positions} positions")
+    if m.freeze_layers > layers:
+        problems.append(f"model.freeze_layers is {m.freeze_layers}, but the encoder has {layers} layers")
+    if problems:
+        raise InputError(report(problems))
+    return config
 
 
 def _read(settings: Settings) -> dict[str, Reading]:
@@ -135,33 +147,28 @@ def _read(settings: Settings) -> dict[str, Reading]:
 def _labels(settings: Settings, train: Reading, known: LabelSpace) -> tuple[LabelSpace, frozenset[str]]:
     """The label space of the run, and the tasks whose head is new.
 
-    A task that is trained has the names of the data, unless the starting model's include them all: then its head
-    goes on. A task that is not trained keeps what the starting model knows."""
+    A task that is trained has the names of the data, unless the starting model's include them all: then its
+    head goes on. A task that is not trained keeps what the starting model knows."""
     trained = trained_tasks(settings)
     scheme = settings.data.tag_scheme
     found = {
         "task_a": sorted({e.label for e in train.examples if e.label is not None}),
         "task_b": sorted({span.label for e in train.examples for span in e.spans or ()}),
     }
+    missing = {"task_a": "a label: training.task=task_b", "task_b": "an entity: training.task=task_a"}
+    for task in trained:
+        if not found[task]:
+            raise InputError(f"no row of data.train has {missing[task]} trains without")
     names, new = {"task_a": known.classes, "task_b": known.types}, set()
-    goes_on = {"task_a": True, "task_b": known.scheme == scheme}
-    for task in TASKS:
-        if task in trained and not (goes_on[task] and names[task] and set(found[task]) <= set(names[task])):
+    other_tags = {"task_a": False, "task_b": known.scheme != scheme}
+    for task in trained:
+        if other_tags[task] or not names[task] or not set(found[task]) <= set(names[task]):
             if names[task]:
-                say(
-                    f"{task}: the starting model knows {_listed(names[task])}; train has {_listed(found[task])}: "
-                    "its head starts anew"
-                )
+                knows, has = _listed(names[task]), _listed(found[task])
+                say(f"{task}: the starting model knows {knows}; train has {has}: a new head is trained")
             names[task] = tuple(found[task])
             new.add(task)
-    if "task_b" not in trained:
-        scheme = known.scheme
-    elif not any(example.spans is not None for example in train.examples):
-        raise InputError(
-            "no row of data.train has entities annotated: training.task=task_a trains without them"
-        )
-    if "task_a" in trained and not found["task_a"]:
-        raise InputError("no row of data.train has a label: training.task=task_b trains without them")
+    scheme = scheme if "task_b" in trained else known.scheme
     return LabelSpace(tuple(names["task_a"]), tuple(names["task_b"]), scheme), frozenset(new)
 
 
@@ -222,9 +229,7 @@ def _say_joined(settings: Settings, train: Reading) -> None:
             for a, b in zip(e.spans or (), (e.spans or ())[1:])
         )
         if joined:
-            say(
-                f"train: {joined:,} entities touch one of their type, which IO tags join: data.tag_scheme=BIO does not"
-            )
+            say(f"train: {joined:,} entities touch one of their type: IO joins them, data.tag_scheme=BIO not")
 
 
 def _listed(names) -> str:

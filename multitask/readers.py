@@ -1,4 +1,5 @@
-"""Files → Examples. JSON Lines, CoNLL columns, CSV/TSV and JointBERT folders; every row is used or reported."""
+"""Files → Examples. JSON Lines, CoNLL columns, CSV/TSV and JointBERT folders; every row is used or
+reported."""
 
 import csv
 import json
@@ -36,8 +37,8 @@ Record = tuple[int, dict | BadRow]  # a row's first line, and its JSON Lines for
 def read_corpus(paths: Iterable[str], on_bad_row: str = "stop") -> Reading:
     """All rows of several files or JointBERT folders, in order.
 
-    Raises InputError for a missing or empty file and, unless `on_bad_row` is "skip", for rows that can't be used:
-    up to 20 of them, each with file:line and the reason, then a count."""
+    Raises InputError for a missing or empty file and, unless `on_bad_row` is "skip", for rows that can't be
+    used: up to 20 of them, each with file:line and the reason, then a count."""
     total, missing = Reading(), []
     for path in paths:
         try:
@@ -56,7 +57,8 @@ def read_corpus(paths: Iterable[str], on_bad_row: str = "stop") -> Reading:
 
 
 def read_file(path: str) -> Reading:
-    """One file, its format found from its name, or a JointBERT folder. Raises InputError if there are no rows."""
+    """One file, its format found from its name, or a JointBERT folder. Raises InputError if there are no
+    rows."""
     if not Path(path).exists():
         raise InputError(f"{path}: no such file")
     unknown: Counter[str] = Counter()
@@ -97,7 +99,8 @@ def is_corpus(path: str) -> bool:
 
 
 def read_texts(path: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of a plain text file, a text a line; an empty line is an empty text. "-" is standard input.
+    """(line, text) of a plain text file, a text a line; an empty line is an empty text. "-" is standard
+    input.
 
     Raises InputError for a file that is not there, and at a line that is not UTF-8."""
     if path != "-" and not Path(path).is_file():

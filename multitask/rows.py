@@ -39,7 +39,8 @@ def text_example(text: str) -> Example:
 
 
 def valid_text(text: str) -> bool:
-    """False for lone surrogates, which stand for bytes that are no UTF-8 and which no file can be written with."""
+    """False for lone surrogates, which stand for bytes that are no UTF-8 and which no file can be written
+    with."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -118,7 +119,7 @@ def _check_entity(entity: dict, text: str) -> tuple[int, int, str]:
         raise BadRow(f"an entity's label is {json.dumps(label)}; it is a name such as PERSON")
     if not 0 <= start < end <= len(text):
         raise BadRow(f"an entity from {start} to {end} in a text of {len(text)} characters")
-    if not text[start:end].strip():
+    if not split_words(text[start:end]):
         raise BadRow(f"an entity from {start} to {end} that holds no word")
     return start, end, label
 

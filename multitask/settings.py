@@ -15,7 +15,8 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _device(value: Any) -> Any:
+def device_name(value: Any) -> str:
+    """The name of a device, as given. Raises ValueError for any other."""
     if not isinstance(value, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", value):
         raise ValueError("a device is cpu, cuda or cuda:1")
     return value
@@ -45,16 +46,16 @@ class ModelSettings(_Section):
     )
     offline_backbone: Literal["all-MiniLM-L6-v2"] | None = Field(
         "all-MiniLM-L6-v2",
-        description="Used, and said so, where the backbone is neither cached nor can be downloaded. It comes with "
-        "requirements.txt. null: an error instead.",
+        description="Used, and said so, where the backbone is neither cached nor can be downloaded. "
+        "null: an error instead.",
     )
     num_classes_task_a: Annotated[Whole, Field(ge=1)] | None = Field(
         3, description="Classes of a sentence (task A). null: taken from the data."
     )
     num_labels_task_b: Annotated[Whole, Field(ge=1)] | None = Field(
         4,
-        description="Tags of a word (task B), O counted: 1 + types with data.tag_scheme IO, 1 + 2 × types with BIO. "
-        "null: taken from the data.",
+        description="Tags of a word (task B), O counted: 1 + types with data.tag_scheme IO, 1 + 2 × types "
+        "with BIO. null: taken from the data.",
     )
     freeze_backbone: bool = Field(True, description="Train the heads only. false: fine-tune the encoder too.")
     freeze_layers: Annotated[Whole, Field(ge=0)] = Field(
@@ -96,7 +97,7 @@ class DataSettings(_Section):
     )
     tag_scheme: Literal["IO", "BIO"] = Field(
         "IO",
-        description="Tags that the model learns, whatever scheme the files have. BIO parts neighbours of a type.",
+        description="Tags that the model learns, whatever the files have. BIO parts neighbours of a type.",
     )
     on_bad_row: Literal["stop", "skip"] = Field(
         "stop", description="What a row that can't be used does: stop the run, or be reported and left out."
@@ -145,7 +146,7 @@ class Settings(_Section):
         DataSettings(), description="Files, relative to the folder the command runs in."
     )
     training: TrainingSettings = Field(TrainingSettings(), description="The loop.")
-    device: Annotated[str, BeforeValidator(_device)] = Field(
+    device: Annotated[str, BeforeValidator(device_name)] = Field(
         "cuda", description="cuda, cuda:1 or cpu. Without CUDA the run goes on on the CPU, and says so."
     )
     output_dir: str | None = Field(

@@ -11,7 +11,7 @@ _RUN = r"[\p{L}\p{N}][\p{L}\p{N}\p{M}\p{Cf}]*"
 # Runs joined by one inner . ' ’ - & @ _ / are one word. With an inner dot a closing dot belongs to it (U.S.).
 # The first inner dot is looked for once, so that the time is linear in the length of the text.
 _WORD = rf"{_RUN}(?:['’\-&@_/]{_RUN})*(?:\.{_RUN}(?:[.'’\-&@_/]{_RUN})*\.?)?"
-# Any other character that is not white space is a word of its own, with its marks (an emoji's variation selector).
+# Any other character that is not white space is a word of its own, with its marks.
 _SPLIT = Split(Regex(rf"{_WORD}|\S\p{{M}}*"), behavior="removed", invert=True)
 
 Offsets = list[tuple[int, int]]

@@ -1,0 +1,134 @@
+"""A tiny random BERT, so that tests need no network and no minutes; and running a task as the shell does."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+# before any library reads them: no test asks a hub, wherever it runs
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "true"
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from multitask import errors
+from multitask.backbone import load_tokenizer
+
+ROOT = Path(__file__).resolve().parent.parent
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+LETTERS = [chr(c) for c in range(33, 127) if not chr(c).isupper()] + list("éß中न0")
+WORDS = ["the", "won", "in", "and", "paris", "anna", "##son", "##ing", "vote", "match", "chip"]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """A BERT of 3 layers × 32 with dropout 0 or not as asked, whose vocabulary holds every ASCII letter."""
+    folder = tmp_path_factory.mktemp("tiny")
+    vocabulary = [*SPECIAL, *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+    (folder / "vocab.txt").write_text("\n".join(dict.fromkeys(vocabulary)) + "\n", encoding="utf-8")
+    tokenizer = BertTokenizer.from_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny):
+    return load_tokenizer(tiny)
+
+
+class Ended(NamedTuple):
+    """How a command ended, and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch, capfd):
+    """Run a task's main in an empty folder, as `python task_N.py ...` would."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(task, *arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", [task.__name__ + ".py", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            errors.run(task.main)
+            status = 0
+        except SystemExit as end:
+            status = end.code or 0
+        return Ended(status, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def write_rows(tmp_path):
+    """Write rows as JSON Lines; gives the path."""
+
+    def write(name: str, rows: list[dict]) -> str:
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+ROWS = [
+    {"tokens": ["anna", "won", "in", "paris"], "tags": ["B-PER", "O", "O", "B-LOC"], "label": "sports"},
+    {"tokens": ["the", "vote"], "tags": ["O", "O"], "label": "politics"},
+    {
+        "tokens": ["the", "match", "in", "the", "paris"],
+        "tags": ["O", "O", "O", "B-LOC", "I-LOC"],
+        "label": "sports",
+    },
+    {"tokens": ["anna", "and", "anna", "vote"], "tags": ["B-PER", "O", "B-PER", "O"], "label": "politics"},
+    {
+        "text": "Annason won the vote.",
+        "entities": [{"start": 0, "end": 7, "label": "PER"}],
+        "label": "politics",
+    },
+    {"tokens": ["winning", "the", "match"], "label": "sports"},
+    {"tokens": ["paris", "and", "anna"], "tags": ["B-LOC", "O", "B-PER"]},
+    {"tokens": ["the", "chip", "and", "the", "match"], "tags": ["O"] * 5, "label": "sports"},
+]
+
+
+@pytest.fixture
+def rows():
+    """Rows of two classes and two types, in both forms, some with one annotation missing."""
+    return [dict(row) for row in ROWS]
+
+
+@pytest.fixture
+def settings_for(tiny, rows, write_rows):
+    """Overrides that train the tiny model on the rows for an epoch."""
+    path = write_rows("rows.jsonl", rows)
+    return [
+        f"--config={ROOT / 'config.yml'}",
+        f"model.backbone={tiny}",
+        "model.num_classes_task_a=2",
+        "model.num_labels_task_b=3",
+        "model.max_length=32",
+        "model.stride=8",
+        f"data.train={path}",
+        f"data.dev={path}",
+        f"data.test={path}",
+        "training.num_epochs=1",
+        "training.batch_size=4",
+        "device=cpu",
+        "output_dir=run",
+    ]

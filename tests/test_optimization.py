@@ -1,0 +1,38 @@
+import pytest
+from torch import nn
+
+from model import MultiTaskTransformer
+from multitask.optimization import make_optimizer, parameter_groups
+from multitask.settings import TrainingSettings
+
+SETTINGS = TrainingSettings(learning_rate=1e-4, head_learning_rate=1e-2, weight_decay=0.1, warmup=0.25)
+
+
+@pytest.fixture
+def model(tiny):
+    return MultiTaskTransformer.from_pretrained(tiny, num_classes_task_a=2, num_labels_task_b=3)
+
+
+def test_every_trainable_parameter_is_in_one_group_with_its_rate_and_decay(model):
+    model.freeze(layers=1, task_a=True)
+    place = {id(p): group for group in parameter_groups(model, SETTINGS) for p in group["params"]}
+    grouped = [id(p) for group in parameter_groups(model, SETTINGS) for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    for name, module in model.named_modules():
+        for kind, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                group = place[id(parameter)]
+                assert group["lr"] == (1e-2 if name == "classifier" else 1e-4), name
+                decays = isinstance(module, nn.Linear) and kind == "weight"
+                assert group["weight_decay"] == (0.1 if decays else 0), f"{name}.{kind}"
+
+
+def test_the_rate_warms_up_and_falls_to_zero(model):
+    optimizer, schedule = make_optimizer(model, SETTINGS, steps=8)
+    rates = []
+    for _ in range(8):
+        rates.append(optimizer.param_groups[0]["lr"] / 1e-4)
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([0, 1 / 2, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+    assert optimizer.param_groups[0]["lr"] == 0

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from multitask.errors import InputError
+from multitask.output import NpyWriter, atomic_file, atomic_folder, check_writable
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a"
+    with pytest.raises(RuntimeError), atomic_file(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    path.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as file:
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"old"
+    with atomic_file(path) as file:
+        file.write(b"new")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"new")]
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "model"
+    for content, fails in (("one", False), ("two", True), ("three", False)):
+        try:
+            with atomic_folder(path) as folder:
+                (folder / "x").write_text(content)
+                if fails:
+                    raise RuntimeError
+        except RuntimeError:
+            assert (path / "x").read_text() == "one"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert (path / "x").read_text() == "three"
+
+
+@pytest.mark.parametrize("name", ["nowhere/a.npy", "a.txt", "folder.npy"])
+def test_names_that_can_not_become_a_file(tmp_path, name):
+    (tmp_path / "folder.npy").mkdir()
+    with pytest.raises(InputError, match=name.split("/")[-1]):
+        check_writable(tmp_path / name, ".npy")
+
+
+@pytest.mark.parametrize("pieces", [[3], [1, 0, 4, 2], [120_000, 7]])
+def test_an_array_written_in_pieces_is_what_numpy_reads(tmp_path, pieces):
+    random = np.random.default_rng(0)
+    arrays = [random.normal(size=(n, 5)).astype(np.float32) for n in pieces]
+    with open(tmp_path / "a.npy", "wb") as file:
+        writer = NpyWriter(file)
+        for array in arrays:
+            writer.write(array)
+        writer.finish()
+    read = np.load(tmp_path / "a.npy", mmap_mode="r")
+    np.testing.assert_array_equal(read, np.concatenate(arrays))

@@ -1,0 +1,145 @@
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model import MultiTaskTransformer, SentenceTransformer
+from multitask import prediction
+from multitask.encoding import encode
+from multitask.labels import LabelSpace
+from multitask.prediction import Predictor, embed, outputs, predict_corpus
+from multitask.rows import text_example
+
+LABELS = LabelSpace(("x", "y", "z"), ("LOC", "PER"), "BIO")
+TEXTS = ["anna won in paris", "", "the vote", "a " * 90 + "end", "Paris, anna and the match!", "chip"]
+
+
+@pytest.fixture(scope="module")
+def model(tiny):
+    torch.manual_seed(4)
+    sizes = {"num_classes_task_a": 3, "num_labels_task_b": 5, "max_length": 24, "stride": 6}
+    model = MultiTaskTransformer.from_pretrained(tiny, **sizes).eval()
+    torch.nn.init.normal_(model.classifier.weight)  # untrained heads say O to everything
+    torch.nn.init.normal_(model.sentence_classifier.weight)
+    return model
+
+
+@pytest.fixture(scope="module")
+def predictor(model, tokenizer):
+    return Predictor(model, tokenizer, LABELS)
+
+
+def test_a_short_text_gets_what_the_model_says_of_its_tokens(model, predictor, tokenizer):
+    text = "anna won in paris"
+    ids = torch.tensor([tokenizer.encode(text).ids])
+    sentence_logits, token_logits = model(ids)
+    (predicted,) = predictor.predict([text], embeddings=True)
+    chances = sentence_logits.softmax(-1)[0].tolist()
+    assert list(predicted.probabilities.values()) == pytest.approx(chances, abs=1e-6)
+    assert predicted.label == LABELS.classes[int(sentence_logits.argmax())]
+    np.testing.assert_allclose(
+        predicted.embedding, model.encode(ids, torch.ones_like(ids))[0, 0].detach(), atol=1e-6
+    )
+    corpus = encode([text_example(text)], tokenizer, LABELS, 24, 6)
+    (out,) = outputs(model, corpus)
+    first = corpus.word_first + 1
+    np.testing.assert_allclose(out.word_logits, token_logits[0, first].detach(), atol=1e-5)
+
+
+def test_a_long_text_gets_the_mean_of_its_windows_and_each_word_its_own(model, tokenizer):
+    text = "anna won the match in paris and the vote in the chip winning match of annason and more " * 3
+    corpus = encode([text_example(text)], tokenizer, LABELS, 24, 6)
+    V = len(corpus.window_start)
+    assert V > 3
+    (out,) = outputs(model, corpus)
+    logits, vectors = [], []
+    for v in range(V):
+        inside = corpus.ids[corpus.window_start[v] : corpus.window_end[v]]
+        ids = torch.tensor([[corpus.special[0], *inside, corpus.special[1]]])
+        a, b = model(ids)
+        logits.append(a[0].detach())
+        vectors.append(model.encode(ids, torch.ones_like(ids))[0, 0].detach())
+        words = slice(corpus.window_words[v], corpus.window_words[v + 1])
+        positions = corpus.word_first[words] - corpus.window_start[v] + 1
+        np.testing.assert_allclose(out.word_logits[words], b[0, positions].detach(), atol=1e-5)
+    np.testing.assert_allclose(out.sentence_logits[0], torch.stack(logits).mean(0), atol=1e-5)
+    np.testing.assert_allclose(out.embeddings[0], torch.stack(vectors).mean(0), atol=1e-5)
+
+
+def test_windows_change_nothing_where_the_text_fits(model, tokenizer):
+    texts = [text for text in TEXTS if len(text) < 60]
+    roomy, narrow = (encode(list(map(text_example, texts)), tokenizer, LABELS, n, 6) for n in (64, 40))
+    for a, b in zip(*(predict_corpus(model, corpus, LABELS) for corpus in (roomy, narrow))):
+        assert (a == b).all()
+
+
+def test_neighbours_chunks_and_batches_change_nothing(predictor, monkeypatch):
+    together = predictor.predict(TEXTS * 3, embeddings=True)
+    monkeypatch.setattr(prediction, "_CHUNK", 2)
+    monkeypatch.setattr(prediction, "_TOKENS", 30)
+    seen = []
+    again = predictor.predict(TEXTS * 3, embeddings=True, progress=seen.append)
+    assert sum(seen) == len(TEXTS) * 3
+    for text, a, b in zip(TEXTS * 3, together, again):
+        alone = predictor.predict([text], embeddings=True)[0]
+        for other in (b, alone):
+            assert (a.text, a.label) == (other.text, other.label) == (text, other.label)
+            assert [e[:4] for e in a.entities] == [e[:4] for e in other.entities]
+            np.testing.assert_allclose(a.embedding, other.embedding, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), min_size=1, max_size=4))
+def test_every_text_is_answered_and_entities_lie_in_it(predictor, texts):
+    predictions = predictor.predict(texts)
+    assert [p.text for p in predictions] == texts
+    for p in predictions:
+        assert sum(p.probabilities.values()) == pytest.approx(1)
+        assert p.label == max(p.probabilities, key=p.probabilities.get)
+        for entity in p.entities:
+            assert p.text[entity.start : entity.end] == entity.text != ""
+            assert entity.label in LABELS.types
+            assert 0 < entity.score <= 1
+        assert all(a.end <= b.start for a, b in pairwise(p.entities))
+
+
+def test_scores_are_the_mean_probability_of_the_type(predictor):
+    (p,) = predictor.predict(["anna won in paris and annason"])
+    corpus = encode([text_example(p.text)], predictor.tokenizer, LABELS, 24, 6)
+    (out,) = outputs(predictor.model, corpus)
+    chances = torch.tensor(out.word_logits).softmax(-1)
+    assert p.entities
+    offsets = text_example(p.text).offsets
+    for entity in p.entities:
+        words = [i for i, (start, end) in enumerate(offsets) if entity.start <= start < entity.end]
+        tags = [LABELS.tags.index(f"{prefix}-{entity.label}") for prefix in "BI"]
+        assert entity.score == pytest.approx(chances[words][:, tags].sum(1).mean().item(), abs=1e-5)
+
+
+def test_a_task_that_was_never_learned_has_no_answer(model, tokenizer):
+    (p,) = Predictor(model, tokenizer, LabelSpace((), ())).predict(["anna"])
+    assert (p.label, p.probabilities, p.entities) == (None, None, None)
+
+
+def test_a_prediction_is_a_row_of_json(predictor):
+    (p,) = predictor.predict(
+        ["anna \ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16")], embeddings=True
+    )
+    row = json.loads(json.dumps(p.to_dict()))
+    assert list(row) == ["text", "label", "probabilities", "entities", "embedding"]
+    assert len(row["embedding"]) == 32
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_embeddings_come_from_an_encoder_without_heads_too(tiny, tokenizer, pooling):
+    model = SentenceTransformer.from_pretrained(tiny, pooling=pooling, max_length=40).train()
+    vectors = embed(model, tokenizer, TEXTS)
+    assert vectors.shape == (len(TEXTS), 32)
+    assert model.training, "the mode that it had"
+    for text, vector in zip(TEXTS, vectors):
+        np.testing.assert_allclose(embed(model, tokenizer, [text])[0], vector, atol=1e-5)
+    assert embed(model, tokenizer, []).shape == (0, 32)
