@@ -104,7 +104,7 @@ def load_model(model_class: type, folder: str | Path, **config):
 def _transformers_tokenizer(folder: str | Path):
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def save_model(model, tokenizer_source: str | Path, folder: str | Path) -> None:
