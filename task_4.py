@@ -40,11 +40,8 @@ def main() -> None:
     try:
         train(model, prepared, settings, folder)
     except KeyboardInterrupt:
-        say(
-            f"the best model so far is in {folder.model}"
-            if folder.model.exists()
-            else "no epoch was finished"
-        )
+        done = folder.model.exists()
+        say(f"the best model so far is in {folder.model}" if done else "no epoch was finished")
         raise
     if "test" in prepared.corpora:
         model = load_model(MultiTaskTransformer, folder.model).to(device)
@@ -78,53 +75,46 @@ def build(prepared: Prepared, settings: Settings) -> MultiTaskTransformer:
 
 
 def train(model: MultiTaskTransformer, prepared: Prepared, settings: Settings, folder: RunFolder) -> None:
-    """All epochs. Afterwards the folder holds the model with the best dev score, or without dev the last
-    one."""
-    m, t = settings.model, settings.training
-    tasks, corpus = trained_tasks(settings), prepared.corpora["train"]
-    unused = {task: task not in tasks for task in TASKS}
-    model.freeze(m.freeze_backbone, m.freeze_task_a or unused["task_a"], m.freeze_task_b or unused["task_b"],
-                 m.freeze_layers)  # fmt: skip
+    """All epochs. Then the folder holds the model with the best dev score, or the last one without dev."""
+    m, t, tasks = settings.model, settings.training, trained_tasks(settings)
+    corpus, dev_corpus = prepared.corpora["train"], prepared.corpora.get("dev")
+    model.freeze(
+        backbone=m.freeze_backbone,
+        task_a=m.freeze_task_a or "task_a" not in tasks,
+        task_b=m.freeze_task_b or "task_b" not in tasks,
+        layers=m.freeze_layers,
+    )
     windows = usable_windows(corpus, tasks)
     sentences = len(np.unique(corpus.row_of_window[windows]))
-    sampler = LengthGroupedSampler(
-        corpus.window_lengths[windows], t.batch_size * t.gradient_accumulation, t.seed
-    )
+    lengths = corpus.window_lengths[windows]
+    sampler = LengthGroupedSampler(lengths, t.batch_size * t.gradient_accumulation, t.seed)
     optimizer, schedule = make_optimizer(model, t, len(sampler) * t.num_epochs)
     best, without_gain = -math.inf, 0
     for epoch in range(1, t.num_epochs + 1):
         model.train()
         started, sums = time.perf_counter(), np.zeros((2, 2))
-        progress = tqdm(sampler.batches(epoch), f"epoch {epoch}", leave=False, disable=None)
-        for batch in progress:
+        for batch in (progress := tqdm(sampler.batches(epoch), f"epoch {epoch}", leave=False, disable=None)):
             sums += train_step(model, corpus, windows[batch], optimizer, settings)
             schedule.step()
-            progress.set_postfix(loss=f"{mean_loss(sums, settings)[0]:.4f}")
-        seconds, (loss, *task_losses) = time.perf_counter() - started, mean_loss(sums, settings)
-        if not math.isfinite(loss):
-            raise InputError(f"epoch {epoch}: the loss is {loss}; a lower training.learning_rate may help")
-        dev = (
-            evaluate(model, prepared.corpora["dev"], prepared.labels, tasks)
-            if "dev" in prepared.corpora
-            else None
-        )
+            progress.set_postfix(loss=f"{mean_loss(sums, settings)['loss']:.4f}")
+        seconds = time.perf_counter() - started
+        dev = evaluate(model, dev_corpus, prepared.labels, tasks) if dev_corpus is not None else None
         metrics = {
             "epoch": epoch,
             "step": epoch * len(sampler),
             "seconds": round(seconds, 3),
             "sentences_per_second": round(sentences / seconds, 1),
-            "loss": loss,
-            "loss_task_a": task_losses[0] if "task_a" in tasks else None,
-            "loss_task_b": task_losses[1] if "task_b" in tasks else None,
+            **mean_loss(sums, settings),
             "dev": dev.headline() if dev else None,
         }
+        if not math.isfinite(metrics["loss"]):
+            raise InputError(f"epoch {epoch}: the loss is {metrics['loss']}; a lower rate may help")
         folder.log(metrics)
         print(epoch_line(metrics, t.num_epochs), flush=True)
+        without_gain += 1
         if dev is None or dev.mean() > best:
             best, without_gain = dev.mean() if dev else best, 0
             folder.save(model)
-        else:
-            without_gain += 1
         if without_gain == t.early_stopping:
             print(f"Stopping early: {without_gain} epochs without a better dev score")
             return
@@ -137,26 +127,22 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     settings: Settings,
 ) -> np.ndarray:
-    """One update over `windows`, in micro-batches of batch_size. Returns each task's loss sum and count (2,
-    2).
+    """One update over `windows`, in micro-batches. Returns loss sums and counts (2, 2), a column a task.
 
     Both losses are divided by the counts of the whole step, so that its micro-batches give the gradient that
     one large batch would give."""
     t, tasks = settings.training, trained_tasks(settings)
-    weights = {"task_a": t.loss_weights.task_a, "task_b": t.loss_weights.task_b}
     counts = labelled_counts(corpus, windows)
     losses = torch.zeros(2, device=model.device)
     for at in range(0, len(windows), t.batch_size):
-        batch = {
-            key: value.to(model.device)
-            for key, value in collate(corpus, windows[at : at + t.batch_size]).items()
-        }
+        batch = collate(corpus, windows[at : at + t.batch_size])
+        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
         output = model(batch["input_ids"], batch["attention_mask"])
         task_losses = multitask_loss(
             output, batch["labels_task_a"], batch["labels_task_b"], *counts, batch["weights_task_a"]
         )
-        by_task = dict(zip(TASKS, task_losses))
-        sum(weights[task] * by_task[task] for task in tasks).backward()
+        weighted = {task: getattr(t.loss_weights, task) * loss for task, loss in zip(TASKS, task_losses)}
+        sum(weighted[task] for task in tasks).backward()
         losses += torch.stack(task_losses).detach()
     if t.max_grad_norm is not None:
         clip_grad_norm_(model.parameters(), t.max_grad_norm)
@@ -165,13 +151,12 @@ def train_step(
     return np.array([losses.tolist(), (1, 1)]) * counts
 
 
-def mean_loss(sums: np.ndarray, settings: Settings) -> tuple[float, float, float]:
-    """Sums and counts of both tasks (2, 2) → the weighted loss, and each task's mean over its labelled
-    items."""
-    task_a, task_b = (float(total / count) if count else 0.0 for total, count in sums.T)
+def mean_loss(sums: np.ndarray, settings: Settings) -> dict[str, float | None]:
+    """Loss sums and counts (2, 2) → each trained task's mean per labelled item, and their weighted sum."""
     weights, tasks = settings.training.loss_weights, trained_tasks(settings)
-    loss = weights.task_a * task_a * ("task_a" in tasks) + weights.task_b * task_b * ("task_b" in tasks)
-    return loss, task_a, task_b
+    means = {task: float(total / count) if count else 0.0 for task, (total, count) in zip(TASKS, sums.T)}
+    loss = sum(getattr(weights, task) * means[task] for task in tasks)
+    return {"loss": loss, **{f"loss_{task}": means[task] if task in tasks else None for task in TASKS}}
 
 
 if __name__ == "__main__":

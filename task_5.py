@@ -104,8 +104,7 @@ def evaluate_corpus(arguments: argparse.Namespace) -> None:
 
 
 def input_texts(source: str) -> Iterator[str]:
-    """Texts of a file: a line each, or the rows of a corpus file, whose words are joined where it has no
-    text."""
+    """Texts of a file: a line each, or the rows of a corpus file, words joined where there is no text."""
     if source != "-" and is_corpus(source):
         return (example.text or " ".join(example.words) for example in read_corpus([source]).examples)
     return (text for _, text in read_texts(source))
@@ -119,7 +118,10 @@ def load(arguments: argparse.Namespace) -> Predictor:
         raise InputError(f"--model: no folder {folder}{hint}")
     device = choose_device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = load_model(MultiTaskTransformer, folder).to(device)
-    return Predictor(model, load_tokenizer(folder), labels_of(model.config))
+    labels = labels_of(model.config)
+    if not (labels.classes or labels.types):
+        raise InputError(f"{folder}: an encoder without trained heads; python task_4.py trains them")
+    return Predictor(model, load_tokenizer(folder), labels)
 
 
 if __name__ == "__main__":

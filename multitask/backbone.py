@@ -91,14 +91,18 @@ def save_tokenizer(source: str | Path, target: str | Path) -> None:
 def load_model(model_class: type, folder: str | Path, **config):
     """`model_class.from_pretrained` in float32, from safetensors only; `config` sets configuration fields.
 
-    Raises InputError for a folder that holds no model of this kind."""
+    Raises InputError for a folder that holds no model of this kind, or a damaged one."""
     import torch
+    from safetensors import SafetensorError
 
     for file in _NEEDED:
         if not (Path(folder) / file).is_file():
             raise InputError(f"{folder}: no {file} in it, so it is no model that can be loaded")
-    with _quiet():
-        return model_class.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **config)
+    try:
+        with _quiet():
+            return model_class.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **config)
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{folder}: can't be loaded: {' '.join(str(error).split())[:300]}") from None
 
 
 def _transformers_tokenizer(folder: str | Path):

@@ -11,8 +11,8 @@ from multitask.settings import device_name
 def choose_device(name: str) -> torch.device:
     """The device of that name; the CPU, and a line that says so, for cuda where there is no CUDA.
 
-    Raises InputError for a name that is none, for a CUDA device beyond those of the machine, and where a launcher
-    has started several processes, each of which would do the whole work."""
+    Raises InputError for a name that is none, for a CUDA device beyond those of the machine, and where a
+    launcher has started several processes, each of which would do the whole work."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("started as one of several processes, which is not supported: start it once")
     try:

@@ -26,7 +26,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(handle)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's own 0600 is for secrets
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 is for secrets
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -35,22 +35,25 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A folder to fill, which replaces `path` when the block ends without an error."""
+    """A folder to fill, which replaces `path` if the block ends without an error; else `path` stays."""
     path = Path(path)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    replaced = temporary.with_name(f"{temporary.name}.replaced")
     try:
         yield temporary
+        for file in temporary.rglob("*"):
+            os.chmod(file, (0o777 if file.is_dir() else 0o666) & ~_umask())
         os.chmod(temporary, 0o777 & ~_umask())
         if path.exists():
-            replaced = temporary.with_name(f"{temporary.name}.replaced")
             os.rename(path, replaced)
-            os.rename(temporary, path)
-            shutil.rmtree(replaced)
-        else:
-            os.rename(temporary, path)
+        os.rename(temporary, path)
     except BaseException:
+        if replaced.exists() and not path.exists():
+            os.rename(replaced, path)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    finally:
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def check_writable(path: str | Path, suffix: str = "") -> None:

@@ -38,12 +38,13 @@ class Prediction(NamedTuple):
     embedding: np.ndarray | None = None
 
     def to_dict(self) -> dict:
-        """The row that is written: numbers as JSON has them."""
+        """The row that is written: plain types, probabilities to six digits."""
+        chances, entities = self.probabilities, self.entities
         row = {
             "text": self.text,
             "label": self.label,
-            "probabilities": self.probabilities,
-            "entities": None if self.entities is None else [entity._asdict() for entity in self.entities],
+            "probabilities": chances and {name: round(chance, 6) for name, chance in chances.items()},
+            "entities": entities and [{**e._asdict(), "score": round(e.score, 6)} for e in entities],
         }
         return row if self.embedding is None else {**row, "embedding": self.embedding.tolist()}
 
@@ -61,8 +62,7 @@ class Outputs(NamedTuple):
 def outputs(
     model, corpus: EncodedCorpus, progress: Callable[[int], object] | None = None
 ) -> Iterator[Outputs]:
-    """Run a SentenceTransformer or MultiTaskTransformer over a corpus, chunk by chunk, windows sorted by
-    length.
+    """Run a SentenceTransformer or MultiTaskTransformer over a corpus: chunks of rows, windows by length.
 
     A text of several windows gets the mean of their logits and embeddings; every word is read from the window
     that it belongs to. Calls `progress` with the number of rows done since the last call."""

@@ -21,8 +21,7 @@ _NAMED = 12  # labels that a message names before it counts the rest
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run starts from. `sizes` are the heads'; `new_heads` names the tasks whose head starts from
-    nothing."""
+    """What a run starts from. `sizes` are the heads'; `new_heads` names the tasks with a new one."""
 
     labels: LabelSpace
     sizes: tuple[int, int]
@@ -50,11 +49,8 @@ def prepare(settings: Settings) -> Prepared:
         for split, read in readings.items()
     }
     for split, read in readings.items():
-        for line in [
-            *read.skipped,
-            *read.notices,
-            *(unknown_labels(split, read, labels) if split != "train" else ()),
-        ]:
+        unknown = unknown_labels(split, read, labels) if split != "train" else []
+        for line in [*read.skipped, *read.notices, *unknown]:
             say(line)
     _check_annotation(settings, corpora)
     _say_joined(settings, readings["train"])

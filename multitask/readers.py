@@ -57,8 +57,7 @@ def read_corpus(paths: Iterable[str], on_bad_row: str = "stop") -> Reading:
 
 
 def read_file(path: str) -> Reading:
-    """One file, its format found from its name, or a JointBERT folder. Raises InputError if there are no
-    rows."""
+    """One file, in the format of its name, or a JointBERT folder. Raises InputError if there are no rows."""
     if not Path(path).exists():
         raise InputError(f"{path}: no such file")
     unknown: Counter[str] = Counter()
@@ -68,13 +67,9 @@ def read_file(path: str) -> Reading:
     read = Reading(rows=len(rows))
     began_inside = 0
     for line, row in rows:
-        if (
-            isinstance(row, dict)
-            and odd
-            and (tag := next((t for t in row.get("tags") or () if t in odd), None))
-        ):
-            other = "have no B- or I- prefix" if not prefixed else "have a prefix such as B- or I-"
-            row = BadRow(f"tag {tag!r}: most tags of this file {other}")
+        if isinstance(row, dict) and (tag := next((t for t in row.get("tags") or () if t in odd), None)):
+            most = "have a prefix such as B- or I-" if prefixed else "have no B- or I- prefix"
+            row = BadRow(f"tag {tag!r}: most tags of this file {most}")
         if isinstance(row, BadRow):
             read.skipped.append(f"{path}:{row.line or line}: {row}")
             continue
@@ -99,8 +94,7 @@ def is_corpus(path: str) -> bool:
 
 
 def read_texts(path: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of a plain text file, a text a line; an empty line is an empty text. "-" is standard
-    input.
+    """(line, text) of a text file, a text a line; an empty line is an empty text. "-" is standard input.
 
     Raises InputError for a file that is not there, and at a line that is not UTF-8."""
     if path != "-" and not Path(path).is_file():

@@ -39,8 +39,7 @@ def text_example(text: str) -> Example:
 
 
 def valid_text(text: str) -> bool:
-    """False for lone surrogates, which stand for bytes that are no UTF-8 and which no file can be written
-    with."""
+    """False for lone surrogates: they stand for bytes that are no UTF-8, and no file can hold them."""
     try:
         text.encode()
     except UnicodeEncodeError:

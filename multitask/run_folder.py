@@ -18,8 +18,7 @@ class RunFolder:
     """config.yml, metrics.jsonl and model/ of one run."""
 
     def __init__(self, settings: Settings, tokenizer_source: Path):
-        """Make the folder. Raises InputError if `output_dir` is there and not empty: a run is never
-        overwritten."""
+        """Make the folder. Raises InputError if it is there and not empty: no run is overwritten."""
         self.path = _new_folder(settings.output_dir)
         self.tokenizer_source = tokenizer_source
         with atomic_file(self.path / "config.yml") as file:

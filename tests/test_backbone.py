@@ -151,6 +151,23 @@ def test_without_an_answer_the_installed_encoder_is_used_and_said_so(find, silen
         assert "model.offline_backbone could stand in" in refused.stderr
 
 
+def test_a_probe_that_hangs_does_not_hold_up_the_run(monkeypatch, capsys):
+    import huggingface_hub
+
+    release, ended = threading.Event(), threading.Event()
+
+    def hang(*_, **__):
+        release.wait(60)
+        ended.set()
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", hang)
+    monkeypatch.setattr(backbone, "_PROBE_SECONDS", 0.1)
+    assert find_backbone("some-bert").name == EMBEDDED
+    assert not ended.is_set()
+    release.set()
+    assert "the hub can't be reached (TimeoutError)" in capsys.readouterr().err
+
+
 def test_offline_by_the_users_wish(find):
     ended = find("some-bert", None)
     assert "HF_HUB_OFFLINE is set" in ended.stderr
@@ -192,6 +209,20 @@ def test_a_pickle_is_never_loaded(tmp_path, tiny):
         load_model(SentenceTransformer, tmp_path)
 
 
+@pytest.mark.parametrize("damage", ["cut", "config", "sizes"])
+def test_a_damaged_folder_is_one_clear_line(tmp_path, tiny, damage):
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    weights = folder / "model.safetensors"
+    config = json.loads((folder / "config.json").read_text())
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        config |= {"hidden_size": 48} if damage == "sizes" else {"classes": ["a"], "num_classes_task_a": 2}
+        (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="model: can't be loaded: [^\n]+$"):
+        load_model(MultiTaskTransformer, folder)
+
+
 def test_weights_are_float32_whatever_the_file_holds(tmp_path, tiny):
     BertModel.from_pretrained(tiny).half().save_pretrained(tmp_path)
     assert load_model(SentenceTransformer, tmp_path).dtype == torch.float32
@@ -203,7 +234,7 @@ def test_the_tokenizer_neither_pads_nor_cuts_also_when_saved(tmp_path):
     model = MultiTaskTransformer(MultiTaskTransformer.config_class(num_hidden_layers=1))
     save_model(model, source, tmp_path)
     long = "word " * 300
-    for tokenizer in (load_tokenizer(source), load_tokenizer(tmp_path)):
+    for tokenizer in (load_tokenizer(source), Tokenizer.from_file(str(tmp_path / "tokenizer.json"))):
         assert len(tokenizer.encode("Hi there").ids) == 4
         assert len(tokenizer.encode(long).ids) == 302
     theirs = AutoTokenizer.from_pretrained(tmp_path)

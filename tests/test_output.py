@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -32,6 +35,32 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
             assert (path / "x").read_text() == "one"
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
     assert (path / "x").read_text() == "three"
+
+
+def test_a_folder_comes_back_if_its_successor_can_not_take_its_place(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "x").write_text("old")
+    real = os.rename
+
+    def rename(source, target):
+        if Path(target) == path and not str(source).endswith(".replaced"):
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(KeyboardInterrupt), atomic_folder(path) as folder:
+        (folder / "x").write_text("new")
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert (path / "x").read_text() == "old"
+
+
+def test_what_is_written_can_be_read_by_those_who_may_read_other_files(tmp_path):
+    with atomic_file(tmp_path / "file"), atomic_folder(tmp_path / "folder") as folder:
+        (folder / "private").touch(mode=0o600)
+    (tmp_path / "other").touch()
+    usual = (tmp_path / "other").stat().st_mode
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "folder/private").stat().st_mode == usual
 
 
 @pytest.mark.parametrize("name", ["nowhere/a.npy", "a.txt", "folder.npy"])

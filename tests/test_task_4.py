@@ -212,6 +212,9 @@ def test_training_goes_on_from_a_models_heads_or_renews_those_with_other_names(
         in ended.err
     )
     assert "task_b" not in ended.err
+    renewed = initial([*go_on, f"data.train={other}", f"data.dev={other}"])
+    changed = {name for name, value in weights().items() if not torch.equal(value, renewed[name])}
+    assert changed == {"sentence_classifier.weight", "sentence_classifier.bias"}
 
 
 def test_entities_of_one_file_and_classes_of_another_train_both_heads(shell, settings_for, rows, write_rows):

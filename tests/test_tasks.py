@@ -155,6 +155,7 @@ def test_evaluate_warns_of_labels_that_the_model_can_not_say(shell, trained, wri
     [
         (["predict", "a", "--model", "nowhere"], "no folder nowhere"),
         (["predict", "a"], "python task_4.py trains one"),
+        (["predict", "a", "--model", "ENCODER"], "an encoder without trained heads"),
         (["predict", "--model", "M"], "give texts"),
         (["predict", "a", "--input", "x", "--model", "M"], "give texts"),
         (["predict", "--input", "nowhere.txt", "--model", "M"], "nowhere.txt: no such file"),
@@ -167,12 +168,12 @@ def test_evaluate_warns_of_labels_that_the_model_can_not_say(shell, trained, wri
         (["evaluate", "plain.jsonl", "--model", "M"], "no row is annotated"),
     ],
 )
-def test_task_5_refuses_what_it_can_not_do(shell, trained, tmp_path, arguments, reason):
+def test_task_5_refuses_what_it_can_not_do(shell, trained, tiny, tmp_path, arguments, reason):
     (tmp_path / "bad.txt").write_bytes(b"a\nb\n\xff\n")
     (tmp_path / "bad.jsonl").write_text("{\n")
     (tmp_path / "plain.jsonl").write_text('{"text": "a"}\n')
     before = sorted(tmp_path.iterdir())
-    ended = shell(task_5, *(trained if word == "M" else word for word in arguments))
+    ended = shell(task_5, *({"M": trained, "ENCODER": tiny}.get(word, word) for word in arguments))
     assert ended.status == 2
     assert reason in ended.err
     assert "Traceback" not in ended.err
