@@ -69,9 +69,19 @@ def main() -> None:
         "results": results,
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
+        "hardware": hardware(),
     }
     print(json.dumps(record))
+
+
+def hardware() -> str:
+    """The processor's name, where the system tells it, and the number of threads."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    name = next(
+        (line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine()
+    )
+    return f"{name}, {torch.get_num_threads()} threads"
 
 
 def compare(run: Run, seeds: int) -> dict:
