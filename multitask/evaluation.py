@@ -31,7 +31,8 @@ class Score:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Task A over the rows that have a class. macro_f1 is the mean over all classes in gold or prediction."""
+    """Task A over the rows that have a class. macro_f1 is the mean over all classes in gold or prediction;
+    those that train lacks are one class."""
 
     rows: int
     accuracy: float
