@@ -16,6 +16,7 @@ from multitask.labels import LabelSpace, labels_of
 from multitask.readers import Reading, read_corpus
 from multitask.settings import ModelSettings, Settings, trained_tasks
 
+_SKIP_HINT = "(data.on_bad_row=skip goes on without these rows)"
 _NAMED = 12  # labels that a message names before it counts the rest
 
 
@@ -129,7 +130,7 @@ def _read(settings: Settings) -> dict[str, Reading]:
         if not paths:
             continue
         try:
-            readings[split] = read_corpus(paths, settings.data.on_bad_row)
+            readings[split] = read_corpus(paths, settings.data.on_bad_row, _SKIP_HINT)
         except InputError as error:
             problems.append(str(error))
             continue

@@ -34,11 +34,11 @@ class Reading:
 Record = tuple[int, dict | BadRow]  # a row's first line, and its JSON Lines form
 
 
-def read_corpus(paths: Iterable[str], on_bad_row: str = "stop") -> Reading:
+def read_corpus(paths: Iterable[str], on_bad_row: str = "stop", hint: str = "") -> Reading:
     """All rows of several files or JointBERT folders, in order.
 
     Raises InputError for a missing or empty file and, unless `on_bad_row` is "skip", for rows that can't be
-    used: up to 20 of them, each with file:line and the reason, then a count."""
+    used: up to 20 of them, each with file:line and the reason, then a count, and last `hint`."""
     total, missing = Reading(), []
     for path in paths:
         try:
@@ -51,8 +51,8 @@ def read_corpus(paths: Iterable[str], on_bad_row: str = "stop") -> Reading:
         total.notices += read.notices
         total.rows += read.rows
     if missing or (total.skipped and on_bad_row != "skip"):
-        hint = ["(data.on_bad_row=skip goes on without these rows)"] if total.skipped and not missing else []
-        raise InputError("\n".join([report(missing + total.skipped), *hint]))
+        hints = [hint] if hint and total.skipped and not missing else []
+        raise InputError("\n".join([report(missing + total.skipped), *hints]))
     return total
 
 

@@ -287,7 +287,7 @@ def test_help_lists_every_key(shell):
         (["data.tag_scheme=BIO"], "the data has 5 tags under BIO"),
         (["data.train=nowhere.jsonl"], "nowhere.jsonl: no such file"),
         (["data.dev=[nowhere.jsonl, broken.jsonl]"], "broken.jsonl:2: not JSON"),
-        (["data.test=lengths.jsonl"], "lengths.jsonl:1: 2 tokens, but 1 tags"),
+        (["data.test=lengths.jsonl"], "lengths.jsonl:1: 2 tokens, but 1 tags\n(data.on_bad_row=skip goes on"),
         (["data.train=empty.jsonl"], "empty.jsonl: the file has no rows"),
         (["data.train=classes.jsonl"], "no row of data.train has an entity: training.task=task_a"),
         (["data.train=classes.jsonl", "training.task=task_b"], "no row of data.train has an entity"),
