@@ -18,15 +18,6 @@ from multitask.rows import text_example
 from multitask.settings import ModelSettings
 
 SAMPLES = ["Marit Solheim won the final in Oslo.", "Lawmakers voted to raise the retirement age."]
-CHOICES = {
-    "nothing": {},
-    "backbone": {"backbone": True},
-    "lowest half of the layers": {"layers": 0},
-    "task A head": {"task_a": True},
-    "task B head": {"task_b": True},
-    "backbone and task A head": {"backbone": True, "task_a": True},
-    "everything": {"backbone": True, "task_a": True, "task_b": True},
-}
 
 
 def main() -> None:
@@ -73,13 +64,21 @@ def show_outputs(model: MultiTaskTransformer, tokenizer, sentences: list[str], m
 def show_freezing(model: MultiTaskTransformer) -> None:
     """How many parameters each freezing choice leaves to train."""
     total = sum(parameter.numel() for parameter in model.parameters())
+    choices = {
+        "nothing": {},
+        "lowest half of the layers": {"layers": model.config.num_hidden_layers // 2},
+        "backbone": {"backbone": True},
+        "task A head": {"task_a": True},
+        "task B head": {"task_b": True},
+        "backbone and task A head": {"backbone": True, "task_a": True},
+        "backbone and task B head": {"backbone": True, "task_b": True},
+        "everything": {"backbone": True, "task_a": True, "task_b": True},
+    }
     print(f"Parameters: {total:,}\n  {'frozen':<26} {'trainable':>12}   share")
-    for name, choice in CHOICES.items():
-        if "layers" in choice:
-            choice = {"layers": model.config.num_hidden_layers // 2}
+    for name, choice in choices.items():
         model.freeze(**choice)
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        print(f"  {name:<26} {trainable:>12,}  {trainable / total:6.2%}")
+        print(f"  {name:<26} {trainable:>12,}  {trainable / total:7.2%}")
 
 
 if __name__ == "__main__":
