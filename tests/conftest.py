@@ -12,10 +12,15 @@ os.environ["TOKENIZERS_PARALLELISM"] = "true"
 
 import pytest
 import torch
+from hypothesis import settings
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from multitask import errors
 from multitask.backbone import load_tokenizer
+
+# no test is timed; a change is judged on the same inputs each time, and a person's runs look for new ones
+settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("project")
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -25,7 +30,7 @@ WORDS = ["the", "won", "in", "and", "paris", "anna", "##son", "##ing", "vote", "
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
-    """A BERT of 3 layers × 32 with dropout 0 or not as asked, whose vocabulary holds every ASCII letter."""
+    """A folder with a BERT of 3 layers × 32, whose vocabulary holds every printable ASCII character."""
     folder = tmp_path_factory.mktemp("tiny")
     vocabulary = [*SPECIAL, *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
     (folder / "vocab.txt").write_text("\n".join(dict.fromkeys(vocabulary)) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -33,7 +33,6 @@ def fast(tiny):
     return AutoTokenizer.from_pretrained(tiny)
 
 
-@settings(deadline=None)
 @given(sentences=SENTENCES)
 def test_words_are_split_as_transformers_splits_them(tokenizer, fast, sentences):
     corpus = encoded(sentences, tokenizer)
@@ -67,7 +66,6 @@ def test_a_word_that_reads_like_a_special_token_is_text(tokenizer):
     assert not set(corpus.ids) & set(corpus.special)
 
 
-@settings(deadline=None)
 @given(sentences=SENTENCES, max_length=st.integers(4, 20), data=st.data())
 def test_every_subword_is_in_a_window_and_every_word_belongs_to_its_best_one(
     tokenizer, sentences, max_length, data

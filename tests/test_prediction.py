@@ -92,7 +92,7 @@ def test_neighbours_chunks_and_batches_change_nothing(predictor, monkeypatch):
             np.testing.assert_allclose(a.embedding, other.embedding, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), min_size=1, max_size=4))
 def test_every_text_is_answered_and_entities_lie_in_it(predictor, texts):
     predictions = predictor.predict(texts)
