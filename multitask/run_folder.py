@@ -45,9 +45,8 @@ class RunFolder:
 
 def epoch_line(metrics: dict, epochs: int) -> str:
     """An epoch's metrics, as they are printed."""
-    tasks = [
-        f"task {name[-1].upper()} {metrics[f'loss_{name}']:.4f}" for name in TASKS if metrics[f"loss_{name}"]
-    ]
+    losses = {name: metrics[f"loss_{name}"] for name in TASKS}
+    tasks = [f"task {name[-1].upper()} {loss:.4f}" for name, loss in losses.items() if loss is not None]
     dev = [
         f"{name.replace('_', ' ')} {value:.4f}"
         for name, value in (metrics["dev"] or {}).items()
