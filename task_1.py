@@ -19,6 +19,7 @@ from multitask.preparation import encoder_config
 from multitask.readers import read_texts
 
 SAMPLES = ["The striker scored twice before half-time.", "She found the net in both halves of the final."]
+SHOWN = 20  # sentences that are compared on the screen
 CHUNK = 1024  # texts that are held at once
 
 
@@ -58,14 +59,15 @@ def parse() -> argparse.Namespace:
 
 
 def show(sentences: list[str], embeddings: np.ndarray) -> None:
-    """Embeddings (N, D): their shape, a few numbers, and how alike the sentences are."""
+    """Embeddings (N, D): their shape, a few numbers, and how alike the first SHOWN sentences are."""
     print(f"Embedding shape: torch.Size({list(embeddings.shape)})")
     if not sentences:
         return
     first = ", ".join(f"{value:.4f}" for value in embeddings[0, :5])
     print(f"Sample embedding (first 5 dimensions of first sentence): [{first}]")
-    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    print("Cosine similarity:")
+    unit = embeddings[:SHOWN] / np.linalg.norm(embeddings[:SHOWN], axis=1, keepdims=True)
+    rest = f" of the first {SHOWN}; --output writes all embeddings" if len(sentences) > SHOWN else ""
+    print(f"Cosine similarity{rest}:")
     for number, (sentence, row) in enumerate(zip(sentences, unit @ unit.T), 1):
         print(f"  {number}: {' '.join(f'{value:7.4f}' for value in row)}   {sentence[:60]}")
 

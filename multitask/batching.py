@@ -48,13 +48,13 @@ def collate(corpus: EncodedCorpus, windows: np.ndarray) -> dict[str, Tensor]:
     labels_b = np.full((B, T), UNLABELLED, np.int64)
     row, position, words = word_positions(corpus, windows)
     labels_b[row, position] = corpus.word_tags[words]
-    text = np.searchsorted(corpus.window_rows, windows, side="right") - 1
+    text, shares = _texts(corpus, windows)
     batch = {
         "input_ids": input_ids,
         "attention_mask": (np.arange(T) < lengths[:, None]).astype(np.int64),
         "labels_task_a": corpus.row_classes[text].astype(np.int64),
         "labels_task_b": labels_b,
-        "weights_task_a": (1 / np.diff(corpus.window_rows)[text]).astype(np.float32),
+        "weights_task_a": shares.astype(np.float32),
     }
     return {name: torch.from_numpy(array) for name, array in batch.items()}
 
@@ -78,13 +78,16 @@ def usable_windows(corpus: EncodedCorpus, tasks: Sequence[str]) -> np.ndarray:
 
 
 def labelled_counts(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[float, float]:
-    """What a step over `windows` divides its losses by: texts with a class, and words with a tag.
-
-    A window of a text of n windows is 1/n of a text."""
-    text = np.searchsorted(corpus.window_rows, windows, side="right") - 1
-    shares = 1 / np.diff(corpus.window_rows)[text]
-    words = ragged(corpus.window_words[windows], np.diff(corpus.window_words)[windows])
+    """What a step over `windows` divides its losses by: texts with a class, and words with a tag."""
+    text, shares = _texts(corpus, windows)
+    *_, words = word_positions(corpus, windows)
     return (
         float(shares[corpus.row_classes[text] != UNLABELLED].sum()),
         float((corpus.word_tags[words] != UNLABELLED).sum()),
     )
+
+
+def _texts(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The row that each of the windows (B,) belongs to, and its share of it: 1/n for a text of n windows."""
+    rows = np.searchsorted(corpus.window_rows, windows, side="right") - 1
+    return rows, 1 / np.diff(corpus.window_rows)[rows]

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from multitask import yaml_input
 from multitask.errors import InputError, report
-from multitask.settings import Settings, keys
+from multitask.settings import Settings, keys, trained_tasks
 from multitask.spelling import nearest
 
 
@@ -109,12 +109,11 @@ def _contradictions(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
     """(the keys that are at odds, what is wrong and what to do), for all that needs no data to be seen."""
     m, t = settings.model, settings.training
     found = []
-    heads = {"task_a": m.freeze_task_a, "task_b": m.freeze_task_b}
-    trained = heads if t.task == "both" else {t.task: heads[t.task]}
-    if m.freeze_backbone and all(trained.values()):
-        names = ", ".join(f"model.freeze_{name}" for name in ("backbone", *trained))
-        at_odds = (*(f"model.freeze_{name}" for name in trained), "model.freeze_backbone", "training.task")
-        found.append((at_odds, f"nothing is left to train: set one of {names} to false"))
+    trained = trained_tasks(settings)
+    if m.freeze_backbone and all(getattr(m, f"freeze_{task}") for task in trained):
+        frozen = [f"model.freeze_{part}" for part in (*trained, "backbone")]
+        text = f"nothing is left to train: set one of {', '.join(frozen)} to false"
+        found.append(((*frozen, "training.task"), text))
     if m.freeze_backbone and m.freeze_layers:
         text = f"model.freeze_layers is {m.freeze_layers}, but model.freeze_backbone is true: set it to false"
         found.append((("model.freeze_layers", "model.freeze_backbone"), text))

@@ -166,9 +166,8 @@ def ragged(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 def _viterbi(logits: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     lengths = np.diff(offsets)
-    order = np.argsort(
-        -lengths, kind="stable"
-    )  # longest first: those still running are always the first rows
+    # longest first: the sentences still running are always the first rows
+    order = np.argsort(-lengths, kind="stable")
     running = [int(n) for n in np.searchsorted(-lengths[order], -np.arange(lengths.max()), side="left")]
     starts = offsets[:-1][order]
     begin = np.arange(1, logits.shape[1], 2)

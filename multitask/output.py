@@ -53,7 +53,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     finally:
-        shutil.rmtree(replaced, ignore_errors=True)
+        if path.exists():  # else what was replaced is the only copy
+            shutil.rmtree(replaced, ignore_errors=True)
 
 
 def check_writable(path: str | Path, suffix: str = "") -> None:

@@ -55,6 +55,23 @@ def test_a_folder_comes_back_if_its_successor_can_not_take_its_place(tmp_path, m
     assert (path / "x").read_text() == "old"
 
 
+def test_the_only_copy_of_a_folder_is_never_deleted(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "x").write_text("old")
+    real = os.rename
+
+    def rename(source, target):
+        if Path(target) == path:
+            raise OSError
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(OSError), atomic_folder(path):
+        pass
+    assert [p.read_text() for p in tmp_path.rglob("x")] == ["old"]
+
+
 def test_what_is_written_can_be_read_by_those_who_may_read_other_files(tmp_path):
     with atomic_file(tmp_path / "file"), atomic_folder(tmp_path / "folder") as folder:
         (folder / "private").touch(mode=0o600)

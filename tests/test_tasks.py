@@ -41,6 +41,12 @@ def test_task_1_shows_samples_or_the_sentences_given(shell, config):
     given = shell(task_1, "anna won", "anna won", "the chip").out.splitlines()
     assert given[1] == "Embedding shape: torch.Size([3, 32])"
     assert given[4].startswith("  1:  1.0000  1.0000  ")
+    many = shell(task_1, *(f"the vote {i}" for i in range(30))).out.splitlines()
+    assert many[1] == "Embedding shape: torch.Size([30, 32])"
+    assert (many[3], len(many)) == (
+        "Cosine similarity of the first 20; --output writes all embeddings:",
+        4 + 20,
+    )
 
 
 def test_task_1_writes_the_embeddings_of_a_file(shell, config, tmp_path):
