@@ -43,10 +43,13 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             os.chmod(file, (0o777 if file.is_dir() else 0o666) & ~_umask())
+            _sync(file)
         os.chmod(temporary, 0o777 & ~_umask())
         if path.exists():
             os.rename(path, replaced)
+        _sync(temporary)
         os.rename(temporary, path)
+        _sync(path.parent)
     except BaseException:
         if replaced.exists() and not path.exists():
             os.rename(replaced, path)
@@ -69,18 +72,21 @@ def check_writable(path: str | Path, suffix: str = "") -> None:
 
 
 class NpyWriter:
-    """A float32 array (rows, D) written into an .npy file piece by piece; the number of rows comes last."""
+    """An array written into an .npy file piece by piece; the number of rows comes last."""
 
     def __init__(self, file: BinaryIO):
-        self.file, self.rows, self.width = file, 0, 0
+        self.file, self.rows = file, 0
+        self.dtype, self.row_shape = np.dtype(np.float32), (0,)  # of an array of no pieces
 
     def write(self, piece: np.ndarray) -> None:
-        """Append rows (n, D)."""
-        if self.rows == 0:
-            self.width = piece.shape[1]
+        """Append rows (n, ...). Raises ValueError if they are not of the first piece's dtype and shape."""
+        if self.file.tell() == 0:
+            self.dtype, self.row_shape = piece.dtype, piece.shape[1:]
             self._header()
+        if (piece.dtype, piece.shape[1:]) != (self.dtype, self.row_shape):
+            raise ValueError(f"{piece.dtype} {piece.shape} after rows of {self.dtype} {self.row_shape}")
         self.rows += len(piece)
-        self.file.write(np.ascontiguousarray(piece, np.float32).tobytes())
+        self.file.write(piece.tobytes())
 
     def finish(self) -> None:
         """Write the number of rows. numpy leaves room for it, so the header keeps its length."""
@@ -89,8 +95,17 @@ class NpyWriter:
         self.file.seek(0, os.SEEK_END)
 
     def _header(self) -> None:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (self.rows, self.width)}
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.rows, *self.row_shape)}
         np.lib.format.write_array_header_1_0(self.file, header)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk: a rename may get there before it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

@@ -10,14 +10,14 @@ from conftest import ROOT
 ORDER = [
     {"errors", "words", "spelling"},
     {"yaml_input", "output", "labels", "backbone"},
-    {"settings", "rows"},
+    {"settings", "rows", "array_store"},
     {"config", "optimization", "device"},
     {"readers"},
     {"encoding"},
     {"batching", "evaluation"},
     {"prediction", "preparation", "run_folder"},
 ]
-WITHOUT_TORCH = ["config", "labels", "readers", "encoding", "evaluation", "output"]
+WITHOUT_TORCH = ["config", "labels", "readers", "encoding", "evaluation", "array_store"]
 MODULES = {path.stem for path in (ROOT / "multitask").glob("[a-z]*.py")}
 
 
