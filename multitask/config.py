@@ -117,6 +117,12 @@ def _contradictions(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
     if m.freeze_backbone and m.freeze_layers:
         text = f"model.freeze_layers is {m.freeze_layers}, but model.freeze_backbone is true: set it to false"
         found.append((("model.freeze_layers", "model.freeze_backbone"), text))
+    for key, idle in (("training.layer_decay", t.layer_decay == 1),):
+        if m.freeze_backbone and not idle:
+            text = (
+                f"{key} is about the encoder's training, but model.freeze_backbone is true: set it to false"
+            )
+            found.append(((key, "model.freeze_backbone"), text))
     if m.stride >= m.max_length - 2:
         text = (
             f"model.stride is {m.stride}; with model.max_length {m.max_length} it is below {m.max_length - 2}"

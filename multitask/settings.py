@@ -113,6 +113,9 @@ class TrainingSettings(_Section):
     task: Literal["both", "task_a", "task_b"] = Field("both", description="both, task_a or task_b.")
     learning_rate: Annotated[Real, Field(gt=0)] = Field(2e-5, description="AdamW's rate for the encoder.")
     head_learning_rate: Annotated[Real, Field(gt=0)] = Field(1e-3, description="And for the heads.")
+    layer_decay: Annotated[Real, Field(gt=0, le=1)] = Field(
+        1.0, description="The rate of each encoder layer is this times that of the layer above it. 1: alike."
+    )
     num_epochs: Annotated[Whole, Field(ge=1)] = Field(10, description="Passes over the training data.")
     batch_size: Annotated[Whole, Field(ge=1)] = Field(16, description="Sentences in a forward pass.")
     gradient_accumulation: Annotated[Whole, Field(ge=1)] = Field(

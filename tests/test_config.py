@@ -131,6 +131,8 @@ def test_files_that_are_refused(load, text, reason):
         (["model.freeze_task_a=true", "model.freeze_task_b=true"], "nothing is left to train"),
         (["training.task=task_b", "model.freeze_task_b=true"], "nothing is left to train"),
         (["model.freeze_layers=2"], "model.freeze_layers is 2, but model.freeze_backbone is true"),
+        (["training.layer_decay=0.9"], "training.layer_decay is about the encoder's training"),
+        (["training.layer_decay=0"], "training.layer_decay: input should be greater than 0"),
         (["training.early_stopping=2", "data.dev=null"], "early_stopping needs data.dev"),
         (["device=tpu"], "device: a device is cpu, cuda or cuda:1"),
         (["training.batch_size=true"], "a number is wanted"),
