@@ -121,6 +121,10 @@ class TrainingSettings(_Section):
     gradient_accumulation: Annotated[Whole, Field(ge=1)] = Field(
         1, description="Forward passes in a step: a step has batch_size × this many sentences."
     )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="Compute a layer's activations again in the backward pass instead of keeping them.",
+    )
     loss_weights: LossWeights = Field(
         LossWeights(), description="The loss is the weighted sum of the tasks' losses."
     )
