@@ -82,6 +82,13 @@ class SentenceTransformer(BertPreTrainedModel):
             hidden = layer(hidden, mask)
         return hidden
 
+    def recompute_activations(self) -> None:
+        """Gradient checkpointing (Chen et al. 2016): a layer in training keeps its input, and runs again
+        in the backward pass. Losses and gradients stay the same, dropout included."""
+        self.activation_checkpointing_enable({"use_reentrant": False})
+        # its hook gives the embeddings' output a gradient, which would be carried down through frozen layers
+        self.disable_input_require_grads()
+
     def pool(self, hidden: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Hidden states (B, T, D) and the mask (B, T), which only the mean needs → embeddings (B, D)."""
         if self.config.pooling == "cls":

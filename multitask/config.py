@@ -117,6 +117,13 @@ def _contradictions(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
     if m.freeze_backbone and m.freeze_layers:
         text = f"model.freeze_layers is {m.freeze_layers}, but model.freeze_backbone is true: set it to false"
         found.append((("model.freeze_layers", "model.freeze_backbone"), text))
+    if m.freeze_backbone and m.lora.rank:
+        text = f"model.lora.rank is {m.lora.rank}, but model.freeze_backbone is true: set it to false"
+        found.append((("model.lora.rank", "model.freeze_backbone"), text))
+    of_the_encoder = {"layer_decay": t.layer_decay < 1, "gradient_checkpointing": t.gradient_checkpointing}
+    for name in [name for name, asked in of_the_encoder.items() if asked and m.freeze_backbone]:
+        text = f"training.{name} needs an encoder that trains: set model.freeze_backbone to false"
+        found.append(((f"training.{name}", "model.freeze_backbone"), text))
     if m.stride >= m.max_length - 2:
         text = (
             f"model.stride is {m.stride}; with model.max_length {m.max_length} it is below {m.max_length - 2}"

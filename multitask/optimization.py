@@ -19,11 +19,24 @@ def parameter_groups(model: nn.Module, settings: TrainingSettings) -> list[dict]
 
     Only weights of linear layers decay: shrinking a bias, a norm or an embedding regularises nothing."""
     decaying = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
-    encoder = {id(parameter) for parameter in model.bert.parameters()}
+    rates = _encoder_rates(model, settings)
     groups: dict[tuple[float, float], list] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            rate = settings.learning_rate if id(parameter) in encoder else settings.head_learning_rate
+            rate = rates.get(id(parameter), settings.head_learning_rate)
             decay = settings.weight_decay if id(parameter) in decaying else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
+
+
+def _encoder_rates(model: nn.Module, settings: TrainingSettings) -> dict[int, float]:
+    """Ids of the encoder's parameters → their rates: a layer's is layer_decay times that of the one above.
+
+    Lower layers hold what is more general, and want to move less (Howard & Ruder 2018, §3.2; Clark et al.
+    2020, appendix). The embeddings count as the layer below the lowest."""
+    parts = [*reversed(model.bert.encoder.layer), model.bert.embeddings]
+    return {
+        id(parameter): settings.learning_rate * settings.layer_decay**depth
+        for depth, part in enumerate(parts)
+        for parameter in part.parameters()
+    }

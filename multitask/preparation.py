@@ -13,6 +13,7 @@ from multitask.backbone import Backbone, find_backbone, load_tokenizer
 from multitask.encoding import EncodedCorpus, encode
 from multitask.errors import InputError, report, say
 from multitask.labels import LabelSpace, labels_of
+from multitask.lora import check_peft
 from multitask.readers import Reading, read_corpus
 from multitask.settings import ModelSettings, Settings, trained_tasks
 
@@ -37,7 +38,8 @@ def prepare(settings: Settings) -> Prepared:
     """Read and encode all splits.
 
     Says on standard error what a person should know of. Raises InputError for bad rows, for data that lack
-    what is to be trained, and for heads whose size is not that of the data."""
+    what is to be trained, for heads whose size is not that of the data, and for a package that is missing."""
+    check_peft(settings.model.lora)
     readings = _read(settings)
     backbone = find_backbone(settings.model.backbone, settings.model.offline_backbone)
     # a plain BertConfig keeps the fields of MultiTaskConfig that it does not know
@@ -118,6 +120,8 @@ def encoder_config(m: ModelSettings, folder: Path) -> BertConfig:
         problems.append(f"model.max_length is {m.max_length}, but the encoder has {positions} positions")
     if m.freeze_layers > layers:
         problems.append(f"model.freeze_layers is {m.freeze_layers}, but the encoder has {layers} layers")
+    elif m.lora.rank and m.freeze_layers == layers:
+        problems.append(f"model.freeze_layers is {layers}, all that there are: none is left for model.lora")
     if problems:
         raise InputError(report(problems))
     return config

@@ -22,20 +22,33 @@ def device_name(value: Any) -> str:
     return value
 
 
-def _paths(value: Any) -> Any:
+def _several(value: Any) -> Any:
     return () if value is None else (value,) if isinstance(value, str) else value
 
 
 Whole = Annotated[int, BeforeValidator(_number)]
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Paths = Annotated[tuple[str, ...], BeforeValidator(_paths)]
-
+Paths = Annotated[tuple[str, ...], BeforeValidator(_several)]
+LoraTarget = Literal["query", "key", "value", "attention_output", "intermediate", "output"]
 
 TASKS = ("task_a", "task_b")
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class LoraSettings(_Section):
+    rank: Annotated[Whole, Field(ge=0)] = Field(
+        0, description="Rank of the adapters. 0: none. Else the encoder's own weights stay as they are."
+    )
+    alpha: Annotated[Real, Field(gt=0)] = Field(16.0, description="An adapter's output counts alpha / rank.")
+    dropout: Annotated[Real, Field(ge=0, lt=1)] = Field(0.0, description="Dropout before the adapters.")
+    targets: Annotated[tuple[LoraTarget, ...], BeforeValidator(_several)] = Field(
+        ("query", "value"),
+        min_length=1,
+        description="Where in a layer: query, key, value, attention_output, intermediate, output.",
+    )
 
 
 class ModelSettings(_Section):
@@ -64,6 +77,11 @@ class ModelSettings(_Section):
     )
     freeze_task_a: bool = Field(False, description="Leave the sentence head as it is.")
     freeze_task_b: bool = Field(False, description="Leave the token head as it is.")
+    lora: LoraSettings = Field(
+        LoraSettings(),
+        description="Train low-rank adapters (LoRA) in the encoder instead of its weights; "
+        "needs freeze_backbone: false and requirements-lora.txt. Saved models have them merged in.",
+    )
     pooling: Literal["cls", "mean"] = Field(
         "cls", description="The sentence's vector: [CLS], or the mean over its tokens."
     )
@@ -113,10 +131,17 @@ class TrainingSettings(_Section):
     task: Literal["both", "task_a", "task_b"] = Field("both", description="both, task_a or task_b.")
     learning_rate: Annotated[Real, Field(gt=0)] = Field(2e-5, description="AdamW's rate for the encoder.")
     head_learning_rate: Annotated[Real, Field(gt=0)] = Field(1e-3, description="And for the heads.")
+    layer_decay: Annotated[Real, Field(gt=0, le=1)] = Field(
+        1.0, description="The rate of each encoder layer is this times that of the layer above it. 1: alike."
+    )
     num_epochs: Annotated[Whole, Field(ge=1)] = Field(10, description="Passes over the training data.")
     batch_size: Annotated[Whole, Field(ge=1)] = Field(16, description="Sentences in a forward pass.")
     gradient_accumulation: Annotated[Whole, Field(ge=1)] = Field(
         1, description="Forward passes in a step: a step has batch_size × this many sentences."
+    )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="Compute a layer's activations again in the backward pass instead of keeping them.",
     )
     loss_weights: LossWeights = Field(
         LossWeights(), description="The loss is the weighted sum of the tasks' losses."

@@ -138,6 +138,50 @@ def test_freezing_more_layers_than_there_are_is_refused(model):
         model.freeze(layers=4)
 
 
+def gradients(model, batch, seed=5) -> dict[str, torch.Tensor]:
+    """Of a step with dropout in training, and its loss."""
+    model.train()
+    model.zero_grad()
+    torch.manual_seed(seed)
+    loss = sum(logits.square().sum() for logits in model(*batch))
+    loss.backward()
+    grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return {"loss": loss.detach(), **grads}
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_recomputed_activations_give_the_same_gradients_and_run_only_what_trains_twice(model, batch, layers):
+    model.freeze(layers=layers)
+    kept = gradients(model, batch)
+    assert not torch.equal(gradients(model, batch, seed=6)["loss"], kept["loss"]), "dropout is at work"
+    model.recompute_activations()
+    runs = [0, 0, 0]
+    for number, layer in enumerate(model.bert.encoder.layer):
+
+        def count(*_, number=number):
+            runs[number] += 1
+
+        # transformers checkpoints a layer's forward inside its hooks, so a part of the layer is watched
+        layer.intermediate.register_forward_hook(count)
+    recomputed = gradients(model, batch)
+    assert runs == [1] * layers + [2] * (3 - layers)
+    assert recomputed.keys() == kept.keys()
+    for name, value in kept.items():
+        assert torch.equal(recomputed[name], value), name
+    model.eval()
+    model(*batch)
+    assert runs == [2] * layers + [3] * (3 - layers), "nothing is recomputed outside training"
+
+
+def test_recomputing_carries_no_gradient_through_frozen_layers(model, batch):
+    model.freeze(layers=2)
+    model.recompute_activations()
+    needs_gradient = []
+    model.bert.encoder.layer[1].register_forward_hook(lambda *a: needs_gradient.append(a[2].requires_grad))
+    model.train()(*batch)
+    assert needs_gradient == [False]
+
+
 def test_reset_renews_one_head_only(model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.reset(task_b=True)

@@ -27,6 +27,30 @@ def test_every_trainable_parameter_is_in_one_group_with_its_rate_and_decay(model
                 assert group["weight_decay"] == (0.1 if decays else 0), f"{name}.{kind}"
 
 
+def test_each_layer_learns_more_slowly_than_the_one_above_it(model):
+    settings = SETTINGS.model_copy(update={"layer_decay": 0.5})
+    rates = {id(p): group["lr"] for group in parameter_groups(model, settings) for p in group["params"]}
+    by_hand = {
+        "bert.encoder.layer.2.": 1e-4,
+        "bert.encoder.layer.1.": 5e-5,
+        "bert.encoder.layer.0.": 2.5e-5,
+        "bert.embeddings.": 1.25e-5,
+        "classifier.": 1e-2,
+        "sentence_classifier.": 1e-2,
+    }
+    for name, parameter in model.named_parameters():
+        rate = next(rate for prefix, rate in by_hand.items() if name.startswith(prefix))
+        assert rates[id(parameter)] == pytest.approx(rate), name
+
+
+def test_without_layer_decay_there_are_two_rates_each_with_and_without_weight_decay(model):
+    groups = parameter_groups(model, SETTINGS)
+    found = [(group["lr"], group["weight_decay"]) for group in groups]
+    assert found == [(1e-4, 0), (1e-4, 0.1), (1e-2, 0.1), (1e-2, 0)]
+    in_order = [id(p) for group in groups[:2] for p in group["params"]]
+    assert sorted(in_order) == sorted(map(id, model.bert.parameters()))
+
+
 def test_the_rate_warms_up_and_falls_to_zero(model):
     optimizer, schedule = make_optimizer(model, SETTINGS, steps=8)
     rates = []
