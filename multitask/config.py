@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from multitask import yaml_input
 from multitask.errors import InputError, report
-from multitask.settings import Settings, keys, trained_tasks
+from multitask.settings import TASKS, LossWeights, Settings, keys, trained_tasks
 from multitask.spelling import nearest
 
 
@@ -120,10 +120,22 @@ def _contradictions(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
     if m.freeze_backbone and m.lora.rank:
         text = f"model.lora.rank is {m.lora.rank}, but model.freeze_backbone is true: set it to false"
         found.append((("model.lora.rank", "model.freeze_backbone"), text))
-    of_the_encoder = {"layer_decay": t.layer_decay < 1, "gradient_checkpointing": t.gradient_checkpointing}
+    of_the_encoder = {
+        "layer_decay": t.layer_decay < 1,
+        "gradient_checkpointing": t.gradient_checkpointing,
+        "gradient_cosine": t.gradient_cosine,
+    }
     for name in [name for name, asked in of_the_encoder.items() if asked and m.freeze_backbone]:
         text = f"training.{name} needs an encoder that trains: set model.freeze_backbone to false"
         found.append(((f"training.{name}", "model.freeze_backbone"), text))
+    of_two_tasks = {"loss_weighting": t.loss_weighting != "fixed", "gradient_cosine": t.gradient_cosine}
+    for name in [name for name, asked in of_two_tasks.items() if asked and len(trained) < 2]:
+        text = f"training.{name} is about two tasks, but training.task is {t.task}"
+        found.append(((f"training.{name}", "training.task"), text))
+    if t.loss_weighting != "fixed" and t.loss_weights != LossWeights():
+        text = f"training.loss_weighting is {t.loss_weighting}: training.loss_weights must be 1"
+        keys_of_weights = [f"training.loss_weights.{task}" for task in TASKS]
+        found.append(((*keys_of_weights, "training.loss_weights", "training.loss_weighting"), text))
     if m.stride >= m.max_length - 2:
         text = (
             f"model.stride is {m.stride}; with model.max_length {m.max_length} it is below {m.max_length - 2}"

@@ -1,4 +1,7 @@
-"""The optimizer of a run: which parameters decay, which rate they learn at, and how the rates move."""
+"""The optimizer of a run: which parameters decay, which rate they learn at, how the rates move, and the steps
+that it must not take."""
+
+from collections.abc import Iterable
 
 from torch import nn
 from torch.optim import AdamW
@@ -8,9 +11,16 @@ from transformers import get_linear_schedule_with_warmup
 from multitask.settings import TrainingSettings
 
 
-def make_optimizer(model: nn.Module, settings: TrainingSettings, steps: int) -> tuple[AdamW, LambdaLR]:
-    """AdamW (Loshchilov & Hutter 2019) over what is trained; linear warm-up and decay over `steps`."""
-    optimizer = AdamW(parameter_groups(model, settings), fused=True)
+def make_optimizer(
+    model: nn.Module, settings: TrainingSettings, steps: int, extra_parameters: Iterable[nn.Parameter] = ()
+) -> tuple[AdamW, LambdaLR]:
+    """AdamW (Loshchilov & Hutter 2019) over what is trained; linear warm-up and decay over `steps`.
+
+    `extra_parameters`, those of the loss, learn at the heads' rate and do not decay."""
+    groups = parameter_groups(model, settings)
+    if extra := list(extra_parameters):
+        groups.append({"params": extra, "lr": settings.head_learning_rate, "weight_decay": 0.0})
+    optimizer = AdamW(groups, fused=True)
     return optimizer, get_linear_schedule_with_warmup(optimizer, round(settings.warmup * steps), steps)
 
 

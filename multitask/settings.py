@@ -146,6 +146,19 @@ class TrainingSettings(_Section):
     loss_weights: LossWeights = Field(
         LossWeights(), description="The loss is the weighted sum of the tasks' losses."
     )
+    loss_weighting: Literal["fixed", "uncertainty", "dwa"] = Field(
+        "fixed",
+        description="fixed: by loss_weights. uncertainty: weights are learned (Kendall et al. 2018). "
+        "dwa: the task whose loss fell less in the last epoch weighs more (Liu et al. 2019).",
+    )
+    dwa_temperature: Annotated[Real, Field(gt=0)] = Field(
+        2.0, description="Of dwa: the higher, the more alike the weights."
+    )
+    gradient_cosine: bool = Field(
+        False,
+        description="Log the cosine between the tasks' gradients over the encoder; costs a second and a "
+        "third backward pass.",
+    )
     weight_decay: Annotated[Real, Field(ge=0)] = Field(
         0.01, description="On the weights of linear layers, not on embeddings, norms or biases."
     )

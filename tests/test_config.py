@@ -136,6 +136,16 @@ def test_files_that_are_refused(load, text, reason):
         (["model.lora.rank=4"], "model.lora.rank is 4, but model.freeze_backbone is true"),
         (["model.lora.targets=[query, mlp]"], "targets: input should be 'query', 'key', 'value', 'att"),
         (["model.lora.targets=null"], "model.lora.targets: "),
+        (["training.gradient_cosine=true"], "training.gradient_cosine needs an encoder that trains"),
+        (
+            ["training.gradient_cosine=true", "model.freeze_backbone=false", "training.task=task_a"],
+            "training.gradient_cosine is about two tasks, but training.task is task_a",
+        ),
+        (["training.loss_weighting=dwa", "training.task=task_b"], "training.loss_weighting is about two"),
+        (
+            ["training.loss_weighting=uncertainty", "training.loss_weights.task_b=2"],
+            "training.loss_weighting is uncertainty: training.loss_weights must be 1",
+        ),
         (["training.layer_decay=0"], "training.layer_decay: input should be greater than 0"),
         (["training.early_stopping=2", "data.dev=null"], "early_stopping needs data.dev"),
         (["device=tpu"], "device: a device is cpu, cuda or cuda:1"),

@@ -1,4 +1,5 @@
 import pytest
+import torch
 from torch import nn
 
 from model import MultiTaskTransformer
@@ -49,6 +50,13 @@ def test_without_layer_decay_there_are_two_rates_each_with_and_without_weight_de
     assert found == [(1e-4, 0), (1e-4, 0.1), (1e-2, 0.1), (1e-2, 0)]
     in_order = [id(p) for group in groups[:2] for p in group["params"]]
     assert sorted(in_order) == sorted(map(id, model.bert.parameters()))
+
+
+def test_parameters_of_the_loss_learn_at_the_heads_rate_without_decay(model):
+    own = nn.Parameter(torch.zeros(2))
+    optimizer, _ = make_optimizer(model, SETTINGS.model_copy(update={"warmup": 0}), 8, iter([own]))
+    (group,) = (g for g in optimizer.param_groups if any(p is own for p in g["params"]))
+    assert (group["lr"], group["weight_decay"], len(group["params"])) == (1e-2, 0, 1)
 
 
 def test_the_rate_warms_up_and_falls_to_zero(model):
