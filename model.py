@@ -1,5 +1,6 @@
 """A BERT encoder for sentence embeddings, and the same encoder with two heads: a class, entity tags."""
 
+from itertools import takewhile
 from typing import NamedTuple
 
 import torch
@@ -70,15 +71,21 @@ class SentenceTransformer(BertPreTrainedModel):
             self.post_init()
 
     def encode(
-        self, input_ids: Tensor | None, attention_mask: Tensor, hidden: Tensor | None = None, depth: int = 0
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor,
+        hidden: Tensor | None = None,
+        depth: int = 0,
+        layers: int | None = None,
     ) -> Tensor:
         """Token ids (B, T) and their mask (B, T) → last hidden states (B, T, D).
 
-        With `hidden` (B, T, D), the output of the lowest `depth` layers, only the layers above them run."""
+        With `hidden` (B, T, D), the output of the lowest `depth` layers, only the layers above them run; with
+        `layers`, only the lowest ones, up to that number."""
         if hidden is None:
             hidden, depth = self.bert.embeddings(input_ids), 0
         mask = create_bidirectional_mask(self.config, hidden, attention_mask)
-        for layer in self.bert.encoder.layer[depth:]:
+        for layer in self.bert.encoder.layer[depth:layers]:
             hidden = layer(hidden, mask)
         return hidden
 
@@ -121,7 +128,9 @@ class MultiTaskTransformer(SentenceTransformer):
 
     def __init__(self, config: MultiTaskConfig):
         super().__init__(config)
+        self.sentence_dropout = nn.Dropout(config.hidden_dropout_prob)
         self.sentence_classifier = nn.Linear(config.hidden_size, config.num_classes_task_a)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
@@ -140,11 +149,9 @@ class MultiTaskTransformer(SentenceTransformer):
 
     def heads(self, hidden: Tensor, attention_mask: Tensor | None = None) -> MultiTaskOutput:
         """Last hidden states (B, T, D) → MultiTaskOutput. The mask (B, T) is needed for mean pooling only."""
-        drop, p = functional.dropout, self.config.hidden_dropout_prob
-        sentence, tokens = self.sentence_classifier, self.classifier
         return MultiTaskOutput(
-            sentence(drop(self.pool(hidden, attention_mask), p, sentence.training)),
-            tokens(drop(hidden, p, tokens.training)),
+            self.sentence_classifier(self.sentence_dropout(self.pool(hidden, attention_mask))),
+            self.classifier(self.dropout(hidden)),
         )
 
     def reset(self, task_a: bool = False, task_b: bool = False) -> None:
@@ -176,10 +183,22 @@ class MultiTaskTransformer(SentenceTransformer):
     def train(self, mode: bool = True) -> "MultiTaskTransformer":
         """As in torch, but a part without trainable parameters stays in evaluation mode."""
         super().train(mode)
-        parts = (self.bert.embeddings, *self.bert.encoder.layer, self.sentence_classifier, self.classifier)
-        for part in parts:
-            part.train(mode and any(parameter.requires_grad for parameter in part.parameters()))
+        heads = (self.sentence_dropout, self.sentence_classifier), (self.dropout, self.classifier)
+        for parts in (*((part,) for part in self._depths()), *heads):
+            trains = any(parameter.requires_grad for part in parts for parameter in part.parameters())
+            for part in parts:
+                part.train(mode and trains)
         return self
+
+    def _depths(self) -> tuple[nn.Module, ...]:
+        return self.bert.embeddings, *self.bert.encoder.layer
+
+    @property
+    def frozen_depth(self) -> int:
+        """How many of the lowest layers give the same output all through training: they and the embeddings
+        under them are frozen."""
+        frozen = takewhile(lambda part: not any(p.requires_grad for p in part.parameters()), self._depths())
+        return max(0, len(list(frozen)) - 1)
 
 
 def multitask_loss(

@@ -1,6 +1,6 @@
 """Batches of windows: which ones go together, as a function of seed and epoch alone, and their tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -57,6 +57,15 @@ def collate(corpus: EncodedCorpus, windows: np.ndarray) -> dict[str, Tensor]:
         "weights_task_a": shares.astype(np.float32),
     }
     return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+def by_tokens(windows: np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
+    """Windows, longest first → batches of about so many tokens, padding counted."""
+    at = 0
+    while at < len(windows):
+        size = max(1, tokens // int(lengths[windows[at]]))
+        yield windows[at : at + size]
+        at += size
 
 
 def word_positions(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

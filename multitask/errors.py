@@ -15,8 +15,22 @@ def report(problems: Sequence[str], most: int = 20) -> str:
     return "\n".join([*problems[:most], *([f"... and {more:,} more"] if more > 0 else [])])
 
 
+_speaks = True
+
+
 def say(message: str) -> None:
     """A message to the person at the shell: standard error, since results go to standard output."""
+    if _speaks:
+        _write(message)
+
+
+def mute() -> None:
+    """Say nothing from now on but why the process ends: of several alike, one speaks."""
+    global _speaks
+    _speaks = False
+
+
+def _write(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
@@ -25,15 +39,15 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except InputError as error:
-        say(f"error: {error}")
+        _write(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
-        say("interrupted")
+        _write("interrupted")
         sys.exit(130)
     except BrokenPipeError:
         # the reader (head, less) has gone: what Python would still flush at exit has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        say(f"error: {error.strerror or error}: {error.filename}" if error.filename else f"error: {error}")
+        _write(f"error: {error.strerror or error}: {error.filename}" if error.filename else f"error: {error}")
         sys.exit(1)

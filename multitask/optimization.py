@@ -3,11 +3,14 @@ that it must not take."""
 
 from collections.abc import Iterable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_linear_schedule_with_warmup
 
+from multitask.errors import InputError
 from multitask.settings import TrainingSettings
 
 
@@ -22,6 +25,41 @@ def make_optimizer(
         groups.append({"params": extra, "lr": settings.head_learning_rate, "weight_decay": 0.0})
     optimizer = AdamW(groups, fused=True)
     return optimizer, get_linear_schedule_with_warmup(optimizer, round(settings.warmup * steps), steps)
+
+
+class Update:
+    """A step of the optimizer and of its schedule; what is not finite never reaches a weight.
+
+    Nothing here waits for the device: the fused AdamW takes the factor that scales gradients down, and the
+    flag that keeps it from a step, as tensors. `check` is where they are read."""
+
+    def __init__(self, optimizer: AdamW, schedule: LambdaLR, max_norm: float | None):
+        self.optimizer, self.schedule, self.max_norm = optimizer, schedule, max_norm
+        self.steps = 0
+        self.refused: Tensor | None = None  # the first step that was not taken, 0 for none
+
+    def __call__(self) -> None:
+        """Use the gradients, and drop them. One that is infinite or NaN leaves all weights as they are."""
+        gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"]]
+        norm = get_total_norm([gradient for gradient in gradients if gradient is not None])
+        wrong = ~torch.isfinite(norm)
+        if self.max_norm is not None:
+            self.optimizer.grad_scale = torch.clamp(norm / self.max_norm, min=1.0)
+        self.optimizer.found_inf = wrong.float()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        self.steps += 1
+        before = torch.zeros_like(norm) if self.refused is None else self.refused
+        self.refused = torch.where((before == 0) & wrong, float(self.steps), before)
+
+    def check(self) -> None:
+        """Raises InputError if a step was refused. This waits for the device."""
+        if self.refused is not None and (step := int(self.refused)):
+            raise InputError(
+                f"step {step}: the loss or a gradient is not finite; it was not taken. A lower "
+                "training.learning_rate may help, or training.precision=fp32"
+            )
 
 
 def parameter_groups(model: nn.Module, settings: TrainingSettings) -> list[dict]:

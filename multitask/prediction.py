@@ -7,11 +7,14 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from multitask.batching import collate, word_positions
+from multitask import processes
+from multitask.batching import by_tokens, collate, word_positions
 from multitask.encoding import EncodedCorpus, encode
 from multitask.evaluation import Scores, score
+from multitask.features import Features
 from multitask.labels import LabelSpace
 from multitask.rows import Example, text_example
+from multitask.settings import TASKS
 
 _CHUNK = 4096  # rows whose logits are held at once
 _TOKENS = 4096  # of a batch, padding counted
@@ -60,18 +63,24 @@ class Outputs(NamedTuple):
 
 
 def outputs(
-    model, corpus: EncodedCorpus, progress: Callable[[int], object] | None = None
+    model,
+    corpus: EncodedCorpus,
+    progress: Callable[[int], object] | None = None,
+    features: Features | None = None,
+    rows: tuple[int, int] | None = None,
 ) -> Iterator[Outputs]:
     """Run a SentenceTransformer or MultiTaskTransformer over a corpus: chunks of rows, windows by length.
 
     A text of several windows gets the mean of their logits and embeddings; every word is read from the window
-    that it belongs to. Calls `progress` with the number of rows done since the last call."""
+    that it belongs to. Calls `progress` with the number of rows done since the last call. `features` are the
+    output of the encoder's lowest layers; `rows` [first, last) are the only ones read."""
     was_training = model.training
     model.eval()
+    begin, end = rows or (0, len(corpus))
     try:
-        for first in range(0, len(corpus), _CHUNK):
-            last = min(first + _CHUNK, len(corpus))
-            yield _chunk(model, corpus, first, last)
+        for first in range(begin, end, _CHUNK):
+            last = min(first + _CHUNK, end)
+            yield _chunk(model, corpus, first, last, features)
             if progress:
                 progress(last - first)
     finally:
@@ -79,7 +88,7 @@ def outputs(
 
 
 @torch.inference_mode()
-def _chunk(model, corpus: EncodedCorpus, first: int, last: int) -> Outputs:
+def _chunk(model, corpus: EncodedCorpus, first: int, last: int, features: Features | None) -> Outputs:
     windows = np.arange(corpus.window_rows[first], corpus.window_rows[last])
     words = int(corpus.word_rows[first]), int(corpus.word_rows[last])
     lengths = corpus.window_lengths[windows]
@@ -87,10 +96,13 @@ def _chunk(model, corpus: EncodedCorpus, first: int, last: int) -> Outputs:
     has_heads = hasattr(model, "heads")
     per_window: list[tuple[np.ndarray, ...]] = []
     word_logits = np.zeros((words[1] - words[0], model.config.num_labels if has_heads else 0), np.float32)
-    for batch in _batches(order, corpus.window_lengths):
+    for batch in by_tokens(order, corpus.window_lengths, _TOKENS):
         inputs = collate(corpus, batch)
         ids, mask = (inputs[name].to(model.device) for name in ("input_ids", "attention_mask"))
-        hidden = model.encode(ids, mask)
+        if features is None:
+            hidden = model.encode(ids, mask)
+        else:
+            hidden = model.encode(None, mask, features.batch(batch), features.depth)
         vectors = [model.pool(hidden, mask)]
         if has_heads:
             sentence_logits, token_logits = model.heads(hidden, mask)
@@ -105,36 +117,34 @@ def _chunk(model, corpus: EncodedCorpus, first: int, last: int) -> Outputs:
     return Outputs(first, last, means[1] if has_heads else None, word_logits if has_heads else None, means[0])
 
 
-def _batches(windows: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Windows, longest first → batches of about _TOKENS tokens, padding counted."""
-    at = 0
-    while at < len(windows):
-        size = max(1, _TOKENS // int(lengths[windows[at]]))
-        yield windows[at : at + size]
-        at += size
-
-
 def predict_corpus(
-    model, corpus: EncodedCorpus, labels: LabelSpace, progress: Callable[[int], object] | None = None
+    model,
+    corpus: EncodedCorpus,
+    labels: LabelSpace,
+    progress: Callable[[int], object] | None = None,
+    features: Features | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Class ids (N,) and tag ids (W,) that the model gives a corpus; tags are valid under the scheme."""
+    """Class ids (N,) and tag ids (W,) that the model gives a corpus; tags are valid under the scheme.
+
+    Several processes share the rows, each of which is read once, and all of them get the whole."""
     classes, tags = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
-    for out in outputs(model, corpus, progress):
+    for out in outputs(model, corpus, progress, features, processes.share(len(corpus))):
         offsets = corpus.word_rows[out.first : out.last + 1] - corpus.word_rows[out.first]
         classes.append(out.sentence_logits.argmax(1))
         tags.append(labels.decode(out.word_logits, offsets))
-    return np.concatenate(classes), np.concatenate(tags)
+    return processes.joined(np.concatenate(classes)), processes.joined(np.concatenate(tags))
 
 
 def evaluate(
     model,
     corpus: EncodedCorpus,
     labels: LabelSpace,
-    tasks: Sequence[str] = ("task_a", "task_b"),
+    tasks: Sequence[str] = TASKS,
     progress: Callable[[int], object] | None = None,
+    features: Features | None = None,
 ) -> Scores:
     """Scores of the named tasks, of those that the model has names for."""
-    classes, tags = predict_corpus(model, corpus, labels, progress)
+    classes, tags = predict_corpus(model, corpus, labels, progress, features)
     return score(
         corpus,
         labels,

@@ -77,6 +77,11 @@ class ModelSettings(_Section):
     )
     freeze_task_a: bool = Field(False, description="Leave the sentence head as it is.")
     freeze_task_b: bool = Field(False, description="Leave the token head as it is.")
+    attention: Literal["auto", "eager", "sdpa"] = Field(
+        "auto",
+        description="Attention in training: sdpa, torch's fused one, or eager, plain products. auto: sdpa, "
+        "but eager in bf16 on a CPU.",
+    )
     lora: LoraSettings = Field(
         LoraSettings(),
         description="Train low-rank adapters (LoRA) in the encoder instead of its weights; "
@@ -168,6 +173,24 @@ class TrainingSettings(_Section):
     max_grad_norm: Annotated[Real, Field(gt=0)] | None = Field(
         1.0, description="Gradients are scaled down to this norm. null: never."
     )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="Of products of matrices. auto: bf16 where the device has it (a CPU with AMX or "
+        "AVX512-BF16, CUDA from capability 8.0), else fp32.",
+    )
+    cache_features: bool = Field(
+        True, description="Compute the output of frozen layers once, not in every epoch."
+    )
+    feature_memory: Annotated[Real, Field(ge=0, le=1)] = Field(
+        0.25,
+        description="Share of the machine's memory for that output; what is larger goes to cache_dir.",
+    )
+    occurring_rows: bool = Field(
+        True, description="Train only the word embeddings that occur in data.train; no other would move."
+    )
+    fast_dropout: bool = Field(
+        True, description="On the CPU, draw dropout's random numbers with 16 bits instead of 64."
+    )
     early_stopping: Annotated[Whole, Field(ge=1)] | None = Field(
         None, description="Stop after this many epochs without a better dev score. null: never."
     )
@@ -186,6 +209,11 @@ class Settings(_Section):
     training: TrainingSettings = Field(TrainingSettings(), description="The loop.")
     device: Annotated[str, BeforeValidator(device_name)] = Field(
         "cuda", description="cuda, cuda:1 or cpu. Without CUDA the run goes on on the CPU, and says so."
+    )
+    cache_dir: str | None = Field(
+        "cache",
+        min_length=1,
+        description="Folder of encoded corpora and frozen features, kept for the next run. null: none.",
     )
     output_dir: str | None = Field(
         None, min_length=1, description="The run's folder. null: a new one under runs/, named by the time."

@@ -8,14 +8,16 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    {"errors", "words", "spelling"},
+    {"errors", "words", "spelling", "dropout", "embedding_rows"},
     {"yaml_input", "output", "labels", "backbone"},
     {"settings", "rows", "array_store"},
     {"config", "optimization", "device", "lora", "loss_weighting"},
-    {"readers"},
+    {"readers", "processes"},
     {"encoding"},
     {"batching", "evaluation"},
+    {"features"},
     {"prediction", "preparation", "run_folder"},
+    {"training"},
 ]
 WITHOUT_TORCH = ["config", "labels", "readers", "encoding", "evaluation", "array_store"]
 MODULES = {path.stem for path in (ROOT / "multitask").glob("[a-z]*.py")}

@@ -342,7 +342,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(shell, settings_for):
         "training.warmup=0",
     )
     assert ended.status == 2
-    assert "the loss is" in ended.err
+    assert "step 2: the loss or a gradient is not finite" in ended.err
 
 
 def test_ctrl_c_ends_with_a_line_and_keeps_the_best_model(settings_for, tmp_path):

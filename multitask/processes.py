@@ -1,0 +1,99 @@
+"""Several processes that train one model: started by torchrun or accelerate launch, on CPUs or GPUs.
+
+In one process, every function here gives what is there."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import numpy as np
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from multitask import errors
+from multitask.device import choose_device
+
+
+def join(name: str) -> torch.device:
+    """Meet the other processes, if a launcher has started some → the device of this one.
+
+    Only the first process speaks: the others' messages and results are its own over again."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return choose_device(name)
+    from accelerate import PartialState  # it knows the launchers, and what connects which devices
+
+    state = PartialState(cpu=name == "cpu" or not torch.cuda.is_available())
+    if rank():
+        errors.mute()
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    return state.device
+
+
+def leave() -> None:
+    """Part from the other processes at the end of a run."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def count() -> int:
+    """How many processes there are."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+@contextmanager
+def first_goes_first() -> Iterator[None]:
+    """The first process does the block before the others, which find what it has kept."""
+    if rank():
+        distributed.barrier()
+    yield
+    if not rank() and count() > 1:
+        distributed.barrier()
+
+
+def wrapped(model: nn.Module, device: torch.device) -> nn.Module:
+    """What to call forward on: the model, or around it what averages gradients over all processes."""
+    if count() == 1:
+        return model
+    return DistributedDataParallel(
+        model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+    )
+
+
+def gradients_kept(model: nn.Module, last: bool) -> AbstractContextManager:
+    """Around a micro-batch: only the last one of a step sends gradients to the other processes."""
+    return nullcontext() if last or count() == 1 else model.no_sync()
+
+
+def summed(values: torch.Tensor) -> torch.Tensor:
+    """The sum over all processes, in place."""
+    if count() > 1:
+        distributed.all_reduce(values)
+    return values
+
+
+def same_weights(model: nn.Module) -> None:
+    """Give all processes the first one's parameters."""
+    if count() > 1:
+        for parameter in model.parameters():
+            distributed.broadcast(parameter.data, 0)
+
+
+def share(size: int) -> tuple[int, int]:
+    """This process's part [first, last) of so many rows; the parts of all processes follow each other."""
+    return size * rank() // count(), size * (rank() + 1) // count()
+
+
+def joined(part: np.ndarray) -> np.ndarray:
+    """The parts (n, ...) of all processes, in their order."""
+    if count() == 1:
+        return part
+    parts: list = [None] * count()
+    distributed.all_gather_object(parts, part)
+    return np.concatenate(parts)

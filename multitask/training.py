@@ -1,0 +1,178 @@
+"""What a run trains with: the model made ready, the optimizer, the order of the batches and their tensors."""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from multitask import processes
+from multitask.batching import LengthGroupedSampler, collate, usable_windows
+from multitask.device import autocast, choose_attention, choose_precision
+from multitask.dropout import use_fast_dropout
+from multitask.embedding_rows import train_occurring_rows
+from multitask.encoding import EncodedCorpus
+from multitask.errors import InputError
+from multitask.evaluation import Scores
+from multitask.features import Features
+from multitask.labels import UNLABELLED
+from multitask.lora import add_lora
+from multitask.loss_weighting import LossWeighting, gradient_cosine
+from multitask.optimization import Update, make_optimizer
+from multitask.prediction import evaluate
+from multitask.preparation import Prepared
+from multitask.settings import TASKS, Settings, trained_tasks
+
+
+class Training:
+    """A model in training, and what its steps need."""
+
+    def __init__(self, model, prepared: Prepared, settings: Settings):
+        t = settings.training
+        self.model, self.prepared, self.settings = model, prepared, settings
+        self.tasks, self.device = trained_tasks(settings), model.device
+        self.corpus, self.dev = prepared.corpora["train"], prepared.corpora.get("dev")
+        self.precision = choose_precision(t.precision, self.device)
+        self.attention = choose_attention(settings.model.attention, self.device, self.precision)
+        make_ready(model, self.corpus, settings, self.attention)
+        self.depth = model.frozen_depth if t.cache_features else 0
+        self.features: dict[str, Features] = {}
+        self.windows = usable_windows(self.corpus, self.tasks)
+        self.sentences = len(np.unique(self.corpus.row_of_window[self.windows]))
+        self.sampler = LengthGroupedSampler(
+            self.corpus.window_lengths[self.windows],
+            t.batch_size * t.gradient_accumulation * processes.count(),
+            t.seed,
+        )
+        self.weighting = LossWeighting(t, self.tasks).to(self.device)
+        extra = self.weighting.parameters()
+        optimizer, schedule = make_optimizer(model, t, len(self.sampler) * t.num_epochs, extra)
+        self.update = Update(optimizer, schedule, t.max_grad_norm)
+        self.forward = processes.wrapped(model, self.device)
+        self.restart()
+        torch.manual_seed(t.seed + processes.rank())
+
+    def batches(self, epoch: int) -> Iterator[np.ndarray]:
+        """The windows of each step of an epoch, all processes' together."""
+        for batch in self.sampler.batches(epoch):
+            yield self.windows[batch]
+
+    def micro_batches(self, windows: np.ndarray) -> list[np.ndarray]:
+        """This process's part of a step's windows, in batches. A part that is empty is one batch of none."""
+        size = self.settings.training.batch_size
+        part = windows[processes.rank() :: processes.count()]  # longest first, so each process has as much
+        return [part[at : at + size] for at in range(0, max(1, len(part)), size)]
+
+    def calls(self, windows: np.ndarray) -> int:
+        """How many micro-batches a step has in all processes."""
+        count, size = processes.count(), self.settings.training.batch_size
+        return sum(max(1, -(-len(windows[rank::count]) // size)) for rank in range(count))
+
+    def batch(self, windows: np.ndarray, step: np.ndarray) -> dict[str, Tensor]:
+        """The tensors of a micro-batch on the device, `hidden` in the place of `input_ids` where layers are
+        frozen. One without windows repeats one of its step's without labels: its losses are 0."""
+        empty = len(windows) == 0
+        windows = step[:1] if empty else windows
+        batch = collate(self.corpus, windows)
+        if empty:
+            batch["labels_task_a"].fill_(UNLABELLED)
+            batch["labels_task_b"].fill_(UNLABELLED)
+        if self.depth:
+            batch["hidden"] = self.frozen("train").batch(windows)
+            del batch["input_ids"]
+        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+
+    def frozen(self, split: str) -> Features | None:
+        """What the frozen layers give for a split, computed when it is first asked for."""
+        if self.depth and split not in self.features:
+            corpus, t = self.prepared.corpora[split], self.settings.training
+            installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            memory, folder = int(t.feature_memory * installed) // processes.count(), self.settings.cache_dir
+            bar = tqdm(
+                total=len(corpus.window_start), desc=f"frozen layers, {split}", leave=False, disable=None
+            )
+            with bar, self.evaluating():
+                self.features[split] = Features(
+                    self.model, corpus, self.depth, self.precision, memory, folder, bar.update
+                )
+        return self.features.get(split)
+
+    def evaluate(self) -> Scores | None:
+        """Scores on dev, if there is one."""
+        if self.dev is None:
+            return None
+        features = self.frozen("dev")
+        with self.evaluating(), autocast(self.device, self.precision):
+            return evaluate(self.model, self.dev, self.prepared.labels, self.tasks, features=features)
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Without gradients the fused attention is the faster one, also where it is not in training."""
+        if self.settings.model.attention == "auto":
+            self.model.set_attn_implementation("sdpa")
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(self.attention)
+
+    def restart(self) -> None:
+        """Begin to count the losses of an epoch."""
+        self.sums, self.cosines = torch.zeros(2, 2, dtype=torch.float64, device=self.device)
+        self.labelled = np.zeros(2)
+
+    def note(self, losses: dict[str, Tensor], counts: tuple[float, float]) -> None:
+        """Count a micro-batch's losses, before its backward pass, without waiting for them."""
+        for at, (task, count) in enumerate(zip(TASKS, counts)):
+            if task in losses:
+                self.sums[at] += losses[task].detach() * count
+        if self.settings.training.gradient_cosine:
+            shared = [p for p in self.model.bert.parameters() if p.requires_grad]
+            self.cosines += torch.stack([gradient_cosine(losses, shared), self.cosines.new_ones(())])
+
+    def step(self, counts: tuple[float, float]) -> None:
+        """Take the step whose gradients are there; `counts` are its labelled items, of all processes."""
+        for parameter in self.weighting.parameters():  # the losses were scaled for an average over processes
+            processes.summed(parameter.grad).div_(processes.count())
+        self.update()
+        self.labelled += counts
+
+    def losses(self) -> dict:
+        """Each trained task's mean loss per labelled item since `restart`, and their weighted sum; the
+        weights where they move; the mean over micro-batches of the gradients' cosine where it is asked for.
+
+        Waits for the device. Raises InputError if a step was not finite."""
+        self.update.check()
+        sums, (cosine, measured) = processes.summed(torch.stack([self.sums, self.cosines])).tolist()
+        means = {task: s / n if n else 0.0 for task, s, n in zip(TASKS, sums, self.labelled)}
+        weights = self.weighting.weights()
+        loss = sum(weights[task] * means[task] for task in self.tasks)
+        if not math.isfinite(loss):  # its gradient may be finite all the same
+            raise InputError(f"step {self.update.steps}: the loss is {loss}; a lower rate may help")
+        found = {"loss": loss, **{f"loss_{t}": means[t] if t in self.tasks else None for t in TASKS}}
+        if self.weighting.rule != "fixed":
+            found["loss_weights"] = weights
+        return {**found, "gradient_cosine": cosine / measured} if measured else found
+
+
+def make_ready(model, corpus: EncodedCorpus, settings: Settings, attention: str) -> None:
+    """Freeze what the settings freeze, and change what computes, not what is computed."""
+    m, t, tasks = settings.model, settings.training, trained_tasks(settings)
+    model.freeze(
+        backbone=m.freeze_backbone,
+        task_a=m.freeze_task_a or "task_a" not in tasks,
+        task_b=m.freeze_task_b or "task_b" not in tasks,
+        layers=m.freeze_layers,
+    )
+    if m.lora.rank:
+        add_lora(model, m.lora)
+    if t.occurring_rows:
+        train_occurring_rows(model, np.concatenate([np.unique(corpus.ids), corpus.special]))
+    if t.fast_dropout and model.device.type == "cpu":
+        use_fast_dropout(model)
+    if t.gradient_checkpointing:
+        model.recompute_activations()
+    model.set_attn_implementation(attention)
