@@ -13,23 +13,62 @@ _CHUNK = 50  # batches that are sorted by length together: little padding, and s
 
 
 class LengthGroupedSampler:
-    """Batches of windows of similar length: a function of lengths, size, seed and epoch, nothing else."""
+    """Batches of windows of similar length: a function of what it is made of and the epoch, nothing else.
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int):
+    With a temperature, an epoch's windows are those of `epoch_windows`; `groups` (V,) says what is mixed."""
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        seed: int,
+        groups: np.ndarray | None = None,
+        temperature: float | None = None,
+    ):
         self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
+        self.groups, self.temperature = groups, temperature
 
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.batch_size)
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """Window numbers of each batch, every window exactly once; the last batch formed may be smaller."""
+        """Window numbers of each batch; the last batch formed may be smaller.
+
+        Without a temperature every window is in exactly one batch."""
         random = np.random.default_rng((self.seed, epoch))
         order = random.permutation(len(self.lengths))
+        if self.temperature is not None:
+            order = epoch_windows(self.groups, self.temperature, self.seed, epoch)[order]
         size = _CHUNK * self.batch_size
         chunks = (order[at : at + size] for at in range(0, len(order), size))
         order = np.concatenate([chunk[np.argsort(-self.lengths[chunk], kind="stable")] for chunk in chunks])
         batches = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
         return [batches[i] for i in random.permutation(len(batches))]
+
+
+def epoch_windows(groups: np.ndarray, temperature: float, seed: int, epoch: int) -> np.ndarray:
+    """The windows of an epoch (V,), in order, when groups (V,) are mixed at a temperature.
+
+    A group of n windows has a share of n ** (1 / temperature): 1 leaves every window once, large ones give
+    each group as much (Devlin et al. 2019, multilingual BERT; Aharoni, Johnson & Firat 2019). A window is
+    drawn as often as any other of its group, or once more: seed and epoch say which ones.
+    Windows are counted, not texts, so that every epoch has as many steps. A text of several windows may so
+    have one of them once more than another; its share is right in the mean over epochs."""
+    _, group, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    quotas = _apportion(counts ** (1 / temperature), len(groups))
+    random = np.random.default_rng((seed, epoch, 1))
+    times = (quotas // counts)[group]
+    for number, extra in enumerate(quotas % counts):
+        times[random.permutation(np.flatnonzero(group == number))[:extra]] += 1
+    return np.repeat(np.arange(len(groups)), times)
+
+
+def _apportion(weights: np.ndarray, seats: int) -> np.ndarray:
+    """Whole numbers (G,) in proportion to weights (G,) that add up to `seats`, by largest remainder."""
+    exact = seats * weights / weights.sum()
+    whole = np.floor(exact).astype(np.int64)
+    whole[np.argsort(whole - exact, kind="stable")[: seats - whole.sum()]] += 1
+    return whole
 
 
 def collate(corpus: EncodedCorpus, windows: np.ndarray) -> dict[str, Tensor]:

@@ -141,6 +141,9 @@ def _contradictions(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
             f"model.stride is {m.stride}; with model.max_length {m.max_length} it is below {m.max_length - 2}"
         )
         found.append((("model.stride", "model.max_length"), text))
+    if settings.data.sampling_temperature is not None and len(set(settings.data.train)) < 2:
+        text = "data.sampling_temperature mixes files, but data.train has only one"
+        found.append((("data.sampling_temperature", "data.train"), text))
     if t.early_stopping and not settings.data.dev:
         text = "training.early_stopping needs data.dev to see when the score no longer rises"
         found.append((("training.early_stopping", "data.dev"), text))

@@ -60,6 +60,11 @@ def prepare(settings: Settings) -> Prepared:
     return Prepared(labels, sizes, new_heads, backbone, tokenizer, corpora, readings)
 
 
+def file_of_row(prepared: Prepared) -> np.ndarray:
+    """(N,) which of its files each row of train is from, as a number."""
+    return np.unique([e.path for e in prepared.readings["train"].examples], return_inverse=True)[1]
+
+
 def describe(prepared: Prepared) -> str:
     """What --check prints of data that are fit for training."""
     lines = [f"Encoder: {prepared.backbone.name}"]

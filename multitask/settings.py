@@ -118,6 +118,11 @@ class DataSettings(_Section):
     test: Paths = Field(
         ("corpus/test.jsonl",), description="Scored once, with the model that is kept. null: none."
     )
+    sampling_temperature: Annotated[Real, Field(ge=1)] | None = Field(
+        None,
+        description="Mix the files of train: one of n windows has a share of n ** (1 / this) in an epoch, so "
+        "small files count more. null: every window once an epoch.",
+    )
     tag_scheme: Literal["IO", "BIO"] = Field(
         "IO",
         description="Tags that the model learns, whatever the files have. BIO parts neighbours of a type.",

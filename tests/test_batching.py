@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multitask.batching import LengthGroupedSampler, collate, labelled_counts, usable_windows
+from multitask.batching import LengthGroupedSampler, collate, epoch_windows, labelled_counts, usable_windows
 from multitask.encoding import encode
 from multitask.labels import LabelSpace, Span
 from multitask.rows import Example
@@ -50,6 +50,70 @@ def test_epochs_and_seeds_differ_and_batches_are_of_similar_length():
     padded = sum(len(batch) * lengths[batch].max() for batch in first)
     shuffled = np.random.default_rng(1).permutation(4000).reshape(-1, 16)
     assert padded < 1.05 * lengths.sum() < sum(16 * lengths[batch].max() for batch in shuffled) / 1.5
+
+
+GROUPS = st.lists(st.integers(0, 4), min_size=1, max_size=120).map(np.array)
+TEMPERATURES = st.floats(1, 50)
+
+
+@given(GROUPS, TEMPERATURES, st.integers(0, 3), st.integers(1, 3))
+def test_groups_have_their_share_of_an_epoch_and_their_windows_the_same_chance(groups, t, seed, epoch):
+    windows = epoch_windows(groups, t, seed, epoch)
+    assert len(windows) == len(groups)
+    names = sorted(set(groups.tolist()))
+    sizes = {name: int((groups == name).sum()) for name in names}
+    total = sum(size ** (1 / t) for size in sizes.values())
+    for name in names:
+        quota = int((groups[windows] == name).sum())
+        assert abs(quota - len(groups) * sizes[name] ** (1 / t) / total) < 1
+        times = [int((windows == window).sum()) for window in np.flatnonzero(groups == name)]
+        assert set(times) <= {quota // sizes[name], quota // sizes[name] + 1}
+    np.random.seed(seed)  # nothing else may matter
+    assert np.array_equal(epoch_windows(groups, t, seed, epoch), windows)
+
+
+@given(GROUPS, st.integers(0, 3), st.integers(1, 3))
+def test_at_temperature_1_every_window_is_in_an_epoch_once(groups, seed, epoch):
+    assert np.array_equal(epoch_windows(groups, 1.0, seed, epoch), np.arange(len(groups)))
+    lengths = np.arange(len(groups)) % 7 + 2
+    plain = LengthGroupedSampler(lengths, 4, seed).batches(epoch)
+    mixed = LengthGroupedSampler(lengths, 4, seed, groups, 1.0).batches(epoch)
+    assert [list(batch) for batch in mixed] == [list(batch) for batch in plain]
+
+
+@given(GROUPS, st.integers(0, 3))
+def test_at_a_high_temperature_groups_have_equal_shares(groups, seed):
+    drawn = groups[epoch_windows(groups, 1e9, seed, 1)]
+    shares = [int((drawn == name).sum()) for name in set(groups.tolist())]
+    assert max(shares) - min(shares) <= 1
+
+
+def test_seats_that_are_left_go_to_the_largest_remainders():
+    # by hand, weights 10, 5 and 4 of the square roots of 100, 25 and 16: 74.21, 37.11 and 29.68 of 141
+    groups = np.repeat([7, 3, 5], [100, 25, 16])
+    drawn = groups[epoch_windows(groups, 2.0, 0, 1)]
+    assert [(drawn == name).sum() for name in (7, 3, 5)] == [74, 37, 30]
+
+
+def test_every_window_has_its_turn_over_the_epochs():
+    groups = np.repeat([0, 1], [60, 20])
+    times = np.zeros(80)
+    for epoch in range(1, 401):
+        windows = epoch_windows(groups, 3.0, 0, epoch)
+        times += np.bincount(windows, minlength=80)
+    share = np.array([60, 20]) ** (1 / 3) / (60 ** (1 / 3) + 20 ** (1 / 3))
+    expected = np.repeat(np.round(80 * share) / [60, 20], [60, 20])
+    assert times / 400 == pytest.approx(expected, abs=0.1)
+    assert not np.array_equal(epoch_windows(groups, 3.0, 0, 1), epoch_windows(groups, 3.0, 0, 2))
+    assert not np.array_equal(epoch_windows(groups, 3.0, 0, 1), epoch_windows(groups, 3.0, 1, 1))
+
+
+def test_the_batches_of_a_mixed_epoch_hold_its_windows():
+    lengths, groups = np.random.default_rng(0).integers(5, 60, 100), np.repeat([0, 1], [90, 10])
+    sampler = LengthGroupedSampler(lengths, 16, 3, groups, 5.0)
+    batches = sampler.batches(2)
+    assert sorted(np.concatenate(batches)) == list(epoch_windows(groups, 5.0, 3, 2))
+    assert len(batches) == len(sampler) == 7
 
 
 def slow_collate(corpus, windows):
