@@ -26,24 +26,26 @@ class OccurringRows(nn.Module):
         self.register_buffer("table", table.clone(), persistent=False)
         self.weight = nn.Parameter(table[rows])
         self.padding = int(place[padding[0]]) if padding else None
-        self._written = None
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids (B, T) → embeddings (B, T, D)."""
         if self.training:
             return functional.embedding(self.place[ids], self.weight, self.padding)
-        return functional.embedding(ids, self.whole())
+        return functional.embedding(ids, self.table)
 
-    def whole(self) -> Tensor:
-        """The table (V, D) with the rows as they are now."""
-        now = self.weight.data_ptr(), self.weight._version  # the version counts changes in place
-        if now != self._written:
-            self.table[self.rows] = self.weight.detach()
-            self._written = now
-        return self.table
+    def train(self, mode: bool = True) -> "OccurringRows":
+        """As in torch. Leaving training puts the rows back into the table."""
+        if not mode:
+            self._put_back()
+        return super().train(mode)
+
+    def _put_back(self) -> None:
+        # weight._version would tell whether there is something to do, but the fused AdamW does not count up
+        self.table[self.rows] = self.weight.detach()
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
-        destination[f"{prefix}weight"] = self.whole().clone()
+        self._put_back()
+        destination[f"{prefix}weight"] = self.table.clone()
 
 
 def train_occurring_rows(model: nn.Module, ids: np.ndarray) -> None:

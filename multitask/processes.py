@@ -28,7 +28,7 @@ def join(name: str) -> torch.device:
     if rank():
         errors.mute()
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-    return state.device
+    return torch.device("cpu") if state.device.type == "cpu" else state.device
 
 
 def leave() -> None:
@@ -62,7 +62,7 @@ def wrapped(model: nn.Module, device: torch.device) -> nn.Module:
     if count() == 1:
         return model
     return DistributedDataParallel(
-        model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+        model, device_ids=[device] if device.type == "cuda" else None, forward_sync_buffers=False
     )
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from multitask.device import choose_device
+from multitask.device import autocast, choose_attention, choose_device, choose_precision
 from multitask.errors import InputError
 
 
@@ -24,3 +24,47 @@ def test_one_of_several_processes_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="several processes"):
         choose_device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "has", "expected"),
+    [
+        ("cpu", {"amx_bf16": True}, torch.bfloat16),
+        ("cpu", {"avx512_bf16": True}, torch.bfloat16),
+        ("cpu", {"avx512_f": True, "amx_bf16": False}, torch.float32),
+        ("cpu", {}, torch.float32),
+        ("cuda", (7, 5), torch.float32),
+        ("cuda", (8, 0), torch.bfloat16),
+        ("cuda", (9, 0), torch.bfloat16),
+    ],
+)
+def test_bf16_is_taken_where_the_device_has_it(monkeypatch, capsys, device, has, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: has)
+    assert choose_precision("auto", torch.device(device)) == expected
+    assert choose_precision("fp32", torch.device(device)) == torch.float32
+    assert capsys.readouterr().err == ""
+    assert choose_precision("bf16", torch.device(device)) == torch.bfloat16
+    assert ("emulated" in capsys.readouterr().err) == (expected == torch.float32)
+
+
+def test_attention_is_eager_for_bf16_on_a_cpu_only():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert choose_attention("auto", cpu, torch.bfloat16) == "eager"
+    assert choose_attention("auto", cpu, torch.float32) == "sdpa"
+    assert choose_attention("auto", cuda, torch.bfloat16) == "sdpa"
+    assert choose_attention("sdpa", cpu, torch.bfloat16) == "sdpa"
+
+
+def test_autocast_changes_products_and_nothing_else():
+    layer, x = torch.nn.Linear(4, 4), torch.randn(2, 4)
+    with autocast(torch.device("cpu"), torch.float32):
+        assert layer(x).dtype == torch.float32
+    with autocast(torch.device("cpu"), torch.bfloat16):
+        y = layer(x)
+    y.float().sum().backward()
+    assert (y.dtype, layer.weight.dtype, layer.weight.grad.dtype) == (
+        torch.bfloat16,
+        torch.float32,
+        torch.float32,
+    )

@@ -1,9 +1,14 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import clip_grad_norm_
+from transformers import get_linear_schedule_with_warmup
 
 from model import MultiTaskTransformer
-from multitask.optimization import make_optimizer, parameter_groups
+from multitask.errors import InputError
+from multitask.optimization import Update, make_optimizer, parameter_groups
 from multitask.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(learning_rate=1e-4, head_learning_rate=1e-2, weight_decay=0.1, warmup=0.25)
@@ -68,3 +73,48 @@ def test_the_rate_warms_up_and_falls_to_zero(model):
         schedule.step()
     assert rates == pytest.approx([0, 1 / 2, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
     assert optimizer.param_groups[0]["lr"] == 0
+
+
+def gradients(model, number, factor=1.0):
+    torch.manual_seed(number)
+    for parameter in model.parameters():
+        parameter.grad = factor * torch.randn(parameter.shape)
+
+
+@pytest.mark.parametrize("max_norm", [None, 0.5, 1e9])
+def test_an_update_is_clipping_and_a_plain_step(model, max_norm):
+    oracle = copy.deepcopy(model)
+    update = Update(*make_optimizer(model, SETTINGS, 8), max_norm)
+    plain = torch.optim.AdamW(parameter_groups(oracle, SETTINGS), foreach=False)
+    schedule = get_linear_schedule_with_warmup(plain, 2, 8)
+    for number in range(4):
+        gradients(model, number)
+        gradients(oracle, number)
+        update()
+        if max_norm:
+            clip_grad_norm_(oracle.parameters(), max_norm)
+        plain.step()
+        schedule.step()
+    update.check()
+    for (name, moved), expected in zip(model.named_parameters(), oracle.parameters()):
+        assert torch.allclose(moved, expected, atol=1e-6), name
+        assert moved.grad is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_step_that_is_not_finite_is_not_taken_and_named_when_it_is_asked_for(model, value):
+    update = Update(*make_optimizer(model, SETTINGS, 8), 1.0)
+    for number in range(2):
+        gradients(model, number)
+        update()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    moments = copy.deepcopy(update.optimizer.state_dict()["state"])
+    for number in (2, 3):
+        gradients(model, number)
+        model.classifier.bias.grad[1] = value
+        update()
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    after = update.optimizer.state_dict()["state"]
+    assert all(torch.equal(after[i][k], moments[i][k]) for i in moments for k in moments[i])
+    with pytest.raises(InputError, match="^step 3: "):
+        update.check()

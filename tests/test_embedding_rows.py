@@ -1,0 +1,95 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch.optim import SGD, AdamW
+
+from model import MultiTaskTransformer
+from multitask.embedding_rows import OccurringRows, train_occurring_rows
+
+IDS = torch.tensor([[2, 7, 9, 9, 3, 0], [2, 11, 30, 7, 8, 3]])
+MASK = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1]])
+
+
+@pytest.fixture
+def models(tiny):
+    """The same model twice; the second trains the rows of IDS only."""
+    whole = MultiTaskTransformer.from_pretrained(
+        tiny,
+        num_classes_task_a=2,
+        num_labels_task_b=3,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    rows = copy.deepcopy(whole)
+    train_occurring_rows(rows, IDS.numpy())
+    return whole, rows
+
+
+def step(model, optimizer):
+    model.train()
+    sentence, tokens = model(IDS, MASK)
+    (sentence.square().sum() + tokens[MASK.bool()].square().sum()).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def trained(models, steps=4):
+    for model in models:
+        # Adam would blow the last bit of a gradient that is nearly 0 up to a whole step
+        optimizer = SGD(model.parameters(), lr=0.01)
+        for _ in range(steps):
+            step(model, optimizer)
+    return [model.state_dict() for model in models]
+
+
+def test_training_the_rows_that_occur_is_training_all(models, tiny):
+    start = models[0].state_dict()["bert.embeddings.word_embeddings.weight"].clone()
+    whole, rows = trained(models)
+    assert whole.keys() == rows.keys()
+    for name in whole:
+        assert torch.allclose(whole[name], rows[name], atol=1e-6), name
+    table = rows["bert.embeddings.word_embeddings.weight"]
+    occurring = np.unique(IDS)
+    never = np.setdiff1d(np.arange(len(table)), occurring)
+    assert torch.equal(table[never], start[never])
+    moved = (table != start).any(1).numpy()
+    assert sorted(np.flatnonzero(moved)) == [i for i in occurring if i != 0], "the padding has no gradient"
+
+
+def test_the_parameters_are_as_many_as_the_rows(models):
+    embedding = models[1].bert.embeddings.word_embeddings
+    assert embedding.weight.shape == (len(np.unique(IDS)), 32)
+
+
+def test_evaluation_sees_every_step_and_every_id(models):
+    other = torch.tensor([[2, 40, 41, 7, 3]])
+    for _ in range(3):
+        trained(models, steps=1)
+        whole, rows = (model.eval()(other) for model in models)
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole, rows))
+
+
+def test_what_is_saved_loads_as_a_plain_model(models, tmp_path):
+    trained(models)
+    model = models[1].eval()
+    model.save_pretrained(tmp_path)
+    loaded = MultiTaskTransformer.from_pretrained(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(loaded(IDS, MASK), model(IDS, MASK)))
+
+
+def test_a_step_of_the_runs_own_optimizer_is_seen(models):
+    model = models[1]
+    optimizer = AdamW(model.parameters(), lr=0.01, fused=True)
+    for _ in range(2):
+        before = model.eval()(IDS, MASK)
+        step(model, optimizer)
+        assert not torch.equal(model.eval()(IDS, MASK).sentence_logits, before.sentence_logits)
+
+
+def test_frozen_embeddings_stay_as_they_are(tiny):
+    model = MultiTaskTransformer.from_pretrained(tiny)
+    model.freeze(layers=1)
+    train_occurring_rows(model, IDS.numpy())
+    assert not isinstance(model.bert.embeddings.word_embeddings, OccurringRows)

@@ -1,0 +1,139 @@
+"""Runs of task_4 that are to end alike: what makes training fast or splits it must not change it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from safetensors.torch import load_file
+
+import task_4
+from multitask import features
+
+ALIKE = ["model.dropout=0", "training.num_epochs=3"]
+
+
+def result(folder):
+    rows = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row.pop("seconds", 0), row.pop("sentences_per_second", 0)
+    return rows, load_file(Path(folder) / "model" / "model.safetensors")
+
+
+def assert_alike(first, second, tolerance=2e-5):
+    (rows, weights), (other_rows, other_weights) = first, second
+    assert weights.keys() == other_weights.keys()
+    for name, weight in weights.items():
+        # attention does not depend on the keys' bias: its gradient is rounding error, which Adam scales up
+        if not name.endswith("key.bias"):
+            assert torch.allclose(weight, other_weights[name], atol=tolerance), name
+    assert len(rows) == len(other_rows)
+    for row, other in zip(rows, other_rows):
+        assert row.keys() == other.keys()
+        for key in ("loss", "loss_task_a", "loss_task_b"):
+            assert row.get(key) == pytest.approx(other.get(key), abs=1e-4)
+        assert row.get("dev") == other.get("dev")
+        assert row.get("test") == other.get("test")
+
+
+@pytest.fixture
+def trained(shell, settings_for, tmp_path):
+    def train(name, *overrides):
+        ended = shell(task_4, *settings_for, f"output_dir={name}", *overrides)
+        assert ended.status == 0, ended.err
+        return result(tmp_path / name)
+
+    return train
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_features_computed_once_train_the_same_model(trained, layers, monkeypatch):
+    frozen = ["model.freeze_backbone=true"] if layers == 3 else [f"model.freeze_layers={layers}"]
+    settings = [*frozen, "training.num_epochs=3", "training.learning_rate=1e-3"]
+    settings = ["model.freeze_backbone=false", *settings]
+    made = []
+    fill = features.Features._fill
+    monkeypatch.setattr(
+        features.Features, "_fill", lambda self, *a: (made.append(self.depth), fill(self, *a))
+    )
+    fast = trained("fast", *settings)
+    assert made == [layers, layers], "once for train, once for dev"
+    assert_alike(fast, trained("slow", *settings, "training.cache_features=false"))
+    assert len(made) == 2
+    assert_alike(fast, trained("disk", *settings, "training.feature_memory=0"))
+    assert len(made) == 3, "dev has the rows of train, and so its key"
+    trained("again", *settings, "training.feature_memory=0")
+    assert len(made) == 3, "the last run found what the one before it kept"
+
+
+def test_training_the_occurring_rows_changes_no_result(trained):
+    settings = [*ALIKE, "model.freeze_backbone=false", "training.learning_rate=1e-3"]
+    assert_alike(trained("rows", *settings), trained("all", *settings, "training.occurring_rows=false"))
+
+
+def test_fast_dropout_is_off_when_it_is_switched_off(trained, monkeypatch):
+    settings = ["training.num_epochs=1", "model.freeze_backbone=false"]
+    monkeypatch.setattr("multitask.dropout.FastDropout.forward", None)
+    trained("plain", *settings, "training.fast_dropout=false")
+    with pytest.raises(TypeError):
+        trained("fast", *settings)
+
+
+def test_eager_attention_gives_the_same_model(trained):
+    settings = [*ALIKE, "model.freeze_backbone=false", "training.learning_rate=1e-3"]
+    assert_alike(trained("sdpa", *settings), trained("eager", *settings, "model.attention=eager"))
+
+
+def test_bf16_trains_nearly_the_same_model(trained):
+    settings = [*ALIKE, "model.freeze_backbone=false", "training.learning_rate=1e-3"]
+    (rows, _), (half_rows, half) = (
+        trained("fp32", *settings),
+        trained("bf16", *settings, "training.precision=bf16"),
+    )
+    for row, other in zip(rows[:-1], half_rows[:-1]):
+        assert row["loss"] == pytest.approx(other["loss"], abs=0.05)
+        assert row["loss"] != other["loss"]
+    assert all(weight.dtype == torch.float32 for weight in half.values())
+
+
+def together(tmp_path, settings, *overrides):
+    """A run in two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    ended = subprocess.run(
+        [*command, str(ROOT / "task_4.py"), *settings, *overrides],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
+def test_two_processes_with_half_the_batch_train_the_same_model(trained, settings_for, tmp_path, weighting):
+    settings = [
+        *ALIKE,
+        "model.freeze_backbone=false",
+        "training.learning_rate=1e-3",
+        f"training.loss_weighting={weighting}",
+    ]
+    ended = together(tmp_path, settings_for, *settings, "training.batch_size=4", "output_dir=both")
+    alone = trained("alone", *settings, "training.batch_size=8")
+    assert_alike(alone, result(tmp_path / "both"))
+    assert ended.stdout.count("Epoch 1/3") == 1, "one process speaks"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("both")] == ["both"]
+
+
+def test_a_process_without_rows_in_a_step_takes_part(trained, settings_for, tmp_path):
+    # of seven rows in steps of six, the second step has one
+    settings = [*ALIKE, "model.freeze_backbone=false", "training.learning_rate=1e-3"]
+    rows = (tmp_path / "rows.jsonl").read_text().splitlines()
+    (tmp_path / "seven.jsonl").write_text("\n".join(rows[:7]) + "\n")
+    settings += [f"data.train={tmp_path / 'seven.jsonl'}"]
+    together(tmp_path, settings_for, *settings, "training.batch_size=3", "output_dir=both")
+    assert_alike(trained("alone", *settings, "training.batch_size=6"), result(tmp_path / "both"))
