@@ -20,18 +20,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import TrainerCallback
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.comparison import BERTS_OWN, ROOT  # noqa: E402
+from benchmarks.contenders import make_trainer, trainer_model  # noqa: E402
+from benchmarks.processes import cpu  # noqa: E402
 from model import MultiTaskTransformer  # noqa: E402
-from multitask.backbone import EMBEDDED, load_model  # noqa: E402
-from multitask.batching import collate  # noqa: E402
+from multitask.backbone import EMBEDDED  # noqa: E402
 from multitask.config import load_settings  # noqa: E402
 from multitask.prediction import evaluate  # noqa: E402
-from multitask.preparation import Prepared, model_config, prepare  # noqa: E402
+from multitask.preparation import Prepared, prepare  # noqa: E402
 from multitask.settings import Settings  # noqa: E402
 
 RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
@@ -69,19 +69,9 @@ def main() -> None:
         "results": results,
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "python": platform.python_version(),
-        "hardware": hardware(),
+        "hardware": f"{cpu()[0]}, {torch.get_num_threads()} threads",
     }
     print(json.dumps(record))
-
-
-def hardware() -> str:
-    """The processor's name, where the system tells it, and the number of threads."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    name = next(
-        (line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine()
-    )
-    return f"{name}, {torch.get_num_threads()} threads"
 
 
 def compare(run: Run, seeds: int) -> dict:
@@ -110,23 +100,6 @@ def ours(base: list[str], rate: float, seed: int) -> tuple[float, dict]:
     return dev, rows[-1]["test"]
 
 
-class Joint(torch.nn.Module):
-    """The two heads with a loss, as Trainer wants it: the sum of the mean cross-entropies."""
-
-    def __init__(self, model: MultiTaskTransformer):
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids, attention_mask, labels_task_a, labels_task_b):
-        """input_ids, attention_mask, labels_task_b (B, T), labels_task_a (B,) → {"loss"}"""
-        a, b = self.model(input_ids, attention_mask)
-        losses = (
-            functional.cross_entropy(a, labels_task_a),
-            functional.cross_entropy(b.flatten(0, 1), labels_task_b.flatten()),
-        )
-        return {"loss": sum(losses)}
-
-
 class KeepBest(TrainerCallback):
     """Dev scores after every epoch, and the weights of the best."""
 
@@ -142,36 +115,13 @@ class KeepBest(TrainerCallback):
 
 def trainer(base: list[str], rate: float, seed: int) -> tuple[float, dict]:
     """A run of transformers.Trainer."""
-    settings: Settings = load_settings(ROOT / "config.yml", [*base, "model.attention_dropout=0.1"])
+    overrides = [*base, *BERTS_OWN, f"training.learning_rate={rate}", f"training.seed={seed}"]
+    settings: Settings = load_settings(ROOT / "config.yml", overrides)
     prepared = prepare(settings)
-    corpus = prepared.corpora["train"]
-    set_seed(seed)
-    model = load_model(MultiTaskTransformer, prepared.backbone.folder, **model_config(settings, prepared))
+    model = trainer_model(settings, prepared)
     keep = KeepBest(model, prepared)
-    wanted = ("input_ids", "attention_mask", "labels_task_a", "labels_task_b")
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(
-            model=Joint(model),
-            args=TrainingArguments(
-                output_dir=folder,
-                num_train_epochs=settings.training.num_epochs,
-                per_device_train_batch_size=settings.training.batch_size,
-                learning_rate=rate,
-                seed=seed,
-                save_strategy="no",
-                logging_strategy="no",
-                report_to=[],
-                use_cpu=True,
-                disable_tqdm=True,
-                remove_unused_columns=False,
-                dataloader_pin_memory=False,
-            ),
-            train_dataset=list(range(len(corpus.window_start))),
-            data_collator=lambda windows: {
-                k: v for k, v in collate(corpus, np.array(windows)).items() if k in wanted
-            },
-            callbacks=[keep],
-        ).train()
+        make_trainer(model, prepared.corpora["train"], settings, folder, callbacks=[keep]).train()
     model.load_state_dict(keep.weights)
     return keep.best, evaluate(model, prepared.corpora["test"], prepared.labels).headline()
 

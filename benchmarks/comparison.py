@@ -1,0 +1,174 @@
+"""Runs of task_4.py and of transformers.Trainer on the same data and settings, each a process of its own."""
+
+import argparse
+import json
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+
+from benchmarks.processes import Spent, cpu, measured
+from multitask.backbone import EMBEDDED
+from multitask.config import load_settings, split_overrides
+from multitask.errors import InputError
+from multitask.output import atomic_file, check_writable
+from multitask.settings import Settings, device_name
+from multitask.yaml_input import scalar
+
+ROOT = Path(__file__).resolve().parent.parent
+SPLITS = ("train", "dev", "test")
+BERTS_OWN = ("model.dropout=0.1", "model.attention_dropout=0.1")
+_SET_HERE = ("model.backbone", "model.freeze", "data.train", "data.dev", "data.test", "device", "output_dir")
+_SAME_TASK = ("training.task", "training.loss_weights")
+
+
+def arguments_of(description: str, parser_options: Sequence[tuple]) -> tuple[argparse.Namespace, list[str]]:
+    """The command line → options and overrides. Raises InputError for what no comparison can take."""
+    overrides, rest = split_overrides(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=description, epilog="key=value sets a key of config.yml")
+    parser.add_argument("--corpus", required=True, help="a folder with train, dev and test.jsonl")
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N training rows only")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--backbone", default=EMBEDDED, help=f"a folder or a hub name ({EMBEDDED})")
+    parser.add_argument("--output", metavar="FILE.json", help="where the last line goes, too")
+    for flag, options in parser_options:
+        parser.add_argument(flag, **options)
+    arguments = parser.parse_args(rest)
+    for split in SPLITS:
+        if not Path(arguments.corpus, f"{split}.jsonl").is_file():
+            raise InputError(f"--corpus: {arguments.corpus} has no {split}.jsonl")
+    for name in ("limit", "rounds", "epochs"):
+        if (value := getattr(arguments, name, None)) is not None and value < 1:
+            raise InputError(f"--{name} is {value}; it is 1 or more")
+    if arguments.output:
+        check_writable(arguments.output)
+    try:
+        device_name(arguments.device)
+    except ValueError as error:
+        raise InputError(f"--device: {error}, not {arguments.device}") from None
+    for override in overrides:
+        if override.startswith(_SET_HERE):
+            raise InputError(f"{override}: the options of this benchmark set it")
+        if override.startswith(_SAME_TASK):
+            raise InputError(f"{override}: the contenders are compared on the sum of both tasks' losses")
+    return arguments, overrides
+
+
+class Comparison:
+    """What all runs have in common, and a folder for what they leave. Use it in a `with` block.
+
+    `common` are the overrides that define the task; `settings` what they amount to."""
+
+    def __init__(self, arguments: argparse.Namespace, overrides: list[str], bert_base: bool = False):
+        self._folder = tempfile.TemporaryDirectory()
+        self.folder = Path(self._folder.name)
+        self.backbone = str(self.folder / "bert-base") if bert_base else arguments.backbone
+        self.bert_base = self.backbone if bert_base else None
+        self.gpu = None
+        if arguments.device.startswith("cuda"):
+            self.gpu = int(arguments.device.partition(":")[2] or 0)
+        corpus = {split: Path(arguments.corpus, f"{split}.jsonl").resolve() for split in SPLITS}
+        if arguments.limit:
+            corpus["train"] = self.folder / "train.jsonl"
+            with open(Path(arguments.corpus, "train.jsonl"), "rb") as source:
+                corpus["train"].write_bytes(b"".join(islice(source, arguments.limit)))
+        self.common = [
+            f"model.backbone={scalar(self.backbone)}",
+            "model.num_classes_task_a=null",
+            "model.num_labels_task_b=null",
+            f"training.batch_size={arguments.batch_size}",
+            f"device={arguments.device}",
+            f"data.train={scalar(str(corpus['train']))}",
+            # both sides are scored with the model of the last epoch: Trainer evaluates nothing by default
+            "data.dev=null",
+            f"data.test={scalar(str(corpus['test']))}",
+            *overrides,
+        ]
+        self._runs = 0
+
+    def __enter__(self) -> "Comparison":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._folder.cleanup()
+
+    def settings(self, *overrides: str) -> Settings:
+        """The settings of a run. Raises InputError where they are wrong."""
+        return load_settings(ROOT / "config.yml", [*self.common, *overrides])
+
+    def survey(self, overrides: Sequence[str], ours: dict[str, Sequence[str]]) -> dict:
+        """See benchmarks/survey.py: `overrides` of the Trainers' runs, those of this project's by name."""
+        spec = {
+            "overrides": [*self.common, *BERTS_OWN, *overrides],
+            "ours": {name: [*self.common, *more] for name, more in ours.items()},
+            "bert_base": self.bert_base,
+        }
+        return self._worker("survey", spec)[0]
+
+    def ours(self, overrides: Sequence[str]) -> tuple[dict, Spent]:
+        """A run of task_4.py: seconds of its epochs, as it reports them, and its test scores."""
+        self._runs += 1
+        run = self.folder / f"run-{self._runs}"
+        words = [
+            f"--config={ROOT / 'config.yml'}",
+            *self.common,
+            *overrides,
+            f"output_dir={scalar(str(run))}",
+        ]
+        spent = measured([sys.executable, str(ROOT / "task_4.py"), *words], ROOT, self.folder, self.gpu)
+        epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        shutil.rmtree(run)
+        return {"seconds": [row["seconds"] for row in epochs[:-1]], "test": epochs[-1]["test"]}, spent
+
+    def trainer(
+        self, survey: dict, overrides: Sequence[str], tuned: bool, head_rate: float | None = None
+    ) -> tuple[dict, Spent]:
+        """A run of Trainer, see benchmarks/contenders.py: with its defaults, or with what is faster here:
+        batches by length, bf16 where the hardware has it, and the better of two ways of attention."""
+        seconds = survey["attention_seconds"]
+        spec = {
+            "overrides": [*self.common, *BERTS_OWN, *overrides],
+            "head_rate": head_rate,
+            "attention": min(seconds, key=seconds.get) if tuned else survey["attention"],
+            "arguments": {"train_sampling_strategy": "group_by_length", "bf16": survey["bf16"]}
+            if tuned
+            else {},
+        }
+        return self._worker("contenders", spec)
+
+    def _worker(self, module: str, spec: dict) -> tuple[dict, Spent]:
+        asked, answer = self.folder / "spec.json", self.folder / "result.json"
+        asked.write_text(json.dumps(spec))
+        command = [sys.executable, "-m", f"benchmarks.{module}", str(asked), str(answer)]
+        spent = measured(command, ROOT, self.folder, self.gpu)
+        return json.loads(answer.read_text()), spent
+
+
+def record(arguments: argparse.Namespace, survey: dict, settings: Settings, results: dict) -> dict:
+    """What the last line says: the figures, and all that they depend on."""
+    name, flags = cpu()
+    return {
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "corpus": Path(arguments.corpus).resolve().name,
+        "results": results,
+        "survey": survey,
+        "seed": settings.training.seed,
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+        "python": platform.python_version(),
+        "cpu": name,
+        "cpu_flags": flags,
+    }
+
+
+def finish(arguments: argparse.Namespace, record: dict) -> None:
+    """The record as the last line, and in the file asked for."""
+    line = json.dumps(record)
+    if arguments.output:
+        with atomic_file(arguments.output) as file:
+            file.write(f"{line}\n".encode())
+    print(line)

@@ -1,0 +1,101 @@
+"""What a training run really does in its first step, seen through torch's hooks and not in its settings."""
+
+import gc
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from model import MultiTaskTransformer
+
+
+class Seen(BaseException):
+    """Ends a run that was started only to be looked at."""
+
+
+class Observer:
+    """Fills `facts` at the first optimizer step of this process; then its hooks are gone.
+
+    model: what is trained, None: the one that is found in memory. stop: raise Seen when that is done."""
+
+    def __init__(self, model: MultiTaskTransformer | None = None, stop: bool = False):
+        self.model, self.stop = model, stop
+        self.facts: dict[str, str] = {}
+        self.forward = register_module_forward_pre_hook(self._on_forward)
+        self.step = register_optimizer_step_pre_hook(self._on_step)
+
+    def close(self) -> None:
+        self.forward.remove()
+        self.step.remove()
+
+    def _on_forward(self, module: nn.Module, inputs: tuple) -> None:
+        if isinstance(module, nn.Linear):
+            self.facts["precision"] = precision(module.weight)
+            self.forward.remove()
+
+    def _on_step(self, optimizer: torch.optim.Optimizer, *_) -> None:
+        self.close()
+        model = self.model or trained_model(optimizer)
+        self.facts |= model_facts(model) | optimizer_facts(optimizer, model)
+        if self.stop:
+            raise Seen
+
+
+def trained_model(optimizer: torch.optim.Optimizer) -> MultiTaskTransformer:
+    """The model in memory whose parameters the optimizer has."""
+    has = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    models = (found for found in gc.get_objects() if isinstance(found, MultiTaskTransformer))
+    return next(model for model in models if any(id(parameter) in has for parameter in model.parameters()))
+
+
+def precision(weight: torch.Tensor) -> str:
+    """Of a product with these weights, now: fp32, tf32, or bf16 and how it comes about."""
+    kind = weight.device.type
+    names = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+    if torch.is_autocast_enabled(kind):
+        return f"{names[torch.get_autocast_dtype(kind)]} autocast"
+    if kind == "cuda" and weight.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32:
+        return "tf32"
+    return names.get(weight.dtype, str(weight.dtype))
+
+
+def model_facts(model: MultiTaskTransformer) -> dict[str, str]:
+    """Attention, and the dropout of what runs with dropout."""
+    attention, other = set(), set()
+    for name, module in model.bert.named_modules():
+        if isinstance(module, nn.Dropout):
+            kind = attention if name.endswith("attention.self.dropout") else other
+            kind.add(module.p if module.training else 0.0)
+    heads = (model.sentence_classifier, model.classifier)
+    return {
+        "attention": model.config._attn_implementation,
+        "attention dropout": listed(attention),
+        "dropout in the encoder": listed(other),
+        "dropout before the heads": listed(
+            model.config.hidden_dropout_prob * head.training for head in heads
+        ),
+    }
+
+
+def optimizer_facts(optimizer: torch.optim.Optimizer, model: MultiTaskTransformer) -> dict[str, str]:
+    """Peak rates of the encoder and the heads, weight decay, and which optimizer it is."""
+    encoder = {id(parameter) for parameter in model.bert.parameters()}
+    rates: dict[bool, set[float]] = {True: set(), False: set()}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            rates[id(parameter) in encoder].add(group.get("initial_lr", group["lr"]))
+    groups = optimizer.param_groups
+    fused = " fused" * all(group.get("fused") for group in groups)
+    return {
+        "rate of the encoder": listed(rates[True]),
+        "rate of the heads": listed(rates[False]),
+        "weight decay": listed(group["weight_decay"] for group in groups if group["params"]),
+        "optimizer": getattr(optimizer, "optimizer", optimizer).__class__.__name__ + fused,
+    }
+
+
+def listed(values: Iterable[float]) -> str:
+    """Distinct values in order, "none" where there are none."""
+    return " and ".join(f"{value:g}" for value in sorted(set(values))) or "none"

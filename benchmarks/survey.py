@@ -1,0 +1,181 @@
+"""What a comparison has to know before its first round; found out in a process that is not measured.
+
+python -m benchmarks.survey SPEC.json RESULT.json"""
+
+import json
+import runpy
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import BertConfig, BertModel
+
+from benchmarks.comparison import ROOT
+from benchmarks.contenders import WANTED, Joint, trainer_model
+from benchmarks.observation import Observer, Seen
+from benchmarks.processes import cpu
+from model import MultiTaskTransformer
+from multitask.backbone import embedded_folder, save_model
+from multitask.batching import LengthGroupedSampler, collate, usable_windows
+from multitask.config import load_settings
+from multitask.device import choose_device
+from multitask.encoding import EncodedCorpus
+from multitask.errors import run
+from multitask.preparation import prepare
+from multitask.settings import TASKS, Settings
+
+ATTENTIONS = ("sdpa", "eager")
+_STEPS, _REPEATS = 6, 5
+
+
+def survey(spec: dict) -> dict:
+    """spec: overrides of the Trainers' runs, those of this project's by name, and bert_base, a folder to make
+    or None."""
+    if spec["bert_base"]:
+        save_bert_base(Path(spec["bert_base"]))
+    settings: Settings = load_settings(ROOT / "config.yml", spec["overrides"])
+    device = choose_device(settings.device)
+    prepared = prepare(settings)
+    corpus, config = prepared.corpora["train"], BertConfig.from_pretrained(prepared.backbone.folder)
+    windows = usable_windows(corpus, TASKS)
+    lengths = corpus.window_lengths[windows]
+    sizes = (config.hidden_size, config.intermediate_size)
+    bf16 = bf16_pays(device)
+    model = trainer_model(settings, prepared).to(device)
+    chosen = model.config._attn_implementation
+    return {
+        "backbone": prepared.backbone.name,
+        "shape": [*sizes, config.num_hidden_layers, *prepared.sizes],
+        "work": [len(windows), int(lengths.sum()), int((lengths**2).sum())],
+        "rows": len(np.unique(corpus.row_of_window[windows])),
+        "gflops": matrix_rates(round(settings.training.batch_size * lengths.mean()), *sizes, device),
+        "bf16": bf16,
+        "attention": chosen,
+        "attention_seconds": attention_seconds(model, corpus, settings, bf16),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "ours": {name: observed(overrides) for name, overrides in spec["ours"].items()},
+    }
+
+
+def save_bert_base(folder: Path) -> None:
+    """An encoder of bert-base's sizes with random weights: for speed, not for scores."""
+    torch.manual_seed(0)
+    folder.mkdir()
+    save_model(BertModel(BertConfig()), embedded_folder(), folder)
+
+
+def bf16_pays(device: torch.device) -> bool:
+    """Whether the hardware multiplies bf16 by itself; elsewhere it is slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool({"amx_bf16", "avx512_bf16"} & set(cpu()[1]))
+
+
+def matrix_rates(tokens: int, hidden: int, intermediate: int, device: torch.device) -> dict[str, float]:
+    """GFLOP/s of the feed-forward layer's two products over a batch's tokens, in each precision."""
+    rates = {}
+    precisions = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    if device.type == "cuda":
+        precisions["tf32"] = torch.float32
+    for name, dtype in precisions.items():
+        torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
+        x, up = (torch.randn(n, hidden, device=device, dtype=dtype) for n in (tokens, intermediate))
+        down = torch.randn(hidden, intermediate, device=device, dtype=dtype)
+
+        def products(x=x, up=up, down=down) -> None:
+            for _ in range(20):
+                functional.linear(functional.linear(x, up), down)
+
+        seconds = median_seconds({name: products}, device)[name]
+        rates[name] = round(20 * 4 * tokens * hidden * intermediate / seconds / 1e9, 1)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return rates
+
+
+def attention_seconds(
+    model: MultiTaskTransformer, corpus: EncodedCorpus, settings: Settings, bf16: bool
+) -> dict[str, float]:
+    """Seconds of some forward and backward passes as the tuned Trainer does them, with each attention."""
+    m, t, device = settings.model, settings.training, model.device
+    model.freeze(backbone=m.freeze_backbone, layers=m.freeze_layers)
+    joint = Joint(model).train()
+    windows = usable_windows(corpus, TASKS)
+    batches = LengthGroupedSampler(corpus.window_lengths[windows], t.batch_size, t.seed).batches(1)[:_STEPS]
+    inputs = [collate(corpus, windows[batch]) for batch in batches]
+    inputs = [{name: batch[name].to(device) for name in WANTED} for batch in inputs]
+
+    def passes(name: str) -> Callable[[], None]:
+        def run_once() -> None:
+            model.set_attn_implementation(name)
+            for batch in inputs:
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                    loss = joint(**batch)["loss"]
+                loss.backward()
+
+        return run_once
+
+    return median_seconds({name: passes(name) for name in ATTENTIONS}, device)
+
+
+def median_seconds(calls: dict[str, Callable[[], None]], device: torch.device) -> dict[str, float]:
+    """Median seconds of each call, in turns, after one that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(_REPEATS + 1):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def observed(overrides: list[str]) -> dict[str, str]:
+    """task_4.py up to its first step, and what was seen there. Ends as task_4.py does where that fails."""
+    ordered: list[str] = []
+    batches = LengthGroupedSampler.batches
+
+    def recorded(sampler: LengthGroupedSampler, *arguments):
+        formed = batches(sampler, *arguments)
+        lengths = sampler.lengths
+        cells = sum(len(batch) * int(lengths[batch].max()) for batch in formed)
+        ordered[:] = [type(sampler).__name__, f"{1 - sum(int(lengths[b].sum()) for b in formed) / cells:.1%}"]
+        return formed
+
+    with tempfile.TemporaryDirectory() as folder:
+        sys.argv = ["task_4.py", f"--config={ROOT / 'config.yml'}", *overrides, f"output_dir={folder}/run"]
+        LengthGroupedSampler.batches = recorded
+        observer = Observer(stop=True)
+        try:
+            runpy.run_path(str(ROOT / "task_4.py"), run_name="__main__")
+        except Seen:
+            pass
+        finally:
+            observer.close()
+            LengthGroupedSampler.batches = batches
+        settings: Settings = load_settings(Path(folder, "run/config.yml"))
+    order, padding = ordered or ("not seen", "not seen")
+    clipping = settings.training.max_grad_norm
+    return observer.facts | {
+        "order": order,
+        "padding": padding,
+        "clipping": "none" if clipping is None else f"{clipping:g}",
+        "warm-up (share of the steps)": f"{settings.training.warmup:g}",
+    }
+
+
+def main() -> None:
+    spec, result = map(Path, sys.argv[1:])
+    result.write_text(json.dumps(survey(json.loads(spec.read_text()))))
+
+
+if __name__ == "__main__":
+    run(main)
