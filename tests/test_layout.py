@@ -11,7 +11,7 @@ ORDER = [
     {"errors", "words", "spelling"},
     {"yaml_input", "output", "labels", "backbone"},
     {"settings", "rows", "array_store"},
-    {"config", "optimization", "device"},
+    {"config", "optimization", "device", "formats", "subwords"},
     {"readers"},
     {"encoding"},
     {"batching", "evaluation"},
