@@ -300,3 +300,15 @@ def test_first_tags_that_mislead_lose_no_row_and_misread_none(put):
     assert (reading.rows, reading.file_rows) == (8, [0, 3, 6])
     with pytest.raises(InputError, match="a.jsonl:1: tag 'PER'"):
         read_corpus([path])
+
+
+@pytest.mark.parametrize("around", ["{}", " {}\t ", "{} x", "{} {}", "{},", "\ufeff{}", "x{}", "[{}]"])
+def test_a_line_is_one_json_object_and_nothing_else(put, around):
+    line = around.replace("{}", '{"tokens": ["a"]}')
+    read = read_corpus([put("a.jsonl", f'{{"tokens": ["b"]}}\n{line}\n')], "skip")
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        assert read.skipped == [f"{read.examples[0].path}:2: not JSON: {error.msg} at column {error.colno}"]
+    else:
+        assert len(read.examples) == 1 + isinstance(row, dict)
