@@ -1,14 +1,18 @@
 """Examples → EncodedCorpus: subwords, word alignment and windows, in flat arrays."""
 
-from collections.abc import Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from multitask.errors import InputError
-from multitask.labels import UNLABELLED, LabelSpace, ragged
+from multitask.labels import UNLABELLED, LabelSpace
 from multitask.rows import Example
+from multitask.subwords import Subwords
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class EncodedCorpus:
     window_end: np.ndarray  # (V,)
     window_words: np.ndarray  # (V + 1,) words of window v: [window_words[v], window_words[v + 1])
     special: tuple[int, int, int]  # ids of [CLS], [SEP] and the padding
+    file_rows: np.ndarray  # rows of file f: [file_rows[f], file_rows[f + 1])
 
     def __len__(self) -> int:
         return len(self.row_classes)
@@ -46,6 +51,14 @@ class EncodedCorpus:
         return np.repeat(np.arange(len(self)), np.diff(self.window_rows))
 
 
+class Names:
+    """Names of classes and types, numbered in the order in which they appear."""
+
+    def __init__(self):
+        self.classes: dict[str, int] = defaultdict(count().__next__)
+        self.types: dict[str, int] = defaultdict(count().__next__)
+
+
 def encode(
     examples: Sequence[Example], tokenizer: Tokenizer, labels: LabelSpace, max_length: int, stride: int
 ) -> EncodedCorpus:
@@ -53,24 +66,70 @@ def encode(
 
     Classes and types that `labels` lacks get ids beyond the heads' sizes: never predicted, so scored as
     wrong. Raises InputError if `stride` leaves no room to go on."""
+    names, subwords = Names(), Subwords(tokenizer)
+    arrays = encode_rows(examples, subwords, names, max_length, stride)
+    arrays["file_rows"] = np.array([0, len(examples)])
+    return with_labels(arrays, names.classes, names.types, labels, special_ids(tokenizer))
+
+
+def encode_rows(
+    examples: Iterable[Example],
+    subwords: Subwords,
+    names: Names,
+    max_length: int,
+    stride: int,
+    most_words: float = math.inf,
+) -> dict[str, np.ndarray]:
+    """Examples → the arrays that need no label space: ids of classes and types are those of `names`.
+
+    Named as in EncodedCorpus, but spans are span_starts, span_ends and span_types, and word_tags come later;
+    row_hashes (N,) are equal for rows of equal words. Of an iterator, only rows of about `most_words` words
+    are taken. Raises InputError as `encode` does."""
     room = max_length - 2
     if not 0 <= stride < room:
         raise InputError(f"model.stride is {stride}; with model.max_length {max_length} it is below {room}")
-    word_rows = offsets_of([len(example.words) for example in examples])
-    ids, word_first = _subwords([word for example in examples for word in example.words], tokenizer)
+    words, word_rows, annotation = _columns(examples, names, most_words)
+    index = subwords.number(words)
+    ids, word_first = subwords.split(index)
     row_subwords = np.append(word_first, len(ids))[word_rows]
     windows, window_rows = _windows(row_subwords, room, stride)
-    return EncodedCorpus(
-        ids,
-        word_rows,
-        word_first,
-        *_annotation(examples, labels, word_rows),
-        window_rows,
-        windows,
-        np.minimum(windows + room, np.repeat(row_subwords[1:], np.diff(window_rows))),
-        _words_of_windows(windows, window_rows, word_rows, word_first, room),
-        special_ids(tokenizer),
+    return {
+        "ids": ids,
+        "word_rows": word_rows,
+        "word_first": word_first,
+        **annotation,
+        "window_rows": window_rows,
+        "window_start": windows,
+        "window_end": np.minimum(windows + room, np.repeat(row_subwords[1:], np.diff(window_rows))),
+        "window_words": _words_of_windows(windows, window_rows, word_rows, word_first, room),
+        "row_hashes": subwords.hash_rows(index, word_rows),
+    }
+
+
+def with_labels(
+    arrays: dict[str, np.ndarray],
+    classes: Iterable[str],
+    types: Iterable[str],
+    labels: LabelSpace,
+    special: tuple[int, int, int],
+) -> EncodedCorpus:
+    """Arrays of `encode_rows`, whose ids stand for these names → the corpus for a model of `labels`."""
+    # the last entry is where UNLABELLED points to when it is set to −1
+    class_ids = np.array(
+        [*(labels.class_ids.get(n, len(labels.classes)) for n in classes), UNLABELLED], np.int32
     )
+    type_ids = np.array([labels.type_ids.get(name, len(labels.types)) for name in types], np.int64)
+    # a plain view of a mapped array: its class costs time at every slice
+    kept = {name: np.asarray(array) for name, array in arrays.items()}
+    span_types = type_ids[kept.pop("span_types")]
+    spans = np.stack([kept.pop("span_starts"), kept.pop("span_ends"), span_types])
+    tagged, word_rows = kept["row_tagged"], kept["word_rows"]
+    tags = labels.tag_spans(*spans, int(word_rows[-1]))
+    if not tagged.all():
+        tags[~np.repeat(tagged, np.diff(word_rows))] = UNLABELLED
+    kept["row_classes"] = class_ids[np.maximum(kept["row_classes"], -1)]
+    del kept["row_hashes"]
+    return EncodedCorpus(**kept, word_tags=tags, spans=spans, special=special)
 
 
 def offsets_of(lengths: Sequence[int]) -> np.ndarray:
@@ -84,25 +143,6 @@ def special_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:
     if len(ids) != 2:
         raise InputError(f"the tokenizer puts {len(ids)} special tokens around a text; BERT's puts 2")
     return ids[0], ids[1], tokenizer.token_to_id("[PAD]") or 0
-
-
-def _subwords(words: list[str], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
-    """Words (W,) → subword ids (S,) and the position of each word's first one (W,).
-
-    WordPiece sees words one by one, so each distinct word is split once and the rest is gathering. A word of
-    which the tokenizer leaves nothing (a zero-width space) becomes [UNK]: the model sees that there is a
-    word, it is tagged like any other, and no later word's tag shifts."""
-    numbers: dict[str, int] = {}
-    index = np.fromiter((numbers.setdefault(word, len(numbers)) for word in words), np.int64, len(words))
-    # a word that reads like a special token, "[SEP]", is text
-    tokenizer.encode_special_tokens = True
-    unknown = [tokenizer.token_to_id(tokenizer.model.unk_token)]
-    pieces = [e.ids or unknown for e in tokenizer.encode_batch(list(numbers), add_special_tokens=False)]
-    counts = np.array([len(piece) for piece in pieces], np.int64)
-    table = np.array([i for piece in pieces for i in piece], np.int32)
-    lengths = counts[index]
-    starts = (np.cumsum(counts) - counts)[index]
-    return table[ragged(starts, lengths)], np.cumsum(lengths) - lengths
 
 
 def _windows(row_subwords: np.ndarray, room: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,20 +171,31 @@ def _words_of_windows(
     return np.concatenate([[0], ends])
 
 
-def _annotation(
-    examples: Sequence[Example], labels: LabelSpace, word_rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    unknown_class, unknown_type = len(labels.classes), len(labels.types)
-    classes = [
-        UNLABELLED if e.label is None else labels.class_ids.get(e.label, unknown_class) for e in examples
-    ]
-    tagged = np.array([example.spans is not None for example in examples], bool)
-    spans = [
-        (first + start, first + end, labels.type_ids.get(label, unknown_type))
-        for first, example in zip(word_rows, examples)
-        for start, end, label in example.spans or ()
-    ]
-    spans = np.array(spans, np.int64).reshape(-1, 3).T
-    tags = labels.tag_spans(*spans, int(word_rows[-1]))
-    tags[~np.repeat(tagged, np.diff(word_rows))] = UNLABELLED
-    return tags, np.array(classes, np.int32), tagged, spans
+def _columns(
+    examples: Iterable[Example], names: Names, most_words: float
+) -> tuple[list[str], np.ndarray, dict[str, np.ndarray]]:
+    """Examples → their words, the words' offsets, and the arrays of what is annotated.
+
+    No Example is held: as long as they live, Python looks through them again and again for cycles."""
+    words, ends, classes, tagged, spans, counts = [], [0], [], [], [], []
+    for example in examples:
+        words += example.words
+        ends.append(len(words))
+        classes.append(UNLABELLED if example.label is None else names.classes[example.label])
+        tagged.append(example.spans is not None)
+        found = example.spans or ()
+        spans += found
+        counts.append(len(found))
+        if len(words) >= most_words:
+            break
+    word_rows = np.array(ends, np.int64)
+    starts, ends, labels = zip(*spans) if spans else ((), (), ())
+    first = np.repeat(word_rows[:-1], counts)
+    annotation = {
+        "row_classes": np.array(classes, np.int32),
+        "row_tagged": np.array(tagged, bool),
+        "span_starts": first + np.array(starts, np.int64),
+        "span_ends": first + np.array(ends, np.int64),
+        "span_types": np.fromiter(map(names.types.__getitem__, labels), np.int32, len(labels)),
+    }
+    return words, word_rows, annotation

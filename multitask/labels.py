@@ -39,14 +39,19 @@ def tags_to_spans(tags: Sequence[str], prefixed: bool = True) -> tuple[list[Span
     spans: list[Span] = []
     start, label, began_inside = None, None, 0
     for position, tag in enumerate(tags):
-        prefix, kind = ("", None) if tag == "O" else (tag[0], tag[2:]) if prefixed else ("", tag)
+        if tag == "O":
+            if start is not None:
+                spans.append(Span(start, position, label))
+                start = None
+            continue
+        prefix, kind = (tag[0], tag[2:]) if prefixed else ("", tag)
         if start is not None and (kind != label or prefix in _BEGINS):
             spans.append(Span(start, position, label))
             start = None
-        if kind is not None and start is None:
+        if start is None:
             start, label = position, kind
             began_inside += prefixed and prefix not in _BEGINS
-        if start is not None and prefix in _ENDS:
+        if prefix in _ENDS:
             spans.append(Span(start, position + 1, label))
             start = None
     if start is not None:

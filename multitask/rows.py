@@ -4,11 +4,14 @@ import json
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
 from multitask.labels import Span, tags_to_spans
 from multitask.words import Offsets, split_words
 
 KEYS = ("text", "tokens", "tags", "entities", "label")
+_KEYS = frozenset(KEYS)
+_SHORT = 32  # tags of a sentence whose like is likely to come again
 
 
 @dataclass(slots=True)
@@ -40,6 +43,8 @@ def text_example(text: str) -> Example:
 
 def valid_text(text: str) -> bool:
     """False for lone surrogates: they stand for bytes that are no UTF-8, and no file can hold them."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -51,8 +56,9 @@ def checked(record: dict | BadRow, unknown: Counter[str]) -> dict | BadRow:
     """The record, or why it can't be used. Counts the keys that are not read."""
     if isinstance(record, BadRow):
         return record
-    unknown.update(key for key in record if key not in KEYS)
-    row = {key: record[key] for key in KEYS if record.get(key) is not None}
+    if not record.keys() <= _KEYS:
+        unknown.update(key for key in record if key not in _KEYS)
+    row = {key: value for key, value in record.items() if value is not None and key in _KEYS}
     try:
         if ("text" in row) == ("tokens" in row):
             raise BadRow("a row has either text or tokens")
@@ -74,20 +80,28 @@ def _check_tokens(row: dict) -> None:
     tokens, tags = row["tokens"], row.get("tags")
     if "entities" in row:
         raise BadRow("entities are character spans of a text; with tokens give tags")
-    if not isinstance(tokens, list) or not all(isinstance(word, str) for word in tokens):
+    words = _together(tokens)
+    if words is None:
         raise BadRow("tokens is a list of words")
     if not tokens:
         raise BadRow("no words")
-    if not all(map(valid_text, tokens)):
+    if not valid_text(words):
         raise BadRow("a word is not valid UTF-8")
     if tags is None:
         return
-    if not isinstance(tags, list) or not all(
-        isinstance(tag, str) and tag and valid_text(tag) for tag in tags
-    ):
+    tagged = _together(tags)
+    if tagged is None or not all(tags) or not valid_text(tagged):
         raise BadRow("tags is a list of tags, such as O and B-PERSON")
     if len(tags) != len(tokens):
         raise BadRow(f"{len(tokens)} tokens, but {len(tags)} tags")
+
+
+def _together(strings: list[str]) -> str | None:
+    """All of a list's strings as one; None for what is no list of strings."""
+    try:
+        return "".join(strings) if isinstance(strings, list) else None
+    except TypeError:
+        return None
 
 
 def _check_text(row: dict) -> None:
@@ -98,7 +112,7 @@ def _check_text(row: dict) -> None:
         raise BadRow("text is a string")
     if not valid_text(text):
         raise BadRow("the text is not valid UTF-8")
-    if not split_words(text):
+    if not _has_word(text):
         raise BadRow("the text has no words")
     if entities is None:
         return
@@ -118,18 +132,29 @@ def _check_entity(entity: dict, text: str) -> tuple[int, int, str]:
         raise BadRow(f"an entity's label is {json.dumps(label)}; it is a name such as PERSON")
     if not 0 <= start < end <= len(text):
         raise BadRow(f"an entity from {start} to {end} in a text of {len(text)} characters")
-    if not split_words(text[start:end]):
+    if not _has_word(text[start:end]):
         raise BadRow(f"an entity from {start} to {end} that holds no word")
     return start, end, label
 
 
-def example_of(row: dict, prefixed: bool) -> tuple[Example, int]:
+def _has_word(text: str) -> bool:
+    # a letter or digit is one or a part of one; only where there is none, the splitting decides
+    return any(map(str.isalnum, text)) or bool(split_words(text))
+
+
+_repeated = lru_cache(1 << 13)(tags_to_spans)
+
+
+def example_of(row: dict, prefixed: bool, path: str, line: int) -> tuple[Example, int]:
     """A checked row → its Example, and how many of its entities began with I-."""
     label, spans, began_inside = row.get("label"), None, 0
     if "tokens" in row:
         if "tags" in row:
-            spans, began_inside = tags_to_spans(row["tags"], prefixed)
-        return Example(row["tokens"], spans, label), began_inside
+            tags = row["tags"]
+            read = _repeated if len(tags) <= _SHORT else tags_to_spans
+            spans, began_inside = read(tuple(tags), prefixed)
+            spans = list(spans)
+        return Example(row["tokens"], spans, label, None, None, path, line), began_inside
     text, entities = row["text"], row.get("entities")
     cuts = [position for entity in entities or () for position in (entity["start"], entity["end"])]
     offsets = split_words(text, cuts)
@@ -139,4 +164,5 @@ def example_of(row: dict, prefixed: bool) -> tuple[Example, int]:
             Span(bisect_left(starts, entity["start"]), bisect_left(starts, entity["end"]), entity["label"])
             for entity in entities
         )
-    return Example([text[start:end] for start, end in offsets], spans, label, text, offsets), 0
+    words = [text[start:end] for start, end in offsets]
+    return Example(words, spans, label, text, offsets, path, line), 0

@@ -4,10 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from multitask.encoding import encode, special_ids
+from multitask.encoding import Names, encode, encode_rows, special_ids
 from multitask.errors import InputError
 from multitask.labels import UNLABELLED, LabelSpace, Span
 from multitask.rows import Example
+from multitask.subwords import Subwords
 
 LABELS = LabelSpace(("x", "y"), ("LOC", "PER"), "BIO")
 NOTHING = ["\u200b", "\ufe0f", "\u00ad", "\u0301", "\x00", "\ufffd", "\u3000", "", " "]
@@ -124,3 +125,16 @@ def test_special_ids(tokenizer):
 def test_no_rows(tokenizer):
     corpus = encode([], tokenizer, LABELS, 64, 0)
     assert (len(corpus), len(corpus.ids), list(corpus.window_words)) == (0, 0, [0])
+
+
+@pytest.mark.parametrize("most_words", [1, 3, 4, 100])
+def test_an_iterator_is_taken_in_parts_of_about_so_many_words(tokenizer, most_words):
+    sentences = [["a", "b"], ["a"], ["won", "c", "d", "e"], ["f"], ["a", "b"]]
+    rows = iter([Example(words) for words in sentences])
+    subwords, names = Subwords(tokenizer), Names()
+    taken = []
+    while len(part := encode_rows(rows, subwords, names, 64, 0, most_words)["word_rows"]) > 1:
+        taken.append([int(n) for n in np.diff(part)])
+    assert [n for part in taken for n in part] == [len(words) for words in sentences]
+    for part in taken[:-1]:
+        assert sum(part) >= most_words > sum(part[:-1])

@@ -11,7 +11,7 @@ ORDER = [
     {"errors", "words", "spelling", "dropout", "embedding_rows"},
     {"yaml_input", "output", "labels", "backbone"},
     {"settings", "rows", "array_store"},
-    {"config", "optimization", "device", "lora", "loss_weighting"},
+    {"config", "optimization", "device", "lora", "loss_weighting", "formats", "subwords"},
     {"readers", "processes"},
     {"encoding"},
     {"batching", "evaluation"},

@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from test_words import WHITE
 
 from multitask.errors import InputError
 from multitask.labels import Span
-from multitask.readers import is_corpus, read_corpus, read_file, read_texts
+from multitask.readers import OtherTags, Reading, is_corpus, read_corpus, read_file, read_texts, stream
 from multitask.rows import Example
 
 SENTENCES = [
@@ -263,3 +264,51 @@ def test_plain_texts_keep_their_empty_lines(put):
         list(read_texts(put("a.txt", b"good\n\xff\n")))
     assert is_corpus("x.jsonl")
     assert not is_corpus("x.txt")
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(["O", "O", "B-A", "I-A", "A", "B"]), min_size=1, max_size=3)), st.data()
+)
+def test_a_file_read_once_gives_what_reading_it_twice_gives(tmp_path_factory, tags, data):
+    rows = [{"tokens": ["w"] * len(row), "tags": row} for row in tags] + [{"tokens": ["w"]}]
+    path = str(tmp_path_factory.mktemp("tags") / "a.jsonl")
+    Path(path).write_text(lines(rows))
+    twice, once = Reading(), Reading()
+    twice.examples = list(stream([path], twice, "skip", twice=True))
+    kept = Counter(tag for row in tags for tag in row if tag != "O")
+    prefixed = sum(kept[tag] for tag in ("B-A", "I-A")) >= sum(kept[tag] for tag in ("A", "B"))
+    odd = {"A", "B"} if prefixed else {"B-A", "I-A"}
+    assert [e.line for e in twice.examples] == [
+        line for line, row in enumerate(rows, 1) if not odd & set(row.get("tags", ()))
+    ]
+    try:
+        once.examples = list(stream([path], once, "skip", twice=False))
+    except OtherTags:
+        assert kept
+        once = read_corpus([path], "skip")
+    assert once == twice
+
+
+def test_first_tags_that_mislead_lose_no_row_and_misread_none(put):
+    few, many = {"tokens": ["a"], "tags": ["PER"]}, {"tokens": ["a", "b"], "tags": ["B-PER", "I-PER"]}
+    path = put("a.jsonl", lines([few] + [many] * 3))
+    reading = read_corpus([path, path], "skip")
+    assert (
+        reading.skipped == [f"{path}:1: tag 'PER': most tags of this file have a prefix such as B- or I-"] * 2
+    )
+    assert content(reading.examples) == [(["a", "b"], [Span(0, 2, "PER")], None)] * 6
+    assert (reading.rows, reading.file_rows) == (8, [0, 3, 6])
+    with pytest.raises(InputError, match="a.jsonl:1: tag 'PER'"):
+        read_corpus([path])
+
+
+@pytest.mark.parametrize("around", ["{}", " {}\t ", "{} x", "{} {}", "{},", "\ufeff{}", "x{}", "[{}]"])
+def test_a_line_is_one_json_object_and_nothing_else(put, around):
+    line = around.replace("{}", '{"tokens": ["a"]}')
+    read = read_corpus([put("a.jsonl", f'{{"tokens": ["b"]}}\n{line}\n')], "skip")
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        assert read.skipped == [f"{read.examples[0].path}:2: not JSON: {error.msg} at column {error.colno}"]
+    else:
+        assert len(read.examples) == 1 + isinstance(row, dict)

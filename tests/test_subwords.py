@@ -1,0 +1,43 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from test_encoding import SENTENCES
+
+from multitask import subwords as module
+from multitask.encoding import offsets_of
+from multitask.subwords import Subwords
+
+
+def split(subwords, sentences):
+    """Every word's subwords, and every row's hash."""
+    words = [word for row in sentences for word in row]
+    index = subwords.number(words)
+    ids, first = subwords.split(index)
+    return [list(part) for part in np.split(ids, first[1:])], subwords.hash_rows(
+        index, offsets_of([len(row) for row in sentences])
+    )
+
+
+@given(sentences=st.lists(SENTENCES, min_size=2, max_size=4))
+def test_what_was_split_before_changes_nothing(tokenizer, sentences):
+    remembers = Subwords(tokenizer)
+    for part in sentences:
+        (words, hashes), (same_words, same_hashes) = split(remembers, part), split(Subwords(tokenizer), part)
+        assert words == same_words
+        np.testing.assert_array_equal(hashes, same_hashes)
+
+
+def test_words_that_are_forgotten_are_split_again(tokenizer, monkeypatch):
+    monkeypatch.setattr(module, "_DISTINCT", 2)
+    subwords = Subwords(tokenizer)
+    for row in (["anna", "won", "in"], ["paris", "anna"], ["won"]):
+        assert split(subwords, [row])[0] == split(Subwords(tokenizer), [row])[0]
+    assert list(subwords.numbers) == ["paris", "anna", "won"]
+
+
+@given(rows=st.lists(st.lists(st.sampled_from(["a", "b", "ab", "", "a b"]), max_size=6), min_size=1))
+def test_rows_have_one_hash_if_their_words_are_the_same(tokenizer, rows):
+    _, hashes = split(Subwords(tokenizer), rows)
+    for row, number in zip(rows, hashes):
+        for other, other_number in zip(rows, hashes):
+            assert (row == other) == (number == other_number)
