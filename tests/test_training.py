@@ -1,6 +1,7 @@
 """Runs of task_4 that are to end alike: what makes training fast or splits it must not change it."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -137,3 +138,48 @@ def test_a_process_without_rows_in_a_step_takes_part(trained, settings_for, tmp_
     settings += [f"data.train={tmp_path / 'seven.jsonl'}"]
     together(tmp_path, settings_for, *settings, "training.batch_size=3", "output_dir=both")
     assert_alike(trained("alone", *settings, "training.batch_size=6"), result(tmp_path / "both"))
+
+
+def test_files_are_mixed_at_a_temperature(trained, rows, write_rows, tmp_path, monkeypatch):
+    words_only = [{"tokens": ["the", "chip"], "tags": ["O", "O"]}]
+    large, small = write_rows("large.jsonl", rows * 5), write_rows("small.jsonl", words_only * 2)
+    drawn = []
+    step = task_4.train_step
+    monkeypatch.setattr(
+        task_4, "train_step", lambda run, windows: (drawn.extend(windows), step(run, windows))
+    )
+    settings = [f"data.train=[{large},{small}]", "training.num_epochs=2", "training.batch_size=6"]
+    trained("even", *settings, "data.sampling_temperature=1")
+    assert sorted(drawn[:42]) == sorted(drawn[42:]) == list(range(42))
+    drawn.clear()
+    trained("mixed", *settings, "data.sampling_temperature=1e9")
+    assert [sum(window >= 40 for window in epoch) for epoch in (drawn[:42], drawn[42:])] == [21, 21]
+
+
+def test_what_is_asked_for_is_logged(trained):
+    settings = ["model.freeze_backbone=false", "training.num_epochs=3", "training.gradient_cosine=true"]
+    rows, _ = trained("run", *settings, "training.loss_weighting=dwa")
+    cosines = [row["gradient_cosine"] for row in rows[:-1]]
+    assert all(-1 <= cosine <= 1 for cosine in cosines) and len(set(cosines)) == 3
+    weights = [row["loss_weights"] for row in rows[:-1]]
+    assert weights[:2] == [{"task_a": 1.0, "task_b": 1.0}] * 2
+    first, second = rows[0], rows[1]
+    ratios = {task: second[f"loss_{task}"] / first[f"loss_{task}"] for task in ("task_a", "task_b")}
+    powers = {task: math.exp(ratio / 2) for task, ratio in ratios.items()}
+    expected = {task: 2 * power / sum(powers.values()) for task, power in powers.items()}
+    assert weights[2] == pytest.approx(expected, abs=1e-4)
+    loss = sum(weights[2][task] * rows[2][f"loss_{task}"] for task in expected)
+    assert rows[2]["loss"] == pytest.approx(loss)
+
+
+def test_adapters_are_trained_and_merged_into_what_is_saved(trained, tiny):
+    settings = ["model.freeze_backbone=false", "training.learning_rate=1e-2", "model.lora.rank=2"]
+    _, weights = trained("run", *settings, "training.num_epochs=2")
+    start = load_file(tiny / "model.safetensors")
+    moved = {
+        name.removeprefix("bert.")
+        for name, weight in weights.items()
+        if name.startswith("bert.") and not torch.equal(weight, start[name.removeprefix("bert.")])
+    }
+    layers = [f"encoder.layer.{i}.attention.self" for i in range(3)]
+    assert moved == {f"{layer}.{part}.weight" for layer in layers for part in ("query", "value")}
