@@ -6,16 +6,12 @@ from torch import Tensor, nn
 _LEVELS = 1 << 16  # a mask's random numbers have 16 bits: four of them in one of the generator's
 
 
-class FastDropout(nn.Module):
+class FastDropout(nn.Dropout):
     """Dropout (Srivastava et al. 2014), its probability rounded to 1/65536.
 
     On the CPU nn.Dropout spends nearly all of its time on a random number of 64 bits for each element, drawn
     one after another; this draws one for four elements, from the same generator. `torch.manual_seed` so
     decides here too, but the masks are others than nn.Dropout's."""
-
-    def __init__(self, p: float):
-        super().__init__()
-        self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
         dropped = round(self.p * _LEVELS)
@@ -24,9 +20,6 @@ class FastDropout(nn.Module):
         draws = torch.randint(-(1 << 63), (1 << 63) - 1, (-(-x.numel() // 4),), device=x.device)
         kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - _LEVELS // 2
         return x * kept.to(x.dtype).mul_(_LEVELS / (_LEVELS - dropped))
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
 
 
 def use_fast_dropout(model: nn.Module) -> None:
