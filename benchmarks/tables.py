@@ -38,8 +38,8 @@ def machine_lines(survey: dict) -> str:
     rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in survey["gflops"].items())
     attention = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in survey["attention_seconds"].items())
     return (
-        f"Matrix products here, GFLOP/s: {rates}. The share of them counts an epoch's real tokens once, and "
-        "frozen parts forward only, also where a run computes those once for all epochs.\n"
+        f"Matrix products here at best, GFLOP/s: {rates}. The share of them counts an epoch's real "
+        "tokens once, and frozen parts forward only, also where a run computes those once for all epochs.\n"
         f"The tuned Trainer's attention is the faster of: {attention} for the same passes. "
         f"bf16 in hardware: {'yes' if survey['bf16'] else 'no'}."
     )
