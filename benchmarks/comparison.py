@@ -16,14 +16,14 @@ from multitask.backbone import EMBEDDED
 from multitask.config import load_settings, split_overrides
 from multitask.errors import InputError
 from multitask.output import atomic_file, check_writable
-from multitask.settings import Settings, device_name
+from multitask.settings import Settings, device_name, keys
 from multitask.yaml_input import scalar
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLITS = ("train", "dev", "test")
 BERTS_OWN = ("model.dropout=0.1", "model.attention_dropout=0.1")
 _SET_HERE = ("model.backbone", "model.freeze", "data.train", "data.dev", "data.test", "device", "output_dir")
-_SAME_TASK = ("training.task", "training.loss_weights")
+_SAME_TASK = ("training.task", "training.loss_weight")
 
 
 def arguments_of(description: str, parser_options: Sequence[tuple]) -> tuple[argparse.Namespace, list[str]]:
@@ -104,23 +104,18 @@ class Comparison:
     def survey(self, overrides: Sequence[str], ours: dict[str, Sequence[str]]) -> dict:
         """See benchmarks/survey.py: `overrides` of the Trainers' runs, those of this project's by name."""
         spec = {
-            "overrides": [*self.common, *BERTS_OWN, *overrides],
-            "ours": {name: [*self.common, *more] for name, more in ours.items()},
+            "overrides": self._run(*BERTS_OWN, *overrides),
+            "ours": {name: self._run(*more) for name, more in ours.items()},
             "bert_base": self.bert_base,
         }
         return self._worker("survey", spec)[0]
 
     def ours(self, overrides: Sequence[str]) -> tuple[dict, Spent]:
         """A run of task_4.py: seconds of its epochs, as it reports them, and its test scores."""
-        self._runs += 1
+        words = self._run(*overrides)
         run = self.folder / f"run-{self._runs}"
-        words = [
-            f"--config={ROOT / 'config.yml'}",
-            *self.common,
-            *overrides,
-            f"output_dir={scalar(str(run))}",
-        ]
-        spent = measured([sys.executable, str(ROOT / "task_4.py"), *words], ROOT, self.folder, self.gpu)
+        command = [sys.executable, str(ROOT / "task_4.py"), f"--config={ROOT / 'config.yml'}", *words]
+        spent = measured([*command, f"output_dir={scalar(str(run))}"], ROOT, self.folder, self.gpu)
         epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         shutil.rmtree(run)
         return {"seconds": [row["seconds"] for row in epochs[:-1]], "test": epochs[-1]["test"]}, spent
@@ -132,7 +127,7 @@ class Comparison:
         batches by length, bf16 where the hardware has it, and the better of two ways of attention."""
         seconds = survey["attention_seconds"]
         spec = {
-            "overrides": [*self.common, *BERTS_OWN, *overrides],
+            "overrides": self._run(*BERTS_OWN, *overrides),
             "head_rate": head_rate,
             "attention": min(seconds, key=seconds.get) if tuned else survey["attention"],
             "arguments": {"train_sampling_strategy": "group_by_length", "bf16": survey["bf16"]}
@@ -140,6 +135,14 @@ class Comparison:
             else {},
         }
         return self._worker("contenders", spec)
+
+    def _run(self, *overrides: str) -> list[str]:
+        """All overrides of one more run. Where runs keep something for later ones, this one finds nothing."""
+        if (kept := self.folder / f"cache-{self._runs}").exists():
+            shutil.rmtree(kept)
+        self._runs += 1
+        fresh = scalar(str(self.folder / f"cache-{self._runs}"))
+        return [*([f"cache_dir={fresh}"] if "cache_dir" in keys() else []), *self.common, *overrides]
 
     def _worker(self, module: str, spec: dict) -> tuple[dict, Spent]:
         asked, answer = self.folder / "spec.json", self.folder / "result.json"

@@ -63,11 +63,12 @@ def precision(weight: torch.Tensor) -> str:
 
 def model_facts(model: MultiTaskTransformer) -> dict[str, str]:
     """Attention, and the dropout of what runs with dropout."""
-    attention, other = set(), set()
+    attention, other, kinds = set(), set(), set()
     for name, module in model.bert.named_modules():
-        if isinstance(module, nn.Dropout):
-            kind = attention if name.endswith("attention.self.dropout") else other
-            kind.add(module.p if module.training else 0.0)
+        if type(module).__name__.endswith("Dropout"):
+            where = attention if name.endswith("attention.self.dropout") else other
+            where.add(module.p if module.training else 0.0)
+            kinds.add(type(module).__name__)
     heads = (model.sentence_classifier, model.classifier)
     return {
         "attention": model.config._attn_implementation,
@@ -76,6 +77,7 @@ def model_facts(model: MultiTaskTransformer) -> dict[str, str]:
         "dropout before the heads": listed(
             model.config.hidden_dropout_prob * head.training for head in heads
         ),
+        "kind of dropout": " and ".join(sorted(kinds)),
     }
 
 
