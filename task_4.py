@@ -18,7 +18,7 @@ from multitask.device import autocast
 from multitask.errors import run as run_task
 from multitask.errors import say
 from multitask.evaluation import Scores, table
-from multitask.lora import check_peft, merged
+from multitask.lora import merged
 from multitask.prediction import evaluate
 from multitask.preparation import Prepared, describe, model_config, prepare, resolved
 from multitask.run_folder import RunFolder, check_output_dir, epoch_line
@@ -32,7 +32,6 @@ def main() -> None:
     arguments, overrides = parse(sys.argv[1:])
     settings = load_settings(arguments.config, overrides)
     check_output_dir(settings.output_dir)
-    check_peft(settings.model.lora)
     device = processes.join(settings.device)
     with processes.first_goes_first():
         prepared = prepare(settings)

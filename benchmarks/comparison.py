@@ -16,7 +16,7 @@ from multitask.backbone import EMBEDDED
 from multitask.config import load_settings, split_overrides
 from multitask.errors import InputError
 from multitask.output import atomic_file, check_writable
-from multitask.settings import Settings, device_name, keys
+from multitask.settings import Settings, device_name
 from multitask.yaml_input import scalar
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,7 +142,7 @@ class Comparison:
             shutil.rmtree(kept)
         self._runs += 1
         fresh = scalar(str(self.folder / f"cache-{self._runs}"))
-        return [*([f"cache_dir={fresh}"] if "cache_dir" in keys() else []), *self.common, *overrides]
+        return [f"cache_dir={fresh}", *self.common, *overrides]
 
     def _worker(self, module: str, spec: dict) -> tuple[dict, Spent]:
         asked, answer = self.folder / "spec.json", self.folder / "result.json"
