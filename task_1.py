@@ -81,7 +81,7 @@ def write(model: SentenceTransformer, tokenizer: Tokenizer, texts: Iterator[str]
         if writer.rows == 0:
             raise InputError("there is no sentence in the input")
         writer.finish()
-    print(f"{path}: {writer.rows:,} embeddings of {writer.width} numbers")
+    print(f"{path}: {writer.rows:,} embeddings of {writer.row_shape[0]} numbers")
 
 
 if __name__ == "__main__":
