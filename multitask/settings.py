@@ -152,6 +152,11 @@ class Settings(_Section):
     output_dir: str | None = Field(
         None, min_length=1, description="The run's folder. null: a new one under runs/, named by the time."
     )
+    cache_dir: Annotated[str, Field(min_length=1)] | None = Field(
+        "cache",
+        description="Encoded corpora and frozen features that are kept for the next run; "
+        "null: nothing is kept.",
+    )
 
 
 def keys(section: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any]:

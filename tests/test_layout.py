@@ -14,10 +14,10 @@ ORDER = [
     {"config", "optimization", "device", "formats", "subwords"},
     {"readers"},
     {"encoding"},
-    {"batching", "evaluation"},
+    {"batching", "evaluation", "split"},
     {"prediction", "preparation", "run_folder"},
 ]
-WITHOUT_TORCH = ["config", "labels", "readers", "encoding", "evaluation", "array_store"]
+WITHOUT_TORCH = ["config", "labels", "readers", "encoding", "evaluation", "array_store", "split"]
 MODULES = {path.stem for path in (ROOT / "multitask").glob("[a-z]*.py")}
 
 
