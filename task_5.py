@@ -14,7 +14,6 @@ from tqdm import tqdm
 from model import MultiTaskTransformer
 from multitask.backbone import load_model, load_tokenizer
 from multitask.device import choose_device
-from multitask.encoding import encode
 from multitask.errors import InputError, run, say
 from multitask.evaluation import table
 from multitask.labels import labels_of
@@ -23,6 +22,8 @@ from multitask.prediction import Predictor, evaluate
 from multitask.preparation import unknown_labels
 from multitask.readers import is_corpus, read_corpus, read_texts
 from multitask.run_folder import LATEST_MODEL
+from multitask.split import read_split
+from multitask.subwords import Subwords
 
 CHUNK = 1024  # texts that are held at once
 
@@ -88,14 +89,13 @@ def predict(arguments: argparse.Namespace) -> None:
 
 def evaluate_corpus(arguments: argparse.Namespace) -> None:
     """Scores of a model on an annotated file."""
-    reading = read_corpus([arguments.corpus])
     predictor = load(arguments)
     model, labels = predictor.model, predictor.labels
-    for line in [*reading.notices, *unknown_labels(arguments.corpus, reading, labels)]:
+    window = model.config.max_length, model.config.stride
+    split = read_split([arguments.corpus], Subwords(predictor.tokenizer), *window)
+    for line in [*split.notices, *unknown_labels(arguments.corpus, split, labels)]:
         say(line)
-    corpus = encode(
-        reading.examples, predictor.tokenizer, labels, model.config.max_length, model.config.stride
-    )
+    corpus = split.corpus(labels)
     with tqdm(total=len(corpus), unit=" rows", disable=None) as progress:
         scores = evaluate(model, corpus, labels, progress=progress.update)
     if not (scores.task_a or scores.task_b):

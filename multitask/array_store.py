@@ -126,6 +126,12 @@ def digest(*parts: bytes | str | int | float | bool | None | np.ndarray) -> str:
     return found.hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def room(folder: str | Path) -> int:
     """Free bytes on the disk of a folder, which need not be there yet."""
     path = Path(folder).absolute()
@@ -157,7 +163,7 @@ def _read(entry: Path, key: str) -> dict[str, np.ndarray]:
 
 def _checked(path: Path, facts: dict) -> np.ndarray:
     """A file's array, mapped. Raises ValueError where it is not what the manifest says."""
-    if path.stat().st_size != facts["bytes"] or _sha256(path) != facts["sha256"]:
+    if path.stat().st_size != facts["bytes"] or sha256_of(path) != facts["sha256"]:
         raise ValueError(f"{path.name} is not what was written")
     return np.load(path, mmap_mode="r")
 
@@ -166,9 +172,4 @@ def _facts(path: Path) -> dict:
     """What a manifest says of a file. dtype and shape are for people: the file's header, hashed, decides."""
     array = np.load(path, mmap_mode="r")
     shape, size = list(array.shape), path.stat().st_size
-    return {"dtype": array.dtype.str, "shape": shape, "bytes": size, "sha256": _sha256(path)}
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {"dtype": array.dtype.str, "shape": shape, "bytes": size, "sha256": sha256_of(path)}

@@ -46,6 +46,11 @@ class EncodedCorpus:
         return self.window_end - self.window_start + 2
 
     @property
+    def file_of_row(self) -> np.ndarray:
+        """(N,) which of the split's files each row is from, as a number."""
+        return np.repeat(np.arange(len(self.file_rows) - 1), np.diff(self.file_rows))
+
+    @property
     def row_of_window(self) -> np.ndarray:
         """(V,) the row that each window belongs to."""
         return np.repeat(np.arange(len(self)), np.diff(self.window_rows))

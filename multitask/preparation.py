@@ -10,12 +10,13 @@ from tokenizers import Tokenizer
 from transformers import BertConfig
 
 from multitask.backbone import Backbone, find_backbone, load_tokenizer
-from multitask.encoding import EncodedCorpus, encode
+from multitask.encoding import EncodedCorpus
 from multitask.errors import InputError, report, say
 from multitask.labels import LabelSpace, labels_of
 from multitask.lora import check_peft
-from multitask.readers import Reading, read_corpus
 from multitask.settings import ModelSettings, Settings, trained_tasks
+from multitask.split import Split, read_split
+from multitask.subwords import Subwords
 
 _SKIP_HINT = "(data.on_bad_row=skip goes on without these rows)"
 _NAMED = 12  # labels that a message names before it counts the rest
@@ -31,7 +32,7 @@ class Prepared:
     backbone: Backbone
     tokenizer: Tokenizer
     corpora: dict[str, EncodedCorpus]
-    readings: dict[str, Reading]
+    splits: dict[str, Split]
 
 
 def prepare(settings: Settings) -> Prepared:
@@ -40,55 +41,45 @@ def prepare(settings: Settings) -> Prepared:
     Says on standard error what a person should know of. Raises InputError for bad rows, for data that lack
     what is to be trained, for heads whose size is not that of the data, and for a package that is missing."""
     check_peft(settings.model.lora)
-    readings = _read(settings)
     backbone = find_backbone(settings.model.backbone, settings.model.offline_backbone)
     # a plain BertConfig keeps the fields of MultiTaskConfig that it does not know
     known = labels_of(encoder_config(settings.model, backbone.folder))
-    labels, new_heads = _labels(settings, readings["train"], known)
-    sizes = _sizes(settings, labels)
     tokenizer = load_tokenizer(backbone.folder)
-    corpora = {
-        split: encode(read.examples, tokenizer, labels, settings.model.max_length, settings.model.stride)
-        for split, read in readings.items()
-    }
-    for split, read in readings.items():
-        unknown = unknown_labels(split, read, labels) if split != "train" else []
-        for line in [*read.skipped, *read.notices, *unknown]:
+    splits = _read(settings, tokenizer)
+    labels, new_heads = _labels(settings, splits["train"], known)
+    sizes = _sizes(settings, labels)
+    corpora = {name: split.corpus(labels) for name, split in splits.items()}
+    for name, split in splits.items():
+        unknown = unknown_labels(name, split, labels) if name != "train" else []
+        for line in [*split.skipped, *split.notices, *unknown]:
             say(line)
     _check_annotation(settings, corpora)
-    _say_joined(settings, readings["train"])
-    return Prepared(labels, sizes, new_heads, backbone, tokenizer, corpora, readings)
-
-
-def file_of_row(prepared: Prepared) -> np.ndarray:
-    """(N,) which of its files each row of train is from, as a number."""
-    return np.unique([e.path for e in prepared.readings["train"].examples], return_inverse=True)[1]
+    _say_joined(settings, splits["train"])
+    return Prepared(labels, sizes, new_heads, backbone, tokenizer, corpora, splits)
 
 
 def describe(prepared: Prepared) -> str:
     """What --check prints of data that are fit for training."""
     lines = [f"Encoder: {prepared.backbone.name}"]
-    texts = {}
-    for split, corpus in prepared.corpora.items():
-        examples = prepared.readings[split].examples
+    train = prepared.splits["train"].arrays["row_hashes"]
+    repeats = []
+    for name, corpus in prepared.corpora.items():
+        split = prepared.splits[name]
         words, lengths = np.diff(corpus.word_rows), corpus.window_lengths
         several = int((np.diff(corpus.window_rows) > 1).sum())
         lines += [
-            f"{split}: {len(corpus):,} rows used, {len(prepared.readings[split].skipped):,} skipped; "
+            f"{name}: {len(corpus):,} rows used, {len(split.skipped):,} skipped; "
             f"words a row: median {np.median(words):.0f}, longest {words.max():,}; "
             f"tokens a window: median {np.median(lengths):.0f}, longest {lengths.max()}; "
             f"{several:,} rows in several windows",
-            f"  classes: {_counted(Counter(e.label for e in examples))}",
-            f"  entities: {_counted(Counter(s.label for e in examples for s in e.spans or ()))}; "
-            f"{int((~corpus.row_tagged).sum()):,} rows not annotated",
+            f"  classes: {_counted(split.classes)}",
+            f"  entities: {_counted(split.types)}; {int((~corpus.row_tagged).sum()):,} rows not annotated",
         ]
-        texts[split] = Counter(tuple(e.words) for e in examples)
-    for split, counts in texts.items():
-        lines.append(f"{split}: {counts.total() - len(counts):,} rows are repeated in it")
-        if split != "train":
-            also = sum(n for words, n in counts.items() if words in texts["train"])
-            lines.append(f"{split}: {also:,} rows stand in train too")
-    return "\n".join(lines)
+        hashes = split.arrays["row_hashes"]
+        repeats.append(f"{name}: {len(hashes) - len(np.unique(hashes)):,} rows are repeated in it")
+        if name != "train":
+            repeats.append(f"{name}: {int(np.isin(hashes, train).sum()):,} rows stand in train too")
+    return "\n".join([*lines, *repeats])
 
 
 def model_config(settings: Settings, prepared: Prepared) -> dict:
@@ -132,25 +123,27 @@ def encoder_config(m: ModelSettings, folder: Path) -> BertConfig:
     return config
 
 
-def _read(settings: Settings) -> dict[str, Reading]:
-    readings, problems = {}, []
-    for split in ("train", "dev", "test"):
-        paths = getattr(settings.data, split)
+def _read(settings: Settings, tokenizer: Tokenizer) -> dict[str, Split]:
+    splits, problems, subwords = {}, [], Subwords(tokenizer)
+    m, on_bad_row, cache = settings.model, settings.data.on_bad_row, settings.cache_dir
+    for name in ("train", "dev", "test"):
+        paths = getattr(settings.data, name)
         if not paths:
             continue
         try:
-            readings[split] = read_corpus(paths, settings.data.on_bad_row, _SKIP_HINT)
+            split = read_split(paths, subwords, m.max_length, m.stride, on_bad_row, _SKIP_HINT, cache)
         except InputError as error:
             problems.append(str(error))
             continue
-        if not readings[split].examples:
-            problems.append(f"data.{split}: no row of {', '.join(paths)} can be used")
+        splits[name] = split
+        if not len(split):
+            problems.append(f"data.{name}: no row of {', '.join(paths)} can be used")
     if problems:
         raise InputError("\n".join(problems))
-    return readings
+    return splits
 
 
-def _labels(settings: Settings, train: Reading, known: LabelSpace) -> tuple[LabelSpace, frozenset[str]]:
+def _labels(settings: Settings, train: Split, known: LabelSpace) -> tuple[LabelSpace, frozenset[str]]:
     """The label space of the run, and the tasks whose head is new.
 
     A task that is trained has the names of the data, unless the starting model's include them all: then its
@@ -158,8 +151,8 @@ def _labels(settings: Settings, train: Reading, known: LabelSpace) -> tuple[Labe
     trained = trained_tasks(settings)
     scheme = settings.data.tag_scheme
     found = {
-        "task_a": sorted({e.label for e in train.examples if e.label is not None}),
-        "task_b": sorted({span.label for e in train.examples for span in e.spans or ()}),
+        "task_a": sorted(train.class_names),
+        "task_b": sorted(train.type_names),
     }
     missing = {"task_a": "a label: training.task=task_b", "task_b": "an entity: training.task=task_a"}
     for task in trained:
@@ -197,18 +190,17 @@ def _sizes(settings: Settings, labels: LabelSpace) -> tuple[int, int]:
     return sizes[0], sizes[1]
 
 
-def unknown_labels(split: str, read: Reading, labels: LabelSpace) -> list[str]:
+def unknown_labels(what: str, split: Split, labels: LabelSpace) -> list[str]:
     """A warning for each class and type that rows to be scored have, but the model can't say."""
-    classes = Counter(e.label for e in read.examples if e.label is not None)
-    types = Counter(span.label for e in read.examples for span in e.spans or ())
+    kinds = (("class", split.classes, labels.class_ids), ("type", split.types, labels.type_ids))
     unknown = [
-        ("class", name, n) for name, n in classes.items() if labels.classes and name not in labels.class_ids
-    ]
-    unknown += [
-        ("type", name, n) for name, n in types.items() if labels.types and name not in labels.type_ids
+        (kind, name, n)
+        for kind, counts, known in kinds
+        for name, n in counts.items()
+        if known and name is not None and name not in known
     ]
     return [
-        f"warning: {split} has the {kind} {name!r} {n:,} times, train never: each is scored as wrong"
+        f"warning: {what} has the {kind} {name!r} {n:,} times, train never: each is scored as wrong"
         for kind, name, n in unknown
     ]
 
@@ -227,15 +219,9 @@ def _check_annotation(settings: Settings, corpora: dict[str, EncodedCorpus]) -> 
                 )
 
 
-def _say_joined(settings: Settings, train: Reading) -> None:
-    if settings.data.tag_scheme == "IO":
-        joined = sum(
-            a.end == b.start and a.label == b.label
-            for e in train.examples
-            for a, b in zip(e.spans or (), (e.spans or ())[1:])
-        )
-        if joined:
-            say(f"train: {joined:,} entities touch one of their type: IO joins them, data.tag_scheme=BIO not")
+def _say_joined(settings: Settings, train: Split) -> None:
+    if settings.data.tag_scheme == "IO" and (joined := train.joined):
+        say(f"train: {joined:,} entities touch one of their type: IO joins them, data.tag_scheme=BIO not")
 
 
 def _listed(names) -> str:

@@ -18,6 +18,7 @@ class Subwords:
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
+        tokenizer.encode_special_tokens = True  # a word that reads like a special token, "[SEP]", is text
         self._forget()
 
     def number(self, words: list[str]) -> np.ndarray:
@@ -56,8 +57,6 @@ class Subwords:
 
         A word of which the tokenizer leaves nothing (a zero-width space) becomes [UNK]: the model sees that
         there is a word, it is tagged like any other, and no later word's tag shifts."""
-        # a word that reads like a special token, "[SEP]", is text
-        self.tokenizer.encode_special_tokens = True
         unknown = [self.tokenizer.token_to_id(self.tokenizer.model.unk_token)]
         encoded = self.tokenizer.encode_batch_fast(words, add_special_tokens=False)
         pieces = [e.ids or unknown for e in encoded]

@@ -24,7 +24,7 @@ from multitask.lora import add_lora
 from multitask.loss_weighting import LossWeighting, gradient_cosine
 from multitask.optimization import Update, make_optimizer
 from multitask.prediction import evaluate
-from multitask.preparation import Prepared, file_of_row
+from multitask.preparation import Prepared
 from multitask.settings import TASKS, Settings, trained_tasks
 
 
@@ -47,7 +47,7 @@ class Training:
             self.corpus.window_lengths[self.windows],
             t.batch_size * t.gradient_accumulation * processes.count(),
             t.seed,
-            file_of_row(prepared)[self.corpus.row_of_window[self.windows]],
+            self.corpus.file_of_row[self.corpus.row_of_window[self.windows]],
             settings.data.sampling_temperature,
         )
         self.weighting = LossWeighting(t, self.tasks).to(self.device)

@@ -14,12 +14,12 @@ ORDER = [
     {"config", "optimization", "device", "lora", "loss_weighting", "formats", "subwords"},
     {"readers", "processes"},
     {"encoding"},
-    {"batching", "evaluation"},
+    {"batching", "evaluation", "split"},
     {"features"},
     {"prediction", "preparation", "run_folder"},
     {"training"},
 ]
-WITHOUT_TORCH = ["config", "labels", "readers", "encoding", "evaluation", "array_store"]
+WITHOUT_TORCH = ["config", "labels", "readers", "encoding", "evaluation", "array_store", "split"]
 MODULES = {path.stem for path in (ROOT / "multitask").glob("[a-z]*.py")}
 
 

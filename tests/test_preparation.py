@@ -1,5 +1,5 @@
 from multitask.config import load_settings
-from multitask.preparation import file_of_row, prepare
+from multitask.preparation import prepare
 
 
 def test_each_row_of_train_knows_its_file(settings_for, rows, write_rows):
@@ -8,7 +8,5 @@ def test_each_row_of_train_knows_its_file(settings_for, rows, write_rows):
     settings = load_settings(
         config.removeprefix("--config="), [*overrides, f"data.train=[{first}, {second}]"]
     )
-    files = file_of_row(prepare(settings))
-    assert len(files) == len(rows)
-    assert len(set(files[:3])) == len(set(files[3:])) == 1
-    assert files[0] != files[3]
+    files = prepare(settings).corpora["train"].file_of_row
+    assert list(files) == [0] * 3 + [1] * (len(rows) - 3)

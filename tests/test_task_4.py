@@ -15,6 +15,7 @@ from transformers import AutoModelForTokenClassification
 
 import task_4
 from model import MultiTaskTransformer
+from multitask import split
 from multitask.config import load_settings
 from multitask.preparation import prepare
 from multitask.settings import Settings
@@ -81,6 +82,21 @@ def test_the_same_command_gives_the_same_model_and_the_written_settings_give_it_
         assert torch.equal(value, second[name])
         assert torch.equal(value, third[name])
     assert not all(torch.equal(value, other[name]) for name, value in first.items())
+
+
+def test_a_corpus_that_is_kept_on_disk_trains_the_same_model(shell, settings_for, tmp_path, monkeypatch):
+    skip = [*settings_for, "data.on_bad_row=skip"]
+    with open("rows.jsonl", "a") as file:
+        file.write("[]\n")
+    plain, checked = trained(shell, skip), shell(task_4, *skip, "--check", "output_dir=none")
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(split, "_LARGE", 0)
+    for name in ("first", "second"):
+        kept = trained(shell, skip, f"output_dir={name}")
+        assert all(torch.equal(value, kept[key]) for key, value in plain.items())
+        assert shell(task_4, *skip, "--check", "output_dir=none") == checked
+    assert "rows.jsonl:9" in checked.err
+    assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
 @pytest.mark.parametrize("stride", [8, 2])
