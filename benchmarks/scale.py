@@ -1,0 +1,131 @@
+"""Time, memory and disk that a corpus takes before training starts, by its number of sentences.
+
+    python benchmarks/scale.py [--corpus FOLDER] [--rows N ...]
+
+The sentences have the classes and tags of the corpus's own, drawn at random, and at each tag a random one of
+the words that have it. Each number of rows is prepared twice, each time by a process of its own: first the
+files are read, checked and encoded, then what was kept of a large corpus is mapped. Anonymous memory is what
+can't be dropped and read again: the whole process's, with torch, and its growth while the corpus is prepared.
+No model is loaded. The last line is JSON."""
+
+import argparse
+import json
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from multitask.backbone import EMBEDDED  # noqa: E402
+from multitask.config import load_settings  # noqa: E402
+from multitask.errors import say  # noqa: E402
+from multitask.preparation import prepare  # noqa: E402
+
+MB = 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time and memory before training, by the number of rows.")
+    parser.add_argument("--corpus", default=str(ROOT / "corpus"), help="a folder with train.jsonl")
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--prepare", metavar="FILE", help=argparse.SUPPRESS)  # what the own processes do
+    arguments = parser.parse_args()
+    if arguments.prepare:
+        print(json.dumps(measure(arguments.prepare)))
+        return
+    results = []
+    print(f"{'rows':>10}  {'file MB':>8}  {'first s':>8}  {'rows/s':>8}  {'again s':>8}  "
+          f"{'anon MB':>8}  {'grown':>8}  {'mapped':>8}  {'disk MB':>8}")  # fmt: skip
+    for rows in arguments.rows:
+        result = scale(Path(arguments.corpus) / "train.jsonl", rows)
+        results.append(result)
+        first, again = result["first"], result["again"]
+        memory = [max(first[name], again[name]) / MB for name in ("anonymous", "grown")]
+        cells = [*memory, again["mapped"] / MB, result["disk"] / MB]
+        print(f"{rows:>10,}  {result['file'] / MB:>8,.1f}  {first['seconds']:>8,.2f}  "
+              f"{rows / first['seconds']:>8,.0f}  {again['seconds']:>8,.2f}  "
+              + "  ".join(f"{cell:>8,.1f}" for cell in cells), flush=True)  # fmt: skip
+    record = {
+        "command": " ".join(["python", "benchmarks/scale.py", *sys.argv[1:]]),
+        "corpus": Path(arguments.corpus).name,
+        "results": results,
+        "versions": {name: version(name) for name in ("tokenizers", "numpy")},
+        "python": platform.python_version(),
+    }
+    print(json.dumps(record))
+
+
+def scale(source: Path, rows: int) -> dict:
+    """What a corpus of so many rows takes: bytes of the file and the disk, and two runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "train.jsonl"
+        write(source, rows, path)
+        command = [sys.executable, str(Path(__file__).resolve()), "--prepare", str(path)]
+        first, again = (
+            json.loads(subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=True).stdout)
+            for _ in range(2)
+        )
+        disk = sum(file.stat().st_size for file in Path(folder, "cache").rglob("*") if file.is_file())
+        return {"rows": rows, "file": path.stat().st_size, "disk": disk, "first": first, "again": again}
+
+
+def write(source: Path, rows: int, path: Path) -> None:
+    """Random sentences like those of `source`, as JSON Lines."""
+    with open(source, encoding="utf-8") as file:
+        given = [row for row in map(json.loads, file) if row.get("tags")]
+    words = defaultdict(list)
+    for row in given:
+        for word, tag in zip(row["tokens"], row["tags"]):
+            words[tag].append(word)
+    draw = random.Random(rows)
+    with open(path, "w", encoding="utf-8") as file:
+        for _ in range(rows):
+            row = draw.choice(given)
+            tokens = [draw.choice(words[tag]) for tag in row["tags"]]
+            file.write(json.dumps({**row, "tokens": tokens}, ensure_ascii=False) + "\n")
+
+
+def measure(path: str) -> dict:
+    """Prepare a run on a file: seconds, bytes of anonymous memory at its peak, and of mapped arrays."""
+    null = ("data.dev", "data.test", "model.num_classes_task_a", "model.num_labels_task_b")
+    overrides = [f"model.backbone={EMBEDDED}", f"data.train={path}", *(f"{key}=null" for key in null)]
+    settings = load_settings(None, overrides)
+    before, peak, done = anonymous(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            peak[0] = max(peak[0], anonymous())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    started = time.perf_counter()
+    prepared = prepare(settings)
+    seconds = time.perf_counter() - started
+    done.set()
+    watcher.join()
+    arrays = prepared.splits["train"].arrays.values()
+    mapped = sum(array.nbytes for array in arrays if isinstance(array, np.memmap))
+    say(f"{len(prepared.corpora['train']):,} rows in {seconds:.2f} s")
+    return {"seconds": seconds, "anonymous": peak[0], "grown": peak[0] - before, "mapped": mapped}
+
+
+def anonymous() -> int:
+    """Bytes of memory of this process that no file stands behind."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("this kernel does not say how much memory is anonymous")
+
+
+if __name__ == "__main__":
+    main()
