@@ -87,11 +87,13 @@ def train(run: Training, folder: RunFolder | None) -> None:
         run.model.train()
         run.restart()
         started = time.perf_counter()
+        run.frozen("train")
         bar = tqdm(run.batches(epoch), f"epoch {epoch}", len(run.sampler), leave=False, disable=None)
-        for step, windows in enumerate(bar, 1):
-            train_step(run, windows)
-            if step % READ_EVERY == 0:
-                bar.set_postfix(loss=f"{run.losses()['loss']:.4f}")
+        with run.threads():
+            for step, windows in enumerate(bar, 1):
+                train_step(run, windows)
+                if step % READ_EVERY == 0:
+                    bar.set_postfix(loss=f"{run.losses()['loss']:.4f}")
         losses = run.losses()
         seconds = time.perf_counter() - started
         dev = run.evaluate()

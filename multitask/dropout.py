@@ -17,9 +17,11 @@ class FastDropout(nn.Dropout):
         dropped = round(self.p * _LEVELS)
         if not self.training or dropped == 0:
             return x
-        draws = torch.randint(-(1 << 63), (1 << 63) - 1, (-(-x.numel() // 4),), device=x.device)
-        kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - _LEVELS // 2
-        return x * kept.to(x.dtype).mul_(_LEVELS / (_LEVELS - dropped))
+        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(1 << 63), None)
+        # compared as floats, which hold 16 bits: on a CPU torch makes masks of bool at a tenth of the speed
+        levels = draws.view(torch.int16)[: x.numel()].view(x.shape).to(torch.float32)
+        kept = levels.ge_(dropped - _LEVELS // 2).mul_(_LEVELS / (_LEVELS - dropped))
+        return x * kept.to(x.dtype)
 
 
 def use_fast_dropout(model: nn.Module) -> None:

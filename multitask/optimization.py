@@ -1,6 +1,7 @@
 """The optimizer of a run: which parameters decay, which rate they learn at, how the rates move, and the steps
 that it must not take."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -42,7 +43,7 @@ class Update:
         """Use the gradients, and drop them. One that is infinite or NaN leaves all weights as they are."""
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"]]
         norm = get_total_norm([gradient for gradient in gradients if gradient is not None])
-        wrong = ~torch.isfinite(norm)
+        wrong = ~(norm < math.inf)  # NaN is not below it either
         if self.max_norm is not None:
             self.optimizer.grad_scale = torch.clamp(norm / self.max_norm, min=1.0)
         self.optimizer.found_inf = wrong.float()
