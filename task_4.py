@@ -39,16 +39,17 @@ def main() -> None:
         print(describe(prepared))
         return
     print(f"Using device: {device}")
-    model = build(prepared, settings).to(device)
+    run = Training(build(prepared, settings).to(device), prepared, settings)
     folder = None
     if processes.rank() == 0:
         folder = RunFolder(resolved(settings, prepared, str(device)), prepared.backbone.folder)
     try:
-        train(Training(model, prepared, settings), folder)
+        train(run, folder)
     except KeyboardInterrupt:
         done = folder and folder.model.exists()
         say(f"the best model so far is in {folder.model}" if done else "no epoch was finished")
         raise
+    del run  # the best model takes its place
     if "test" in prepared.corpora:
         scores = test(prepared, settings, folder, device)
         print(f"Test, with the best model\n{table(scores)}")
