@@ -90,7 +90,7 @@ def test_the_time_to_a_score_is_compared(tiny, corpus):
         assert row[head.index("F1 ≥ 0")] == "yes"
         assert row[-3] == f"{slow['training_seconds'] / result['training_seconds']:.3f}"
     rates = [(r["settings"]["rate of the encoder"], r["settings"]["rate of the heads"]) for r in results]
-    assert rates == [("5e-05", "5e-05"), ("0.0003", "0.002"), ("0.0003", "0.002")]
+    assert rates == [("5e-05", "5e-05"), ("0.0002", "0.002"), ("0.0002", "0.002")]
 
 
 @pytest.mark.parametrize("script", ["train_speed.py", "time_to_score.py"])
