@@ -106,7 +106,7 @@ class Training:
     @contextlib.contextmanager
     def threads(self) -> Iterator[None]:
         """One thread where only heads train on a CPU: their products are so small that a second one is waited
-        for longer than it works (6 ms a step, and 20 to 130 with two, when others were on the machine)."""
+        for longer than it works (6 ms a step, and 20 to 140 with two, when others were on the machine)."""
         before = torch.get_num_threads()
         if self.device.type == "cpu" and self.depth == self.model.config.num_hidden_layers:
             torch.set_num_threads(1)
