@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 from safetensors.torch import load_file
+from transformers.models.bert.modeling_bert import BertEmbeddings
 
 import task_4
 from multitask import features
@@ -61,8 +62,12 @@ def test_features_computed_once_train_the_same_model(trained, layers, monkeypatc
     monkeypatch.setattr(
         features.Features, "_fill", lambda self, *a: (made.append(self.depth), fill(self, *a))
     )
+    passes = []
+    embed = BertEmbeddings.forward
+    monkeypatch.setattr(BertEmbeddings, "forward", lambda *a, **k: (passes.append(1), embed(*a, **k))[1])
     fast = trained("fast", *settings)
     assert made == [layers, layers], "once for train, once for dev"
+    assert len(passes) == 3, "and the test set, which the saved model reads"
     assert_alike(fast, trained("slow", *settings, "training.cache_features=false"))
     assert len(made) == 2
     assert_alike(fast, trained("disk", *settings, "training.feature_memory=0"))
