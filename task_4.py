@@ -14,6 +14,7 @@ from multitask import processes
 from multitask.backbone import load_model
 from multitask.batching import labelled_counts
 from multitask.config import load_settings, split_overrides
+from multitask.config_text import help_text
 from multitask.device import autocast
 from multitask.errors import run as run_task
 from multitask.errors import say
@@ -22,7 +23,7 @@ from multitask.lora import merged
 from multitask.prediction import evaluate
 from multitask.preparation import Prepared, describe, model_config, prepare, resolved
 from multitask.run_folder import RunFolder, check_output_dir, epoch_line
-from multitask.settings import TASKS, Settings, help_text, trained_tasks
+from multitask.settings import TASKS, Settings, trained_tasks
 from multitask.training import Training
 
 READ_EVERY = 50  # steps: reading a loss makes the CPU wait for the device
@@ -89,7 +90,9 @@ def train(run: Training, folder: RunFolder | None) -> None:
         run.restart()
         started = time.perf_counter()
         run.frozen("train")
-        bar = tqdm(run.batches(epoch), f"epoch {epoch}", len(run.sampler), leave=False, disable=None)
+        bar = tqdm(
+            run.batches(epoch), f"epoch {epoch}", len(run.sampler), leave=False, disable=processes.no_bar()
+        )
         with run.threads():
             for step, windows in enumerate(bar, 1):
                 train_step(run, windows)

@@ -26,6 +26,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.processes import cpu  # noqa: E402
 from multitask.backbone import EMBEDDED  # noqa: E402
 from multitask.config import load_settings  # noqa: E402
 from multitask.errors import say  # noqa: E402
@@ -61,6 +62,7 @@ def main() -> None:
         "results": results,
         "versions": {name: version(name) for name in ("tokenizers", "numpy")},
         "python": platform.python_version(),
+        "cpu": cpu()[0],
     }
     print(json.dumps(record))
 

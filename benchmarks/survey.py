@@ -19,12 +19,11 @@ from transformers import BertConfig, BertModel
 from benchmarks.comparison import ROOT
 from benchmarks.contenders import WANTED, Joint, trainer_model
 from benchmarks.observation import Observer, Seen
-from benchmarks.processes import cpu
 from model import MultiTaskTransformer
 from multitask.backbone import embedded_folder, save_model
 from multitask.batching import LengthGroupedSampler, collate, usable_windows
 from multitask.config import load_settings
-from multitask.device import choose_device
+from multitask.device import choose_device, choose_precision
 from multitask.encoding import EncodedCorpus
 from multitask.errors import run
 from multitask.preparation import prepare
@@ -46,7 +45,7 @@ def survey(spec: dict) -> dict:
     windows = usable_windows(corpus, TASKS)
     lengths = corpus.window_lengths[windows]
     sizes = (config.hidden_size, config.intermediate_size)
-    bf16 = bf16_pays(device)
+    bf16 = choose_precision("auto", device) == torch.bfloat16
     model = trainer_model(settings, prepared).to(device)
     with torch.device("meta"):
         chosen = BertModel(config).config._attn_implementation
@@ -70,13 +69,6 @@ def save_bert_base(folder: Path) -> None:
     torch.manual_seed(0)
     folder.mkdir()
     save_model(BertModel(BertConfig()), embedded_folder(), folder)
-
-
-def bf16_pays(device: torch.device) -> bool:
-    """Whether the hardware multiplies bf16 by itself; elsewhere it is slower than fp32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return bool({"amx_bf16", "avx512_bf16"} & set(cpu()[1]))
 
 
 def matrix_rates(tokens: int, hidden: int, intermediate: int, device: torch.device) -> dict[str, float]:

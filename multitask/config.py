@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from multitask import yaml_input
+from multitask.config_text import keys
 from multitask.errors import InputError, report
-from multitask.settings import TASKS, LossWeights, Settings, keys, trained_tasks
+from multitask.settings import TASKS, LossWeights, Settings, trained_tasks
 from multitask.spelling import nearest
 
 

@@ -42,6 +42,11 @@ def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
+def no_bar() -> bool | None:
+    """tqdm's `disable`: the first process has a bar, where it has a terminal."""
+    return True if rank() else None
+
+
 def count() -> int:
     """How many processes there are."""
     return distributed.get_world_size() if distributed.is_initialized() else 1

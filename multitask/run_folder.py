@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 
 from multitask.backbone import save_model
+from multitask.config_text import render
 from multitask.errors import InputError
 from multitask.output import atomic_file, atomic_folder
-from multitask.settings import TASKS, Settings, render
+from multitask.settings import TASKS, Settings
 
 RUNS = Path("runs")
 LATEST_MODEL = str(RUNS / "latest" / "model")

@@ -95,7 +95,10 @@ class Training:
             installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
             memory, folder = int(t.feature_memory * installed) // processes.count(), self.settings.cache_dir
             bar = tqdm(
-                total=len(corpus.window_start), desc=f"frozen layers, {split}", leave=False, disable=None
+                total=len(corpus.window_start),
+                desc=f"frozen layers, {split}",
+                leave=False,
+                disable=processes.no_bar(),
             )
             with bar, self.evaluating():
                 self.features[split] = Features(

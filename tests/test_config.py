@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multitask.config import load_settings, split_overrides
+from multitask.config_text import help_text, keys, render
 from multitask.errors import InputError
-from multitask.settings import Settings, help_text, keys, render
+from multitask.settings import Settings
 
 
 @pytest.fixture

@@ -1,0 +1,44 @@
+"""The settings as text: a config.yml with its comments, and the list of keys that --help prints."""
+
+import textwrap
+from typing import Any
+
+from pydantic import BaseModel
+
+from multitask import yaml_input
+from multitask.settings import Settings
+
+
+def keys(section: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any]:
+    """Every key, dotted, in order → its pydantic field; a section's own key stands before its keys."""
+    found = {}
+    for name, field in section.model_fields.items():
+        found[prefix + name] = field
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= keys(field.annotation, f"{prefix}{name}.")
+    return found
+
+
+def help_text() -> str:
+    """A line for every key: its default and meaning."""
+    lines = []
+    for key, field in keys().items():
+        default = "" if isinstance(field.default, BaseModel) else f" = {yaml_input.scalar(field.default)}"
+        lines.append(f"  {key}{default}\n      {field.description}")
+    return "\n".join(lines)
+
+
+def render(settings: Settings) -> str:
+    """Settings → the text of a config.yml that gives the same, each key with its comment."""
+    lines = []
+    for key, field in keys().items():
+        *sections, name = key.split(".")
+        value: Any = settings
+        for part in key.split("."):
+            value = getattr(value, part)
+        indent = "  " * len(sections)
+        is_section = isinstance(value, BaseModel)
+        lines += [""] if not sections else []
+        lines += [f"{indent}# {line}" for line in textwrap.wrap(field.description, 100)]
+        lines += [f"{indent}{name}:" if is_section else f"{indent}{name}: {yaml_input.scalar(value)}"]
+    return "\n".join(lines[1:]) + "\n"
