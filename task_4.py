@@ -1,9 +1,10 @@
-"""Train both heads, or one: python task_4.py [key=value ...] [--config FILE] [--check]"""
+"""Train both heads, or one: python task_4.py [key=value ...] [--config FILE] [--resume [RUN]] [--check]"""
 
 import argparse
-import math
 import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,16 +14,28 @@ from model import MultiTaskTransformer, multitask_loss
 from multitask import processes
 from multitask.backbone import load_model
 from multitask.batching import labelled_counts
+from multitask.checkpoint import Checkpoints
 from multitask.config import load_settings, split_overrides
 from multitask.config_text import help_text
 from multitask.device import autocast
 from multitask.errors import run as run_task
-from multitask.errors import say
 from multitask.evaluation import Scores, table
+from multitask.interruption import Interruption, Stopped
 from multitask.lora import merged
+from multitask.optimization import finite_or_nan
 from multitask.prediction import evaluate
 from multitask.preparation import Prepared, describe, model_config, prepare, resolved
-from multitask.run_folder import RunFolder, check_output_dir, epoch_line
+from multitask.progress import best_weights, capture, learned, restore
+from multitask.resuming import CONFIG, check_settings, find_run, is_finished, origin_of
+from multitask.run_folder import (
+    CHECKPOINTS,
+    RUNS,
+    RunFolder,
+    check_output_dir,
+    epoch_line,
+    new_run_folder,
+    told_how_to_go_on,
+)
 from multitask.settings import TASKS, Settings, trained_tasks
 from multitask.training import Training
 
@@ -31,8 +44,13 @@ READ_EVERY = 50  # steps: reading a loss makes the CPU wait for the device
 
 def main() -> None:
     arguments, overrides = parse(sys.argv[1:])
-    settings = load_settings(arguments.config, overrides)
-    check_output_dir(settings.output_dir)
+    old = None if arguments.resume is None else find_run(arguments.resume, RUNS)
+    if old and is_finished(old):
+        print(f"{old} is finished: there is nothing to resume")
+        return
+    settings = load_settings(arguments.config or (old / CONFIG if old else CONFIG), overrides)
+    if old is None:
+        check_output_dir(settings.output_dir)
     device = processes.join(settings.device)
     with processes.first_goes_first():
         prepared = prepare(settings)
@@ -41,18 +59,14 @@ def main() -> None:
         return
     print(f"Using device: {device}")
     run = Training(build(prepared, settings).to(device), prepared, settings)
-    folder = None
-    if processes.rank() == 0:
-        folder = RunFolder(resolved(settings, prepared, str(device)), prepared.backbone.folder)
-    try:
-        train(run, folder)
-    except KeyboardInterrupt:
-        done = folder and folder.model.exists()
-        say(f"the best model so far is in {folder.model}" if done else "no epoch was finished")
-        raise
-    del run  # the best model takes its place
-    if "test" in prepared.corpora:
-        scores = test(prepared, settings, folder, device)
+    folder = start(run, old)
+    with told_how_to_go_on(folder), Interruption() as stop:
+        train(run, folder, stop)
+        del run  # the best model takes its place
+        scores = test(prepared, settings, folder, device) if "test" in prepared.corpora else None
+        if folder:
+            folder.log({"test": scores and scores.headline()})
+    if scores:
         print(f"Test, with the best model\n{table(scores)}")
     print(f"Run folder: {folder.path if folder else ''}")
     processes.leave()
@@ -62,12 +76,15 @@ def parse(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The command line → options and overrides, in any order."""
     overrides, rest = split_overrides(words)
     parser = argparse.ArgumentParser(
-        usage="python task_4.py [key=value ...] [--config FILE] [--check]",
+        usage="python task_4.py [key=value ...] [--config FILE] [--resume [RUN]] [--check]",
         description="Train the model that config.yml describes.",
         epilog=f"keys of config.yml, with their defaults; key=value sets one for this run:\n\n{help_text()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", default="config.yml", metavar="FILE", help="settings (config.yml)")
+    parser.add_argument("--config", metavar="FILE", help="settings (config.yml, or a resumed run's own)")
+    parser.add_argument(
+        "--resume", nargs="?", const="", metavar="RUN", help="go on with a run that was stopped (the newest)"
+    )
     parser.add_argument("--check", action="store_true", help="check settings and data, print what is there")
     return parser.parse_args(rest), overrides
 
@@ -81,47 +98,105 @@ def build(prepared: Prepared, settings: Settings) -> MultiTaskTransformer:
     return model
 
 
-def train(run: Training, folder: RunFolder | None) -> None:
-    """All epochs. Then the folder holds the model with the best dev score, or the last one without dev."""
-    t = run.settings.training
-    best, without_gain = -math.inf, 0
-    for epoch in range(1, t.num_epochs + 1):
-        run.model.train()
-        run.restart()
-        started = time.perf_counter()
-        run.frozen("train")
-        bar = tqdm(
-            run.batches(epoch), f"epoch {epoch}", len(run.sampler), leave=False, disable=processes.no_bar()
-        )
-        with run.threads():
-            for step, windows in enumerate(bar, 1):
-                train_step(run, windows)
-                if step % READ_EVERY == 0:
-                    bar.set_postfix(loss=f"{run.losses()['loss']:.4f}")
-        losses = run.losses()
-        seconds = time.perf_counter() - started
-        dev = run.evaluate()
-        metrics = {
-            "epoch": epoch,
-            "step": epoch * len(run.sampler),
-            "seconds": round(seconds, 3),
-            "sentences_per_second": round(run.sentences / seconds, 1),
-            **losses,
-            "dev": dev.headline() if dev else None,
-        }
-        run.weighting.end_epoch({task: losses[f"loss_{task}"] for task in run.tasks})
-        print(epoch_line(metrics, t.num_epochs), flush=True)
-        without_gain += 1
-        better = dev is None or dev.mean() > best
-        if better:
-            best, without_gain = dev.mean() if dev else best, 0
-        if folder:
-            folder.log(metrics)
-            if better:
+def start(run: Training, old: Path | None) -> RunFolder | None:
+    """The folder of the run: a new one, or an old one, from whose newest checkpoint the run then goes on."""
+    settings = resolved(run.settings, run.prepared, str(run.device))
+    origin, source = origin_of(settings, run.prepared, run.device), run.prepared.backbone.folder
+    folder = checkpoint = None
+    with processes.first_goes_first():
+        if old:
+            check_settings(settings, load_settings(old / CONFIG), old)
+        if processes.rank() == 0:
+            folder = RunFolder(old, origin, source) if old else new_run_folder(settings, origin, source)
+        if old:
+            checkpoint = folder.go_on() if folder else Checkpoints(old / CHECKPOINTS).newest()[0]
+    if checkpoint:
+        restore(run, checkpoint.facts, checkpoint.files)
+        if folder and run.best_weights and not folder.holds(run.best_weights):
+            with best_weights(run):
                 folder.save(merged(run.model))
-        if without_gain == t.early_stopping:
-            print(f"Stopping early: {without_gain} epochs without a better dev score")
-            return
+        print(f"Resuming {old} after step {run.steps}, {run.progress.step} of epoch {run.progress.epoch}")
+    return folder
+
+
+def train(run: Training, folder: RunFolder | None, stop: Interruption) -> None:
+    """All epochs that are left. Then the folder holds the model with the best dev score, or the last one
+    without dev. Where a signal stops the run, it holds a checkpoint."""
+    t, at = run.settings.training, run.progress
+    try:
+        while not at.trained:
+            losses = train_epoch(run, folder, stop)
+            dev = run.evaluate()
+            with stop.deferred():
+                end_epoch(run, folder, losses, dev)
+        if at.without_gain == t.early_stopping:
+            print(f"Stopping early: {at.without_gain} epochs without a better dev score")
+        if t.checkpoint_every:
+            with stop.deferred():
+                keep(run, folder)
+    except Stopped:
+        keep(run, folder)
+        raise
+
+
+def train_epoch(run: Training, folder: RunFolder | None, stop: Interruption) -> dict:
+    """The steps that are left of an epoch → the losses of all its steps."""
+    at, every = run.progress, run.settings.training.checkpoint_every
+    run.model.train()
+    since = time.perf_counter()
+    run.frozen("train")
+    bar = tqdm(
+        run.batches(),
+        f"epoch {at.epoch}",
+        len(run.sampler),
+        leave=False,
+        initial=at.step,
+        disable=processes.no_bar(),
+    )
+    with run.threads():
+        for windows in bar:
+            with stop.deferred():
+                train_step(run, windows)
+                at.step += 1
+                if at.step % READ_EVERY == 0:
+                    bar.set_postfix(loss=f"{run.losses()['loss']:.4f}")
+                at.seconds += time.perf_counter() - since
+                if every and run.steps % every == 0:
+                    keep(run, folder)
+                since = time.perf_counter()
+    losses = run.losses()
+    at.seconds += time.perf_counter() - since
+    return losses
+
+
+def end_epoch(run: Training, folder: RunFolder | None, losses: dict, dev: Scores | None) -> None:
+    """Log an epoch, and save its model if it is the best so far."""
+    t, at = run.settings.training, run.progress
+    metrics = {
+        "epoch": at.epoch,
+        "step": run.steps,
+        "seconds": round(at.seconds, 3),
+        "sentences_per_second": round(run.sentences / at.seconds, 1),
+        **losses,
+        "dev": dev.headline() if dev else None,
+    }
+    print(epoch_line(metrics, t.num_epochs), flush=True)
+    run.weighting.end_epoch({task: losses[f"loss_{task}"] for task in run.tasks})
+    better = at.end_epoch(metrics, dev.mean() if dev else None, t.num_epochs, t.early_stopping)
+    run.restart()
+    if folder and better:
+        run.best = {name: value.detach().to("cpu", copy=True) for name, value in learned(run).items()}
+        run.best_weights = folder.save(merged(run.model))
+    if folder:
+        folder.log(metrics)
+
+
+def keep(run: Training, folder: RunFolder | None) -> None:
+    """Write a checkpoint. All processes call it, and the first one writes."""
+    run.check()
+    facts, files = capture(run)
+    if folder:
+        folder.keep(run.steps, facts, files)
 
 
 def train_step(run: Training, windows: np.ndarray) -> None:
@@ -130,6 +205,12 @@ def train_step(run: Training, windows: np.ndarray) -> None:
     Both losses are divided by the counts of the whole step, so that its micro-batches give the gradient that
     one large batch would give."""
     counts = labelled_counts(run.corpus, windows)
+    run.where_it_fits(partial(gradients, run, windows, counts), windows)
+    run.step(counts)
+
+
+def gradients(run: Training, windows: np.ndarray, counts: tuple[float, float]) -> None:
+    """The gradients of a step, added up over this process's micro-batches and averaged over the processes."""
     parts, share = run.micro_batches(windows), 1 / run.calls(windows)
     for number, part in enumerate(parts, 1):
         batch = run.batch(part, windows)
@@ -144,21 +225,17 @@ def train_step(run: Training, windows: np.ndarray) -> None:
             losses = {task: loss for task, loss in zip(TASKS, both) if task in run.tasks}
             run.note(losses, counts)
             # gradients are averaged over the processes, and a sum is wanted
-            (run.weighting(losses, share) * processes.count()).backward()
-    run.step(counts)
+            finite_or_nan(run.weighting(losses, share) * processes.count()).backward()
 
 
 def test(prepared: Prepared, settings: Settings, folder: RunFolder | None, device: torch.device) -> Scores:
-    """Scores of the best model on the test set, logged."""
+    """Scores of the best model on the test set."""
     if folder:
         model = load_model(MultiTaskTransformer, folder.model).to(device)
     else:
         model = build(prepared, settings).to(device)
     processes.same_weights(model)
-    scores = evaluate(model, prepared.corpora["test"], prepared.labels, trained_tasks(settings))
-    if folder:
-        folder.log({"test": scores.headline()})
-    return scores
+    return evaluate(model, prepared.corpora["test"], prepared.labels, trained_tasks(settings))
 
 
 if __name__ == "__main__":

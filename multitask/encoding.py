@@ -29,6 +29,7 @@ class EncodedCorpus:
     word_tags: np.ndarray  # (W,) int32 tag ids; UNLABELLED in rows without annotation
     row_classes: np.ndarray  # (N,) int32 class ids; UNLABELLED where there is none
     row_tagged: np.ndarray  # (N,) bool, whether entities are annotated
+    row_lines: np.ndarray  # (N,) where each row begins in its file, from 1; 0 where it is from none
     spans: np.ndarray  # (3, E) starts and ends in words, counted over the whole corpus, and type ids
     window_rows: np.ndarray  # windows of row i: [window_rows[i], window_rows[i + 1])
     window_start: np.ndarray  # (V,) in ids
@@ -182,12 +183,13 @@ def _columns(
     """Examples → their words, the words' offsets, and the arrays of what is annotated.
 
     No Example is held: as long as they live, Python looks through them again and again for cycles."""
-    words, ends, classes, tagged, spans, counts = [], [0], [], [], [], []
+    words, ends, classes, tagged, lines, spans, counts = [], [0], [], [], [], [], []
     for example in examples:
         words += example.words
         ends.append(len(words))
         classes.append(UNLABELLED if example.label is None else names.classes[example.label])
         tagged.append(example.spans is not None)
+        lines.append(example.line)
         found = example.spans or ()
         spans += found
         counts.append(len(found))
@@ -199,6 +201,7 @@ def _columns(
     annotation = {
         "row_classes": np.array(classes, np.int32),
         "row_tagged": np.array(tagged, bool),
+        "row_lines": np.array(lines, np.int64),
         "span_starts": first + np.array(starts, np.int64),
         "span_ends": first + np.array(ends, np.int64),
         "span_types": np.fromiter(map(names.types.__getitem__, labels), np.int32, len(labels)),

@@ -1,6 +1,7 @@
 """A user's mistake, and how a script ends: one clear line and a status, never a traceback."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -35,15 +36,16 @@ def _write(message: str) -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call a script's main. Exit status 2 for an InputError, 130 for Ctrl-C, 1 where the disk fails."""
+    """Call a script's main. Exit status 2 for an InputError, 1 where the disk fails; 130 for Ctrl-C, or what
+    belongs to the signal that a KeyboardInterrupt has as its `number`."""
     try:
         main()
     except InputError as error:
         _write(f"error: {error}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        _write("interrupted")
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        _write(str(stop) or "interrupted")
+        sys.exit(128 + getattr(stop, "number", signal.SIGINT))
     except BrokenPipeError:
         # the reader (head, less) has gone: what Python would still flush at exit has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,7 +11,6 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_linear_schedule_with_warmup
 
-from multitask.errors import InputError
 from multitask.settings import TrainingSettings
 
 
@@ -32,7 +31,7 @@ class Update:
     """A step of the optimizer and of its schedule; what is not finite never reaches a weight.
 
     Nothing here waits for the device: the fused AdamW takes the factor that scales gradients down, and the
-    flag that keeps it from a step, as tensors. `check` is where they are read."""
+    flag that keeps it from a step, as tensors. `first_refused` is where they are read."""
 
     def __init__(self, optimizer: AdamW, schedule: LambdaLR, max_norm: float | None):
         self.optimizer, self.schedule, self.max_norm = optimizer, schedule, max_norm
@@ -54,13 +53,24 @@ class Update:
         before = torch.zeros_like(norm) if self.refused is None else self.refused
         self.refused = torch.where((before == 0) & wrong, float(self.steps), before)
 
-    def check(self) -> None:
-        """Raises InputError if a step was refused. This waits for the device."""
-        if self.refused is not None and (step := int(self.refused)):
-            raise InputError(
-                f"step {step}: the loss or a gradient is not finite; it was not taken. A lower "
-                "training.learning_rate may help, or training.precision=fp32"
-            )
+    def first_refused(self) -> int:
+        """The number of the first step that was not taken, 0 for none. This waits for the device."""
+        return 0 if self.refused is None else int(self.refused)
+
+    def go_on_after(self, steps: int) -> None:
+        """Set the rates, which are a function of the step, as they are after so many."""
+        self.steps = self.schedule.last_epoch = steps
+        for group, base, factor in zip(
+            self.optimizer.param_groups, self.schedule.base_lrs, self.schedule.lr_lambdas
+        ):
+            group["lr"] = base * factor(steps)
+
+
+def finite_or_nan(loss: Tensor) -> Tensor:
+    """A loss, or NaN in the place of an infinite one: then its gradients are NaN, which no step is taken by.
+
+    In several processes the gradients are what all of them see."""
+    return loss * torch.where(torch.isfinite(loss.detach()), 1.0, math.nan)
 
 
 def parameter_groups(model: nn.Module, settings: TrainingSettings) -> list[dict]:

@@ -1,16 +1,71 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all, after a kill or on a full disk too."""
 
+import ctypes
+import io
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from multitask.errors import InputError
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
+
+
+def disk(kind: str, path: Path, call: Callable, *arguments: Any) -> Any:
+    """Call what changes the disk: a "write", "sync", "rename" or "remove" of a path.
+
+    All writing goes through here, so that it can be counted, and cut short at any point. An OSError names the
+    path: writing to a full disk raises one without."""
+    try:
+        return call(*arguments)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+class _Raw(io.FileIO):
+    """A file whose writes go through `disk`."""
+
+    def __init__(self, path: Path, mode: str):
+        super().__init__(path, mode)
+        self.path = path
+
+    def write(self, data) -> int:
+        return disk("write", self.path, super().write, data)
+
+
+def open_file(path: Path, mode: str = "x") -> BinaryIO:
+    """A new file ("x"), or one that is appended to ("a"), in binary. `sync` it before it is closed."""
+    return io.BufferedWriter(_Raw(path, mode))
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk: a rename may get there before it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        disk("sync", path, os.fsync, handle)
+    finally:
+        os.close(handle)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file or folder another name, in place of a file of that name."""
+    disk("rename", target, os.replace, source, target)
+
+
+def append(path: Path, data: bytes) -> None:
+    """Append to a file, and wait until it is on the disk."""
+    with open_file(path, "a") as file:
+        file.write(data)
+    sync(path)
 
 
 @contextmanager
@@ -20,22 +75,27 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     Raises InputError if its folder is missing or it is itself a folder."""
     path = Path(path)
     check_writable(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open_file(temporary, "w") as file:
             yield file
-            file.flush()
-            os.fsync(handle)
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 is for secrets
-        os.replace(temporary, path)
+        sync(temporary)
+        rename(temporary, path)
+        sync(path.parent)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A folder to fill, which replaces `path` if the block ends without an error; else `path` stays."""
+    """A folder to fill, which replaces `path` if the block ends without an error; else `path` stays.
+
+    Its files are not to be open any more. On Linux there is a `path` at every moment of it; elsewhere what it
+    was has another name for a moment, and a process that is killed then leaves it there."""
     path = Path(path)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     replaced = temporary.with_name(f"{temporary.name}.replaced")
@@ -43,13 +103,17 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             os.chmod(file, (0o777 if file.is_dir() else 0o666) & ~_umask())
-            _sync(file)
+            sync(file)
         os.chmod(temporary, 0o777 & ~_umask())
-        if path.exists():
-            os.rename(path, replaced)
-        _sync(temporary)
-        os.rename(temporary, path)
-        _sync(path.parent)
+        sync(temporary)
+        if not path.exists():
+            rename(temporary, path)
+        elif disk("rename", path, _exchanged, temporary, path):
+            replaced = temporary
+        else:
+            rename(path, replaced)
+            rename(temporary, path)
+        sync(path.parent)
     except BaseException:
         if replaced.exists() and not path.exists():
             os.rename(replaced, path)
@@ -58,6 +122,14 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     finally:
         if path.exists():  # else what was replaced is the only copy
             shutil.rmtree(replaced, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder: one that is half gone has a hidden name."""
+    hidden = path.with_name(f".{path.name}.removed")
+    shutil.rmtree(hidden, ignore_errors=True)
+    rename(path, hidden)
+    disk("remove", hidden, shutil.rmtree, hidden)
 
 
 def check_writable(path: str | Path, suffix: str = "") -> None:
@@ -99,13 +171,15 @@ class NpyWriter:
         np.lib.format.write_array_header_1_0(self.file, header)
 
 
-def _sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk: a rename may get there before it."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _exchanged(first: Path, second: Path) -> bool:
+    """Let two folders change names in one step; False where the system or the disk can't."""
+    if sys.platform != "linux":
+        return False
+    call = getattr(ctypes.CDLL(None), "renameat2", None)
+    if call is None:
+        return False
+    names = os.fsencode(first), os.fsencode(second)
+    return call(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0
 
 
 def _umask() -> int:

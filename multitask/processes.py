@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 
 import numpy as np
 import torch
@@ -81,6 +82,30 @@ def summed(values: torch.Tensor) -> torch.Tensor:
     if count() > 1:
         distributed.all_reduce(values)
     return values
+
+
+def largest(number: int) -> int:
+    """The largest of all processes' numbers. No device is waited for."""
+    if count() == 1:
+        return number
+    found = torch.tensor(number)
+    distributed.all_reduce(found, distributed.ReduceOp.MAX, _between_cpus())
+    return int(found)
+
+
+def gathered(part: bytes) -> list[bytes]:
+    """The parts of all processes, in their order."""
+    if count() == 1:
+        return [part]
+    parts: list = [None] * count()
+    distributed.all_gather_object(parts, part, _between_cpus())
+    return parts
+
+
+@cache
+def _between_cpus() -> distributed.ProcessGroup:
+    """All processes, joined by gloo, whatever joins their devices."""
+    return distributed.new_group(backend="gloo")
 
 
 def same_weights(model: nn.Module) -> None:

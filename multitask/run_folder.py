@@ -1,29 +1,40 @@
-"""What a run leaves: its settings, a line of metrics an epoch, and the best model."""
+"""What a run leaves: its settings, a line of metrics an epoch, the best model, and checkpoints."""
 
+import fcntl
 import json
 import os
+import shutil
+import signal
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from multitask.backbone import save_model
+from multitask.checkpoint import Checkpoint, Checkpoints
 from multitask.config_text import render
-from multitask.errors import InputError
-from multitask.output import atomic_file, atomic_folder
+from multitask.errors import InputError, say
+from multitask.interruption import Stopped
+from multitask.output import append, atomic_file, rename
+from multitask.resuming import CONFIG, METRICS, Origin, check_origin
+from multitask.sealed import Damaged, check_sealed
 from multitask.settings import TASKS, Settings
 
 RUNS = Path("runs")
+CHECKPOINTS = "checkpoints"
 LATEST_MODEL = str(RUNS / "latest" / "model")
 
 
 class RunFolder:
-    """config.yml, metrics.jsonl and model/ of one run."""
+    """config.yml, metrics.jsonl, model/ and checkpoints/ of one run, which no other process writes to."""
 
-    def __init__(self, settings: Settings, tokenizer_source: Path):
-        """Make the folder. Raises InputError if it is there and not empty: no run is overwritten."""
-        self.path = _new_folder(settings.output_dir)
-        self.tokenizer_source = tokenizer_source
-        with atomic_file(self.path / "config.yml") as file:
-            file.write(render(settings).encode())
+    def __init__(self, path: Path, origin: Origin, tokenizer_source: Path):
+        """An existing folder. Raises InputError where another process trains in it."""
+        self.path, self.origin, self.tokenizer_source = path, origin, tokenizer_source
+        self.checkpoints = Checkpoints(path / CHECKPOINTS)
+        self.lock = _locked(path)
+        self.kept: dict | None = None  # the progress in the newest checkpoint
 
     @property
     def model(self) -> Path:
@@ -31,17 +42,81 @@ class RunFolder:
 
     def log(self, metrics: dict) -> None:
         """Append a line to metrics.jsonl."""
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
+        append(self.path / METRICS, (json.dumps(metrics) + "\n").encode())
 
-    def save(self, model) -> None:
-        """Replace model/ by this model and its tokenizer, and let runs/latest point here."""
-        with atomic_folder(self.model) as folder:
-            save_model(model, self.tokenizer_source, folder)
+    def save(self, model) -> str:
+        """Replace model/ by this model and its tokenizer, and let runs/latest point here → the SHA-256 of its
+        weights."""
+        sums = save_model(model, self.tokenizer_source, self.model)
         if self.path.parent.resolve() == RUNS.resolve():
             link = RUNS / f".latest.{os.getpid()}"
             link.symlink_to(self.path.name)
-            os.replace(link, RUNS / "latest")
+            rename(link, RUNS / "latest")
+        return sums["model.safetensors"]
+
+    def holds(self, weights: str) -> bool:
+        """Whether model/ is whole, and its weights have this SHA-256."""
+        try:
+            return check_sealed(self.model)["model.safetensors"] == weights
+        except (Damaged, KeyError):
+            return False
+
+    def keep(self, step: int, facts: dict, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write a checkpoint of what `capture` gave, unless the newest one is of the same place."""
+        if facts["progress"] != self.kept:
+            self.checkpoints.save(step, {**facts, "origin": asdict(self.origin)}, files)
+            self.kept = facts["progress"]
+
+    def go_on(self) -> Checkpoint | None:
+        """Make ready to go on from the newest checkpoint that is as it was written, which is given back; None
+        for the beginning. Both, and what is not used, is said.
+
+        Raises InputError where all checkpoints are damaged, or the newest is of other data or settings."""
+        checkpoint, skipped = self.checkpoints.newest()
+        if skipped and checkpoint is None:
+            raise InputError("\n".join([*skipped, f"{self.path}: no checkpoint is left to go on from"]))
+        for line in skipped:
+            say(f"{line}; not used")
+        if checkpoint:
+            check_origin(self.origin, checkpoint)
+            self.kept = checkpoint.facts["progress"]
+        for leftover in [*self.path.glob(".*"), *self.checkpoints.folder.glob(".*")]:  # of a process killed
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        metrics = checkpoint.facts["progress"]["metrics"] if checkpoint else []
+        with atomic_file(self.path / METRICS) as file:
+            file.write("".join(json.dumps(row) + "\n" for row in metrics).encode())
+        if checkpoint is None:
+            say(f"{self.path}: there is no checkpoint yet; starting from the beginning")
+        return checkpoint
+
+
+def new_run_folder(settings: Settings, origin: Origin, tokenizer_source: Path) -> RunFolder:
+    """Make the folder. Raises InputError if it is there and not empty: no run is overwritten."""
+    path = _new_folder(settings.output_dir)
+    folder = RunFolder(path, origin, tokenizer_source)
+    check_output_dir(str(path))  # another run may have taken it by now
+    with atomic_file(path / CONFIG) as file:
+        file.write(render(settings).encode())
+    return folder
+
+
+@contextmanager
+def told_how_to_go_on(folder: RunFolder | None) -> Iterator[None]:
+    """Around the training: where something ends it, say what is there and how to go on."""
+    try:
+        yield
+    except (Stopped, OSError, InputError) as end:
+        if folder is None:
+            raise
+        checkpoints = folder.checkpoints.good
+        state = f"the newest checkpoint is {checkpoints[-1]}" if checkpoints else "there is no checkpoint yet"
+        model = f", the best model so far {folder.model}" if folder.model.exists() else ""
+        command = f"python task_4.py --resume {folder.path}"
+        if isinstance(end, Stopped):
+            name = signal.Signals(end.number).name
+            raise Stopped(end.number, f"stopped by {name}; {state}{model}; to go on: {command}") from None
+        say(f"{state}{model}; once the cause is gone: {command}")
+        raise
 
 
 def epoch_line(metrics: dict, epochs: int) -> str:
@@ -82,3 +157,16 @@ def _new_folder(output_dir: str | None) -> Path:
             continue
         return path
     raise InputError(f"{RUNS}: no name is free for a run of {name}")
+
+
+def _locked(path: Path) -> int:
+    """A handle of the folder, whose lock ends with the process, however it ends."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(f"{path}: another process trains in it") from None
+    except OSError as error:  # some network disks have no locks
+        say(f"{path}: can't be locked ({error.strerror}): start no second run in it")
+    return handle

@@ -193,6 +193,11 @@ class TrainingSettings(_Section):
     fast_dropout: bool = Field(
         True, description="On the CPU, draw dropout's random numbers with 16 bits instead of 64."
     )
+    checkpoint_every: Annotated[Whole, Field(ge=1)] | None = Field(
+        500,
+        description="Steps between two checkpoints, of which --resume takes the newest. null: one is written "
+        "only when a signal stops the run.",
+    )
     early_stopping: Annotated[Whole, Field(ge=1)] | None = Field(
         None, description="Stop after this many epochs without a better dev score. null: never."
     )

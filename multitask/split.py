@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from multitask.array_store import ArrayStore, check_room, digest, sha256_of
+from multitask.array_store import ArrayStore, check_room, digest
 from multitask.encoding import EncodedCorpus, Names, encode_rows, special_ids, with_labels
 from multitask.errors import InputError
 from multitask.formats import files_of
 from multitask.labels import LabelSpace
 from multitask.readers import Reading, once_or_twice, stream
+from multitask.sealed import sha256_of
 from multitask.subwords import Subwords
 
-_FORMAT = 1  # of what is kept: a change of what this module or the reading and encoding below it gives
+_FORMAT = 2  # of what is kept: a change of what this module or the reading and encoding below it gives
 _LARGE = 16 << 20  # bytes of files; a smaller corpus is encoded in a second or two, so it is not kept
 _WORDS = 1 << 16  # that are encoded together
 _ROOM = 3  # bytes of arrays that a byte of text becomes; 1 in JSON Lines with tags

@@ -1,9 +1,8 @@
 """What a run trains with: the model made ready, the optimizer, the order of the batches and their tensors."""
 
 import contextlib
-import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -12,11 +11,11 @@ from tqdm import tqdm
 
 from multitask import processes
 from multitask.batching import LengthGroupedSampler, collate, usable_windows
-from multitask.device import autocast, choose_attention, choose_precision
+from multitask.device import autocast, choose_attention, choose_precision, out_of_memory
 from multitask.dropout import use_fast_dropout
 from multitask.embedding_rows import train_occurring_rows
 from multitask.encoding import EncodedCorpus
-from multitask.errors import InputError
+from multitask.errors import InputError, say
 from multitask.evaluation import Scores
 from multitask.features import Features
 from multitask.labels import UNLABELLED
@@ -25,6 +24,7 @@ from multitask.loss_weighting import LossWeighting, gradient_cosine
 from multitask.optimization import Update, make_optimizer
 from multitask.prediction import evaluate
 from multitask.preparation import Prepared
+from multitask.progress import Progress
 from multitask.settings import TASKS, Settings, trained_tasks
 
 
@@ -55,24 +55,78 @@ class Training:
         optimizer, schedule = make_optimizer(model, t, len(self.sampler) * t.num_epochs, extra)
         self.update = Update(optimizer, schedule, t.max_grad_norm)
         self.forward = processes.wrapped(model, self.device)
+        self.progress, self.micro_batch = Progress(), t.batch_size
+        self.best: dict[str, Tensor] = {}  # what was learned by the model that is kept
+        self.best_weights: str | None = None  # SHA-256 of its file
         self.restart()
         torch.manual_seed(t.seed + processes.rank())
 
-    def batches(self, epoch: int) -> Iterator[np.ndarray]:
-        """The windows of each step of an epoch, all processes' together."""
-        for batch in self.sampler.batches(epoch):
+    @property
+    def steps(self) -> int:
+        """Steps that were taken since the beginning."""
+        return (self.progress.epoch - 1) * len(self.sampler) + self.progress.step
+
+    def batches(self) -> Iterator[np.ndarray]:
+        """The windows of each step of the epoch that is left, all processes' together."""
+        for batch in self.sampler.batches(self.progress.epoch)[self.progress.step :]:
             yield self.windows[batch]
 
     def micro_batches(self, windows: np.ndarray) -> list[np.ndarray]:
         """This process's part of a step's windows, in batches. A part that is empty is one batch of none."""
-        size = self.settings.training.batch_size
+        size = self.micro_batch
         part = windows[processes.rank() :: processes.count()]  # longest first, so each process has as much
         return [part[at : at + size] for at in range(0, max(1, len(part)), size)]
 
     def calls(self, windows: np.ndarray) -> int:
         """How many micro-batches a step has in all processes."""
-        count, size = processes.count(), self.settings.training.batch_size
+        count, size = processes.count(), self.micro_batch
         return sum(max(1, -(-len(windows[rank::count]) // size)) for rank in range(count))
+
+    def where_it_fits(self, gradients: Callable[[], None], windows: np.ndarray) -> None:
+        """Call what computes a step's gradients, and where memory does not suffice again in micro-batches of
+        half the size: the step and its loss stay the same.
+
+        Raises InputError where one window does not fit, or where there are other processes, which wait."""
+        while True:
+            sums, cosines = self.sums.clone(), self.cosines.clone()
+            try:
+                return gradients()
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            # behind the block, since the error holds on to the tensors of the pass
+            self.update.optimizer.zero_grad()
+            self.sums, self.cosines = sums, cosines
+            size = max(map(len, self.micro_batches(windows)))
+            if size == 1 or processes.count() > 1:
+                hint = "lower model.max_length" if size == 1 else "lower training.batch_size"
+                raise InputError(
+                    f"step {self.steps + 1}: out of memory with {size} rows in a pass: {hint}, or set "
+                    f"training.gradient_checkpointing. Its rows: {self.rows_of(windows)}"
+                )
+            self.micro_batch = -(-size // 2)
+            say(
+                f"step {self.steps + 1}: out of memory with {size} sentences in a pass; going on with "
+                f"{self.micro_batch}, and with as many in a step as before"
+            )
+
+    def check(self) -> None:
+        """Wait for the device. Raises InputError if a step was refused, with the rows of its batch."""
+        if step := self.update.first_refused():
+            epoch, number = divmod(step - 1, len(self.sampler))
+            windows = self.windows[self.sampler.batches(epoch + 1)[number]]
+            raise InputError(
+                f"step {step}: the loss or a gradient is not finite, so it was not taken. A lower "
+                "training.learning_rate may help, or training.precision=fp32. "
+                f"Its rows: {self.rows_of(windows)}"
+            )
+
+    def rows_of(self, windows: np.ndarray) -> str:
+        """Where the rows of windows (B,) stand, as file:line, line, ...; file:line, ..."""
+        rows = np.unique(self.corpus.row_of_window[windows])
+        files, lines = self.corpus.file_of_row[rows], self.corpus.row_lines[rows]
+        paths = self.settings.data.train
+        return "; ".join(f"{paths[f]}:{', '.join(map(str, lines[files == f]))}" for f in np.unique(files))
 
     def batch(self, windows: np.ndarray, step: np.ndarray) -> dict[str, Tensor]:
         """The tensors of a micro-batch on the device, `hidden` in the place of `input_ids` where layers are
@@ -162,13 +216,11 @@ class Training:
         weights where they move; the mean over micro-batches of the gradients' cosine where it is asked for.
 
         Waits for the device. Raises InputError if a step was not finite."""
-        self.update.check()
+        self.check()
         sums, (cosine, measured) = processes.summed(torch.stack([self.sums, self.cosines])).tolist()
         means = {task: s / n if n else 0.0 for task, s, n in zip(TASKS, sums, self.labelled)}
         weights = self.weighting.weights()
         loss = sum(weights[task] * means[task] for task in self.tasks)
-        if not math.isfinite(loss):  # its gradient may be finite all the same
-            raise InputError(f"step {self.update.steps}: the loss is {loss}; a lower rate may help")
         found = {"loss": loss, **{f"loss_{t}": means[t] if t in self.tasks else None for t in TASKS}}
         if self.weighting.rule != "fixed":
             found["loss_weights"] = weights

@@ -9,15 +9,17 @@ from conftest import ROOT
 
 ORDER = [
     {"errors", "words", "spelling", "dropout", "embedding_rows"},
-    {"yaml_input", "output", "labels", "backbone"},
-    {"settings", "rows", "array_store"},
+    {"yaml_input", "output", "labels"},
+    {"sealed"},
+    {"settings", "rows", "array_store", "backbone", "checkpoint"},
     {"config_text", "optimization", "device", "lora", "loss_weighting", "formats", "subwords"},
     {"config", "readers", "processes"},
-    {"encoding"},
+    {"encoding", "interruption", "progress"},
     {"batching", "evaluation", "split"},
     {"features"},
-    {"prediction", "preparation", "run_folder"},
-    {"training"},
+    {"prediction", "preparation"},
+    {"training", "resuming"},
+    {"run_folder"},
 ]
 WITHOUT_TORCH = ["config", "labels", "readers", "encoding", "evaluation", "array_store", "split"]
 MODULES = {path.stem for path in (ROOT / "multitask").glob("[a-z]*.py")}

@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -7,8 +8,7 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import get_linear_schedule_with_warmup
 
 from model import MultiTaskTransformer
-from multitask.errors import InputError
-from multitask.optimization import Update, make_optimizer, parameter_groups
+from multitask.optimization import Update, finite_or_nan, make_optimizer, parameter_groups
 from multitask.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(learning_rate=1e-4, head_learning_rate=1e-2, weight_decay=0.1, warmup=0.25)
@@ -96,7 +96,7 @@ def test_an_update_is_clipping_and_a_plain_step(model, max_norm):
             clip_grad_norm_(oracle.parameters(), max_norm)
         plain.step()
         schedule.step()
-    update.check()
+    assert update.first_refused() == 0
     for (name, moved), expected in zip(model.named_parameters(), oracle.parameters()):
         assert torch.allclose(moved, expected, atol=1e-6), name
         assert moved.grad is None
@@ -117,5 +117,17 @@ def test_a_step_that_is_not_finite_is_not_taken_and_named_when_it_is_asked_for(m
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     after = update.optimizer.state_dict()["state"]
     assert all(torch.equal(after[i][k], moments[i][k]) for i in moments for k in moments[i])
-    with pytest.raises(InputError, match="^step 3: "):
-        update.check()
+    assert update.first_refused() == 3
+
+
+def test_a_loss_that_is_not_finite_gives_gradients_that_no_step_is_taken_by(model):
+    update = Update(*make_optimizer(model, SETTINGS, 8), 1.0)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    weight = model.classifier.weight
+    # the gradient of what overflowed is finite: weight.sum() + inf has one of ones
+    finite_or_nan(weight.sum() + math.inf).backward()
+    update()
+    assert update.first_refused() == 1
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    finite_or_nan(3 * weight.sum()).backward()
+    assert torch.equal(weight.grad, torch.full_like(weight, 3))

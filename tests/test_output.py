@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from multitask import output
 from multitask.errors import InputError
 from multitask.output import NpyWriter, atomic_file, atomic_folder, check_writable
 
@@ -23,7 +24,10 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path):
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"new")]
 
 
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch, in_one_step):
+    if not in_one_step:
+        monkeypatch.setattr(output, "_exchanged", lambda *_: False)
     path = tmp_path / "model"
     for content, fails in (("one", False), ("two", True), ("three", False)):
         try:
@@ -41,14 +45,15 @@ def test_a_folder_comes_back_if_its_successor_can_not_take_its_place(tmp_path, m
     path = tmp_path / "model"
     path.mkdir()
     (path / "x").write_text("old")
-    real = os.rename
+    real = os.replace
 
     def rename(source, target):
         if Path(target) == path and not str(source).endswith(".replaced"):
             raise KeyboardInterrupt
         real(source, target)
 
-    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(output, "_exchanged", lambda *_: False)
+    monkeypatch.setattr(os, "replace", rename)
     with pytest.raises(KeyboardInterrupt), atomic_folder(path) as folder:
         (folder / "x").write_text("new")
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
@@ -59,14 +64,15 @@ def test_the_only_copy_of_a_folder_is_never_deleted(tmp_path, monkeypatch):
     path = tmp_path / "model"
     path.mkdir()
     (path / "x").write_text("old")
-    real = os.rename
+    real = os.replace
 
     def rename(source, target):
         if Path(target) == path:
             raise OSError
         real(source, target)
 
-    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(output, "_exchanged", lambda *_: False)
+    monkeypatch.setattr(os, "replace", rename)
     with pytest.raises(OSError), atomic_folder(path):
         pass
     assert [p.read_text() for p in tmp_path.rglob("x")] == ["old"]

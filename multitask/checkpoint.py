@@ -1,0 +1,72 @@
+"""Checkpoints of a run: sealed folders of tensors in safetensors and of facts in JSON."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from multitask.output import remove_folder
+from multitask.sealed import Damaged, read_sealed, write_sealed
+
+_FORMAT = 1  # of what the facts and files mean; a checkpoint of another one is not used
+_KEPT = 2
+_FACTS = "state.json"
+_NAME = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was saved: facts, and files by name, as they were when they were written."""
+
+    path: Path
+    facts: dict
+    files: dict[str, bytes]
+
+
+class Checkpoints:
+    """The checkpoints in a folder, a folder step-N each. The newest two that this run wrote or used stay."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.good: list[Path] = []
+
+    def save(self, step: int, facts: dict, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write a checkpoint, all or nothing; then older ones go."""
+        self.folder.mkdir(exist_ok=True)
+        path = self.folder / f"step-{step:08}"
+        content = json.dumps({"format": _FORMAT, **facts}, indent=1, allow_nan=False).encode()
+        write_sealed(path, chain(files, [(_FACTS, content)]))
+        self.good = [*(other for other in self.good if other != path), path][-_KEPT:]
+        for other in self._paths():
+            if other not in self.good:
+                remove_folder(other)
+
+    def newest(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest checkpoint that is as it was written, and why newer ones are not used, a line each."""
+        skipped = []
+        for path in reversed(self._paths()):
+            try:
+                checkpoint = _read(path)
+            except Damaged as damage:
+                skipped.append(f"{path}: {damage}")
+                continue
+            self.good = [path]
+            return checkpoint, skipped
+        return None, skipped
+
+    def _paths(self) -> list[Path]:
+        numbers = ((_NAME.fullmatch(path.name), path) for path in self.folder.glob("step-*"))
+        return [path for _, path in sorted((int(match[1]), path) for match, path in numbers if match)]
+
+
+def _read(path: Path) -> Checkpoint:
+    files = read_sealed(path)
+    try:
+        facts = json.loads(files.pop(_FACTS))
+    except KeyError:
+        raise Damaged(f"{_FACTS} is missing") from None
+    if facts["format"] != _FORMAT:
+        raise Damaged(f"it is of format {facts['format']}, and only {_FORMAT} is read")
+    return Checkpoint(path, facts, files)

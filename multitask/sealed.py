@@ -1,0 +1,86 @@
+"""Folders of files with the SHA-256 of each, written last: what is damaged is seen before it is used."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from multitask.output import atomic_folder, open_file
+
+SUMS = "SHA256SUMS"  # as sha256sum writes and checks it
+_LINE = re.compile(r"([0-9a-f]{64})  ([\w-][\w.-]*)")
+
+
+class Damaged(ValueError):
+    """A folder is not what was written. The message names the file."""
+
+
+def write_sealed(path: Path, files: Iterable[tuple[str, bytes]]) -> dict[str, str]:
+    """Make a folder of (name, content), or replace it, all or nothing → the SHA-256 of each file.
+
+    The files are taken one by one, so that only one need be in memory."""
+    sums = {}
+    with atomic_folder(path) as folder:
+        for name, content in files:
+            with open_file(folder / name) as file:
+                file.write(content)
+            sums[name] = hashlib.sha256(content).hexdigest()
+        with open_file(folder / SUMS) as file:
+            file.write("".join(f"{found}  {name}\n" for name, found in sums.items()).encode())
+    return sums
+
+
+def read_sealed(path: Path) -> dict[str, bytes]:
+    """The files of a folder, as they were written. Raises Damaged for one that is missing, changed, a link or
+    that was not there."""
+    sums = _sums(path)
+    for file in sorted(path.iterdir()):
+        if file.name not in sums and file.name != SUMS:
+            raise Damaged(f"{file.name} does not belong to it")
+    return {name: _content(path / name, wanted) for name, wanted in sums.items()}
+
+
+def check_sealed(path: Path) -> dict[str, str]:
+    """The SHA-256 of each file that a folder's list names; other files may be there.
+
+    Raises Damaged if one is not as it was written."""
+    sums = _sums(path)
+    for name, wanted in sums.items():
+        try:
+            found = sha256_of(path / name)
+        except OSError as error:
+            raise Damaged(f"{name}: {(error.strerror or str(error)).lower()}") from None
+        if found != wanted:
+            raise Damaged(f"{name} is not what was written")
+    return sums
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sums(path: Path) -> dict[str, str]:
+    try:
+        text = (path / SUMS).read_text(encoding="ascii")
+    except FileNotFoundError:
+        raise Damaged(f"no {SUMS} in it") from None
+    except (OSError, ValueError):
+        raise Damaged(f"{SUMS} can't be read") from None
+    lines = [_LINE.fullmatch(line) for line in text.removesuffix("\n").split("\n")]
+    if not text.endswith("\n") or not all(lines) or len({line[2] for line in lines}) < len(lines):
+        raise Damaged(f"{SUMS} is no list of sums")
+    return {line[2]: line[1] for line in lines}
+
+
+def _content(file: Path, wanted: str) -> bytes:
+    if file.is_symlink() or not file.is_file():
+        raise Damaged(f"{file.name} is {'a link' if file.is_symlink() else 'missing'}")
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise Damaged(f"{file.name}: {(error.strerror or str(error)).lower()}") from None
+    if hashlib.sha256(content).hexdigest() != wanted:
+        raise Damaged(f"{file.name} is not what was written")
+    return content
