@@ -62,6 +62,8 @@ def sha256_of(path: Path) -> str:
 
 
 def _sums(path: Path) -> dict[str, str]:
+    if (path / SUMS).is_symlink():
+        raise Damaged(f"{SUMS} is a link")
     try:
         text = (path / SUMS).read_text(encoding="ascii")
     except FileNotFoundError:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,36 +53,45 @@ def serve() -> None:
 
     for line in sys.stdin:
         request = json.loads(line)
-        scratch = Path(request["folder"]) / ".said"
-        scratch.mkdir(parents=True, exist_ok=True)
-        names = {name: scratch / name for name in ("out", "err", "changes")}
+        said = {name: os.pipe() for name in ("out", "err", "changes")}
         process = os.fork()
         if process == 0:
-            os._exit(child(request, names))
-        started = time.monotonic()
-        for seconds, number in request.get("signals", ()):
-            while time.monotonic() - started < seconds:
-                time.sleep(0.001)
-            if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                os.kill(process, number)
+            os._exit(child(request, *(write for _, write in said.values())))
+        for _, write in said.values():
+            os.close(write)
+        reading = ThreadPoolExecutor(len(said))
+        texts = {name: reading.submit(everything, read) for name, (read, _) in said.items()}
+        send(process, request.get("signals", ()))
         _, status = os.waitpid(process, 0)
-        said = {name: path.read_text() if path.exists() else "" for name, path in names.items()}
+        said = {name: text.result() for name, text in texts.items()}
+        reading.shutdown()
         said["changes"] = [line.split(" ", 1) for line in said["changes"].splitlines()]
-        for path in names.values():
-            path.unlink(missing_ok=True)
-        scratch.rmdir()
         print(json.dumps({"status": os.waitstatus_to_exitcode(status), **said}), flush=True)
 
 
-def child(request: dict, names: dict[str, Path]) -> int:
+def everything(handle: int) -> str:
+    with open(handle, encoding="utf-8") as pipe:
+        return pipe.read()
+
+
+def send(process: int, signals: list[tuple[float, int]]) -> None:
+    """Send a process signals, each so many seconds from now."""
+    started = time.monotonic()
+    for seconds, number in signals:
+        time.sleep(max(0, started + seconds - time.monotonic()))
+        if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            os.kill(process, number)
+
+
+def child(request: dict, out: int, err: int, changes: int) -> int:
     """The forked process → its exit status."""
     import task_4
     from multitask import errors
 
     os.chdir(request["folder"])
-    for handle, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(names[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), handle)
-    count_changes(request.get("kill_at", 0), os.open(names["changes"], os.O_WRONLY | os.O_CREAT))
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    count_changes(request.get("kill_at", 0), changes)
     raise_signals({int(step): numbers for step, numbers in request.get("at_step", {}).items()})
     if "largest_file" in request:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], resource.RLIM_INFINITY))
