@@ -3,8 +3,11 @@
 import json
 import math
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from safetensors.torch import load_file
 from transformers.models.bert.modeling_bert import BertEmbeddings
 
 import task_4
+from model import MultiTaskTransformer
 from multitask import features
 
 ALIKE = ["model.dropout=0", "training.num_epochs=3"]
@@ -106,15 +110,18 @@ def test_bf16_trains_nearly_the_same_model(trained):
     assert all(weight.dtype == torch.float32 for weight in half.values())
 
 
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def launch(words):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return [*command, str(ROOT / "task_4.py"), *words]
+
+
 def together(tmp_path, settings, *overrides):
     """A run in two processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     ended = subprocess.run(
-        [*command, str(ROOT / "task_4.py"), *settings, *overrides],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        launch([*settings, *overrides]), cwd=tmp_path, capture_output=True, text=True, env=ONE_THREAD
     )
     assert ended.returncode == 0, ended.stderr
     return ended
@@ -188,3 +195,98 @@ def test_adapters_are_trained_and_merged_into_what_is_saved(trained, tiny):
     }
     layers = [f"encoder.layer.{i}.attention.self" for i in range(3)]
     assert moved == {f"{layer}.{part}.weight" for layer in layers for part in ("query", "value")}
+
+
+def scarce(monkeypatch, largest, error):
+    """Let a pass in training fail that has more than `largest` rows, as it does where memory is short."""
+    real, sizes = MultiTaskTransformer.forward, []
+
+    def forward(self, input_ids=None, attention_mask=None, hidden=None, depth=0):
+        output = real(self, input_ids, attention_mask, hidden, depth)
+        if self.training and len(attention_mask) > largest:
+            raise error
+        sizes.append(len(attention_mask))
+        return output
+
+    monkeypatch.setattr(MultiTaskTransformer, "forward", forward)
+    return sizes
+
+
+CPU_ERROR = RuntimeError(
+    "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), CPU_ERROR])
+def test_where_memory_is_short_the_step_stays_the_same_in_smaller_parts(
+    trained, shell, settings_for, monkeypatch, tmp_path, error
+):
+    settings = [*ALIKE, "model.freeze_backbone=false", "training.learning_rate=1e-3", "training.batch_size=8"]
+    whole = trained("whole", *settings)
+    sizes = scarce(monkeypatch, 3, error)
+    ended = shell(task_4, *settings_for, *settings, "output_dir=parts", "training.gradient_cosine=true")
+    assert ended.status == 0
+    assert ended.err.count("out of memory") == 2
+    assert (
+        "step 1: out of memory with 8 sentences in a pass; going on with 4, and with as many in a"
+        in ended.err
+    )
+    assert "step 1: out of memory with 4 sentences in a pass; going on with 2," in ended.err
+    assert max(sizes) <= 3
+    rows, weights = result(tmp_path / "parts")
+    for row in rows[:-1]:
+        row.pop("gradient_cosine")
+    assert_alike(whole, (rows, weights))
+
+
+def test_where_not_even_one_row_fits_the_run_ends_with_its_place(shell, settings_for, monkeypatch, tmp_path):
+    scarce(monkeypatch, 0, CPU_ERROR)
+    ended = shell(task_4, *settings_for)
+    assert ended.status == 2
+    assert re.search(
+        r"error: step 1: out of memory with 1 rows in a pass: .* Its rows: \S+rows.jsonl:\d", ended.err
+    )
+
+
+def test_an_error_that_is_none_of_memory_is_not_tried_again(shell, settings_for, monkeypatch):
+    sizes = scarce(monkeypatch, 1, RuntimeError("something else"))
+    with pytest.raises(RuntimeError, match="something else"):
+        shell(task_4, *settings_for)
+    assert sizes == []
+
+
+def test_two_processes_that_are_killed_and_stopped_go_on(trained, settings_for, tmp_path):
+    settings = [
+        *settings_for,
+        "model.freeze_backbone=false",
+        "training.learning_rate=1e-3",
+        "training.batch_size=2",
+        "training.num_epochs=8",
+        "training.checkpoint_every=1",
+    ]
+    together(tmp_path, settings, "output_dir=whole")
+    folder = tmp_path / "broken"
+    for number, step, words in (
+        (signal.SIGKILL, 3, [*settings, "output_dir=broken"]),
+        (signal.SIGTERM, 6, ["--resume", "broken"]),
+    ):
+        launcher = subprocess.Popen(
+            launch(words), cwd=tmp_path, env=ONE_THREAD, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        while not any(int(path.name[5:]) >= step for path in folder.glob("checkpoints/step-*")):
+            assert launcher.poll() is None, launcher.communicate()
+            time.sleep(0.01)
+        workers = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True).stdout
+        for process in (
+            [launcher.pid, *map(int, workers.split())] if number == signal.SIGKILL else [launcher.pid]
+        ):
+            os.kill(process, number)
+        said = launcher.communicate()
+        assert launcher.returncode != 0
+    assert b"stopped by SIGTERM; the newest checkpoint is broken/checkpoints/step-000000" in said[1]
+    ended = together(tmp_path, ["--resume", "broken"])
+    assert "Resuming broken after step" in ended.stdout
+    rows, weights = result(tmp_path / "whole")
+    other_rows, other_weights = result(folder)
+    assert rows == other_rows
+    assert all(torch.equal(weight, other_weights[name]) for name, weight in weights.items())
