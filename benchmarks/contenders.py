@@ -89,7 +89,7 @@ def make_trainer(
     callbacks: Sequence[TrainerCallback] = (),
     **arguments,
 ) -> Trainer:
-    """Trainer with its defaults but for `arguments`, of which logging, saving and bars are off.
+    """Trainer with its defaults but for `arguments`; logging, bars and, unless asked for, saving are off.
 
     Rate, epochs, batch size and seed are those of the settings. `head_rate` makes the heads a parameter group
     of their own, of the optimizer that Trainer would make."""
@@ -101,14 +101,13 @@ def make_trainer(
         gradient_accumulation_steps=t.gradient_accumulation,
         learning_rate=t.learning_rate,
         seed=t.seed,
-        save_strategy="no",
         logging_strategy="no",
         report_to=[],
         use_cpu=not cuda,
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=cuda,
-        **arguments,
+        **{"save_strategy": "no", **arguments},
     )
     joint = Joint(model).to(args.device)
     optimizer = None

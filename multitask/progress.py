@@ -1,15 +1,17 @@
 """How far a run is, and what its checkpoints hold: all that the rest of it depends on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from multitask import processes
+from multitask.sealed import Buffer
+from multitask.tensor_file import pieces
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, for each parameter that had a gradient
 
@@ -38,14 +40,14 @@ class Progress:
         return better
 
 
-def capture(run) -> tuple[dict, Iterator[tuple[str, bytes]]]:
+def capture(run) -> tuple[dict, Iterator[tuple[str, Iterable[Buffer]]]]:
     """A run's state: facts for JSON, and files of tensors, each made when it is its turn to be written.
 
     All processes have to call it. Nothing of the run changes by it."""
     own = {"generator": torch.get_rng_state(), "sums": run.sums, "cosines": run.cosines}
     if run.device.type == "cuda":
         own["cuda_generator"] = torch.cuda.get_rng_state(run.device)
-    parts = processes.gathered(_packed(own))
+    parts = processes.gathered(b"".join(pieces(own)))
     facts = {
         "progress": asdict(run.progress),
         "labelled": run.labelled.tolist(),
@@ -55,15 +57,15 @@ def capture(run) -> tuple[dict, Iterator[tuple[str, bytes]]]:
     return facts, _files(run, parts)
 
 
-def _files(run, parts: list[bytes]) -> Iterator[tuple[str, bytes]]:
-    yield "model.safetensors", _packed(learned(run))
+def _files(run, parts: list[bytes]) -> Iterator[tuple[str, Iterable[Buffer]]]:
+    yield "model.safetensors", pieces(learned(run))
     state = run.update.optimizer.state
     for name in _MOMENTS:
         values = {key: state[p][name] for key, p in _optimized(run).items() if p in state}
-        yield f"{name}.safetensors", _packed(values)
-    yield "best.safetensors", _packed(run.best)
+        yield f"{name}.safetensors", pieces(values)
+    yield "best.safetensors", pieces(run.best)
     for number, part in enumerate(parts):
-        yield f"process-{number}.safetensors", part
+        yield f"process-{number}.safetensors", [part]
 
 
 @torch.no_grad()
@@ -120,7 +122,3 @@ def _optimized(run) -> dict[str, Tensor]:
     """The optimizer's parameters by name."""
     names = {id(tensor): name for name, tensor in learned(run).items()}
     return {names[id(p)]: p for group in run.update.optimizer.param_groups for p in group["params"]}
-
-
-def _packed(tensors: dict[str, Tensor]) -> bytes:
-    return save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()})

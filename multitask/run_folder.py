@@ -18,7 +18,7 @@ from multitask.errors import InputError, say
 from multitask.interruption import Stopped
 from multitask.output import append, atomic_file, rename
 from multitask.resuming import CONFIG, METRICS, Origin, check_origin
-from multitask.sealed import Damaged, check_sealed
+from multitask.sealed import Buffer, Damaged, check_sealed
 from multitask.settings import TASKS, Settings
 
 RUNS = Path("runs")
@@ -61,7 +61,7 @@ class RunFolder:
         except (Damaged, KeyError):
             return False
 
-    def keep(self, step: int, facts: dict, files: Iterable[tuple[str, bytes]]) -> None:
+    def keep(self, step: int, facts: dict, files: Iterable[tuple[str, Iterable[Buffer]]]) -> None:
         """Write a checkpoint of what `capture` gave, unless the newest one is of the same place."""
         if facts["progress"] != self.kept:
             self.checkpoints.save(step, {**facts, "origin": asdict(self.origin)}, files)

@@ -10,21 +10,26 @@ from multitask.output import atomic_folder, open_file
 SUMS = "SHA256SUMS"  # as sha256sum writes and checks it
 _LINE = re.compile(r"([0-9a-f]{64})  ([\w-][\w.-]*)")
 
+Buffer = bytes | memoryview
+
 
 class Damaged(ValueError):
     """A folder is not what was written. The message names the file."""
 
 
-def write_sealed(path: Path, files: Iterable[tuple[str, bytes]]) -> dict[str, str]:
-    """Make a folder of (name, content), or replace it, all or nothing → the SHA-256 of each file.
+def write_sealed(path: Path, files: Iterable[tuple[str, Iterable[Buffer]]]) -> dict[str, str]:
+    """Make a folder of (name, pieces of its content), or replace it, all or nothing → each file's SHA-256.
 
-    The files are taken one by one, so that only one need be in memory."""
+    The pieces are taken one by one, so that only one need be in memory."""
     sums = {}
     with atomic_folder(path) as folder:
         for name, content in files:
+            found = hashlib.sha256()
             with open_file(folder / name) as file:
-                file.write(content)
-            sums[name] = hashlib.sha256(content).hexdigest()
+                for piece in content:
+                    file.write(piece)
+                    found.update(piece)
+            sums[name] = found.hexdigest()
         with open_file(folder / SUMS) as file:
             file.write("".join(f"{found}  {name}\n" for name, found in sums.items()).encode())
     return sums

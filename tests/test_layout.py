@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    {"errors", "words", "spelling", "dropout", "embedding_rows"},
+    {"errors", "words", "spelling", "dropout", "embedding_rows", "tensor_file"},
     {"yaml_input", "output", "labels"},
     {"sealed"},
     {"settings", "rows", "array_store", "backbone", "checkpoint"},

@@ -302,7 +302,7 @@ def contents(folder):
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "..", ".secret", "a/b"])
 def test_a_list_of_sums_does_not_lead_out_of_the_folder(tmp_path, name):
     (tmp_path / "secret").write_bytes(b"x")
-    write_sealed(tmp_path / "folder", [("a", b"a")])
+    write_sealed(tmp_path / "folder", [("a", [b"a"])])
     with open(tmp_path / "folder/SHA256SUMS", "a") as file:
         file.write(f"{hashlib.sha256(b'x').hexdigest()}  {name}\n")
     with pytest.raises(Damaged, match="no list of sums"):
@@ -381,7 +381,7 @@ def test_what_has_changed_is_refused_and_shown(runs, stopped, change, reason):
 def test_another_machine_is_a_warning(runs, stopped):
     state = stopped / "run/checkpoints/step-00000004/state.json"
     edit(state, '"threads": 1', '"threads": 64')
-    files = [(path.name, path.read_bytes()) for path in state.parent.iterdir() if path.name != "SHA256SUMS"]
+    files = [(path.name, [path.read_bytes()]) for path in state.parent.iterdir() if path.name != "SHA256SUMS"]
     write_sealed(state.parent, files)
     outcome = runs(stopped, "--resume", "run", "training.checkpoint_every=2", "cache_dir=elsewhere")
     assert outcome.status == 0

@@ -1,0 +1,105 @@
+"""What a checkpoint costs, beside a plain write and fsync of as many bytes.
+
+    python benchmarks/checkpoints.py [--rounds N] [--backbone NAME] [key=value ...]
+
+A run that fine-tunes the encoder on corpus/ takes some steps; then, round by round, it writes a checkpoint
+(all of it: hashes, manifest, renames, the removal of the oldest), and a file of the same number of bytes is
+written and synced. Printed are the medians, their ratio, and the share of a minute that one checkpoint takes.
+The last line is JSON."""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import task_4  # noqa: E402
+from benchmarks.processes import cpu  # noqa: E402
+from multitask.backbone import EMBEDDED  # noqa: E402
+from multitask.checkpoint import Checkpoints  # noqa: E402
+from multitask.config import load_settings, split_overrides  # noqa: E402
+from multitask.device import choose_device  # noqa: E402
+from multitask.errors import run as run_task  # noqa: E402
+from multitask.preparation import prepare  # noqa: E402
+from multitask.progress import capture, learned  # noqa: E402
+from multitask.training import Training  # noqa: E402
+
+STEPS = 3
+
+
+def main() -> None:
+    overrides, words = split_overrides(sys.argv[1:])
+    parser = argparse.ArgumentParser(description="Time checkpoints beside a plain write of as many bytes.")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--backbone", default=EMBEDDED)
+    arguments = parser.parse_args(words)
+    run = trained(
+        [f"model.backbone={arguments.backbone}", "model.freeze_backbone=false", "device=cpu", *overrides]
+    )
+    with tempfile.TemporaryDirectory(dir=".") as name:
+        folder = Path(name)
+        seconds, plain, size = measure(run, folder, arguments.rounds)
+    ratio, minute = seconds / plain, seconds / 60
+    print(
+        f"{size / 1e6:.0f} MB: a checkpoint takes {seconds:.2f} s, plain writing {plain:.2f} s: {ratio:.2f}"
+    )
+    print(f"one a minute takes {minute:.1%} of the time")
+    record = {
+        "command": " ".join(["python", "benchmarks/checkpoints.py", *sys.argv[1:]]),
+        "megabytes": round(size / 1e6, 1),
+        "checkpoint_seconds": round(seconds, 3),
+        "plain_seconds": round(plain, 3),
+        "ratio": round(ratio, 2),
+        "share_of_a_minute": round(minute, 4),
+        "versions": {name: version(name) for name in ("torch", "safetensors")},
+        "hardware": f"{cpu()[0]}, {torch.get_num_threads()} threads",
+    }
+    print(json.dumps(record))
+
+
+def trained(overrides: list[str]) -> Training:
+    """A run after a few steps, when all that a checkpoint holds is there."""
+    settings = load_settings(ROOT / "config.yml", overrides)
+    prepared = prepare(settings)
+    run = Training(task_4.build(prepared, settings).to(choose_device(settings.device)), prepared, settings)
+    run.model.train()
+    for windows in islice(run.batches(), STEPS):
+        task_4.train_step(run, windows)
+        run.progress.step += 1
+    run.best = {name: value.detach().clone() for name, value in learned(run).items()}
+    return run
+
+
+def measure(run: Training, folder: Path, rounds: int) -> tuple[float, float, int]:
+    """Median seconds of a checkpoint, and of a plain write of its bytes, side by side; the bytes."""
+    checkpoints, times = Checkpoints(folder / "checkpoints"), {"checkpoint": [], "plain": []}
+    for number in range(rounds + 2):  # the first two remove none
+        since = time.perf_counter()
+        checkpoints.save(number, *capture(run))
+        times["checkpoint"].append(time.perf_counter() - since)
+        files = list(checkpoints.good[-1].iterdir())
+        size = sum(file.stat().st_size for file in files)
+        content = os.urandom(1 << 20) * (size // (1 << 20) + 1)
+        since = time.perf_counter()
+        with open(folder / "plain", "wb") as file:
+            file.write(memoryview(content)[:size])
+            file.flush()
+            os.fsync(file.fileno())
+        times["plain"].append(time.perf_counter() - since)
+        (folder / "plain").unlink()
+    checkpoint, plain = (statistics.median(seconds[2:]) for seconds in times.values())
+    return checkpoint, plain, size
+
+
+if __name__ == "__main__":
+    run_task(main)
