@@ -4,7 +4,6 @@ import argparse
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from model import MultiTaskTransformer, multitask_loss
 from multitask import processes
 from multitask.backbone import load_model
 from multitask.batching import labelled_counts
-from multitask.checkpoint import Checkpoints
 from multitask.config import load_settings, split_overrides
 from multitask.config_text import help_text
 from multitask.device import autocast
@@ -24,16 +22,16 @@ from multitask.interruption import Interruption, Stopped
 from multitask.lora import merged
 from multitask.optimization import finite_or_nan
 from multitask.prediction import evaluate
-from multitask.preparation import Prepared, describe, model_config, prepare, resolved
-from multitask.progress import best_weights, capture, learned, restore
-from multitask.resuming import CONFIG, check_settings, find_run, is_finished, origin_of
+from multitask.preparation import Prepared, describe, model_config, prepare
+from multitask.progress import learned
+from multitask.resuming import CONFIG, find_run, is_finished
 from multitask.run_folder import (
-    CHECKPOINTS,
     RUNS,
     RunFolder,
     check_output_dir,
     epoch_line,
-    new_run_folder,
+    keep,
+    open_folder,
     told_how_to_go_on,
 )
 from multitask.settings import TASKS, Settings, trained_tasks
@@ -59,7 +57,7 @@ def main() -> None:
         return
     print(f"Using device: {device}")
     run = Training(build(prepared, settings).to(device), prepared, settings)
-    folder = start(run, old)
+    folder = open_folder(run, old)
     with told_how_to_go_on(folder), Interruption() as stop:
         train(run, folder, stop)
         del run  # the best model takes its place
@@ -96,27 +94,6 @@ def build(prepared: Prepared, settings: Settings) -> MultiTaskTransformer:
     model = load_model(MultiTaskTransformer, prepared.backbone.folder, ignore_mismatched_sizes=True, **fields)
     model.reset(**dict.fromkeys(prepared.new_heads, True))
     return model
-
-
-def start(run: Training, old: Path | None) -> RunFolder | None:
-    """The folder of the run: a new one, or an old one, from whose newest checkpoint the run then goes on."""
-    settings = resolved(run.settings, run.prepared, str(run.device))
-    origin, source = origin_of(settings, run.prepared, run.device), run.prepared.backbone.folder
-    folder = checkpoint = None
-    with processes.first_goes_first():
-        if old:
-            check_settings(settings, load_settings(old / CONFIG), old)
-        if processes.rank() == 0:
-            folder = RunFolder(old, origin, source) if old else new_run_folder(settings, origin, source)
-        if old:
-            checkpoint = folder.go_on() if folder else Checkpoints(old / CHECKPOINTS).newest()[0]
-    if checkpoint:
-        restore(run, checkpoint.facts, checkpoint.files)
-        if folder and run.best_weights and not folder.holds(run.best_weights):
-            with best_weights(run):
-                folder.save(merged(run.model))
-        print(f"Resuming {old} after step {run.steps}, {run.progress.step} of epoch {run.progress.epoch}")
-    return folder
 
 
 def train(run: Training, folder: RunFolder | None, stop: Interruption) -> None:
@@ -189,14 +166,6 @@ def end_epoch(run: Training, folder: RunFolder | None, losses: dict, dev: Scores
         run.best_weights = folder.save(merged(run.model))
     if folder:
         folder.log(metrics)
-
-
-def keep(run: Training, folder: RunFolder | None) -> None:
-    """Write a checkpoint. All processes call it, and the first one writes."""
-    run.check()
-    facts, files = capture(run)
-    if folder:
-        folder.keep(run.steps, facts, files)
 
 
 def train_step(run: Training, windows: np.ndarray) -> None:

@@ -11,13 +11,18 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from multitask import processes
 from multitask.backbone import save_model
 from multitask.checkpoint import Checkpoint, Checkpoints
+from multitask.config import load_settings
 from multitask.config_text import render
 from multitask.errors import InputError, say
 from multitask.interruption import Stopped
+from multitask.lora import merged
 from multitask.output import append, atomic_file, rename
-from multitask.resuming import CONFIG, METRICS, Origin, check_origin
+from multitask.preparation import resolved
+from multitask.progress import best_weights, capture, restore
+from multitask.resuming import CONFIG, METRICS, Origin, check_origin, check_settings, origin_of
 from multitask.sealed import Buffer, Damaged, check_sealed
 from multitask.settings import TASKS, Settings
 
@@ -90,14 +95,36 @@ class RunFolder:
         return checkpoint
 
 
-def new_run_folder(settings: Settings, origin: Origin, tokenizer_source: Path) -> RunFolder:
-    """Make the folder. Raises InputError if it is there and not empty: no run is overwritten."""
-    path = _new_folder(settings.output_dir)
-    folder = RunFolder(path, origin, tokenizer_source)
-    check_output_dir(str(path))  # another run may have taken it by now
-    with atomic_file(path / CONFIG) as file:
-        file.write(render(settings).encode())
+def open_folder(run, old: Path | None) -> RunFolder | None:
+    """The folder of a run, in the first process: a new one, or an old one, from whose newest checkpoint the
+    run then goes on, in all processes.
+
+    Raises InputError where it can't: for other settings or data, for damage, for another run in it."""
+    settings = resolved(run.settings, run.prepared, str(run.device))
+    origin, source = origin_of(settings, run.prepared, run.device), run.prepared.backbone.folder
+    folder = checkpoint = None
+    with processes.first_goes_first():
+        if old:
+            check_settings(settings, load_settings(old / CONFIG), old)
+        if processes.rank() == 0:
+            folder = RunFolder(old, origin, source) if old else _new_run(settings, origin, source)
+        if old:
+            checkpoint = folder.go_on() if folder else Checkpoints(old / CHECKPOINTS).newest()[0]
+    if checkpoint:
+        restore(run, checkpoint.facts, checkpoint.files)
+        if folder and run.best_weights and not folder.holds(run.best_weights):
+            with best_weights(run):
+                folder.save(merged(run.model))
+        print(f"Resuming {old} after step {run.steps}, {run.progress.step} of epoch {run.progress.epoch}")
     return folder
+
+
+def keep(run, folder: RunFolder | None) -> None:
+    """Write a checkpoint. All processes call it, and the first one writes."""
+    run.check()
+    facts, files = capture(run)
+    if folder:
+        folder.keep(run.steps, facts, files)
 
 
 @contextmanager
@@ -141,6 +168,16 @@ def check_output_dir(output_dir: str | None) -> None:
         raise InputError(f"output_dir: {path} is a file")
     if path.is_dir() and any(path.iterdir()):
         raise InputError(f"output_dir: {path} is not empty; a run gets a folder of its own")
+
+
+def _new_run(settings: Settings, origin: Origin, tokenizer_source: Path) -> RunFolder:
+    """Make the folder. Raises InputError if it is there and not empty: no run is overwritten."""
+    path = _new_folder(settings.output_dir)
+    folder = RunFolder(path, origin, tokenizer_source)
+    check_output_dir(str(path))  # another run may have taken it by now
+    with atomic_file(path / CONFIG) as file:
+        file.write(render(settings).encode())
+    return folder
 
 
 def _new_folder(output_dir: str | None) -> Path:
