@@ -9,8 +9,8 @@ from conftest import ROOT
 
 ORDER = [
     {"errors", "words", "spelling", "dropout", "embedding_rows"},
-    {"yaml_input", "output", "labels", "backbone"},
-    {"settings", "rows", "array_store"},
+    {"yaml_input", "output", "labels", "model_folder", "hub"},
+    {"settings", "rows", "array_store", "backbone"},
     {"config_text", "optimization", "device", "lora", "loss_weighting", "formats", "subwords"},
     {"config", "readers", "processes"},
     {"encoding"},
