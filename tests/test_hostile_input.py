@@ -187,7 +187,7 @@ def overlapping(number: int) -> str:
 
 LARGE = {
     "one word.jsonl": lambda: json.dumps({"text": "a" * SIZE}) + "\n",
-    "dots.jsonl": lambda: json.dumps({"text": "." * SIZE}) + "\n",
+    "dots.jsonl": lambda: json.dumps({"text": "." * (SIZE // 8)}) + "\n",
     "one key.jsonl": lambda: json.dumps({"text": "a", "k" * SIZE: 1}) + "\n",
     "many keys.jsonl": lambda: json.dumps({"text": "a", **{str(i): 1 for i in range(SIZE // 16)}}) + "\n",
     "tokens.jsonl": lambda: json.dumps({"tokens": ["a"] * (SIZE // 8), "tags": ["B-X"] * (SIZE // 8)}) + "\n",
