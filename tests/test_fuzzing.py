@@ -156,7 +156,7 @@ def check_words_of_conll(content: bytes) -> None:
         rows = [
             line for line in text.split("\n") if line.strip() and not line.startswith(("#", "-DOCSTART-"))
         ]
-        comments = text.count("#")
+        comments = text.count("#") + text.count("-DOCSTART-")
         words = sum(len(each.words) for each in reading.examples)
         assert len(rows) <= words <= len(rows) + comments
 
