@@ -147,7 +147,7 @@ def _transformers_tokenizer(folder: str | Path):
 
 def _check_tokenizer_config(folder: str | Path) -> None:
     file = Path(folder) / "tokenizer_config.json"
-    if file.exists() and "fast_tokenizer_files" in read_json(file, ""):
+    if file.exists() and "fast_tokenizer_files" in read_json(file, "but something of that name"):
         raise InputError(f"{file}: names other files (fast_tokenizer_files); only tokenizer.json is read")
 
 
