@@ -152,7 +152,7 @@ def check_words_of_conll(content: bytes) -> None:
         reading = outcome(read_corpus, [str(path)], "skip")
         if reading is None or reading.skipped:
             return
-        text = content.decode("utf-8").removeprefix("\ufeff")
+        text = content.decode("utf-8", "surrogateescape").removeprefix("\ufeff")  # in columns not read
         rows = [
             line for line in text.split("\n") if line.strip() and not line.startswith(("#", "-DOCSTART-"))
         ]
