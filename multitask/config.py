@@ -12,6 +12,9 @@ from multitask.errors import InputError, report
 from multitask.settings import TASKS, LossWeights, Settings, trained_tasks
 from multitask.spelling import nearest
 
+_HINTS = 20  # problems that are listed; finding the key that was meant takes milliseconds
+_LONGEST = 200  # characters of an override that a message repeats
+
 
 def load_settings(path: str | Path | None = "config.yml", overrides: Sequence[str] = ()) -> Settings:
     """A YAML file (None: defaults only), then `key=value` overrides in order, checked together.
@@ -40,9 +43,9 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _override(values: dict, where: dict, problems: list[str], override: str) -> None:
     key, _, text = override.partition("=")
-    source = f"command line: {override}"
+    source = f"command line: {override if len(override) <= _LONGEST else override[:_LONGEST] + '...'}"
     if key not in keys():
-        problems.append(f"{source}: unknown key{_meant(key)}")
+        problems.append(f"{source}: unknown key{_meant(key) if len(key) <= _LONGEST else ''}")
         return
     try:
         value = yaml_input.parse(text)
@@ -69,8 +72,8 @@ def _validated(values: dict, where: dict, problems: list[str]) -> tuple[Settings
         return Settings.model_validate(values), set()
     except ValidationError as error:
         wrong = {}
-        for item in error.errors():
-            place, text = _problem(item)
+        for item in error.errors(include_url=False):
+            place, text = _problem(item, len(wrong) < _HINTS)
             if place not in wrong:
                 key = ".".join(place)
                 problems.append(f"{where.get(key, 'settings')}: {key}: {text}")
@@ -80,14 +83,14 @@ def _validated(values: dict, where: dict, problems: list[str]) -> tuple[Settings
         return Settings.model_validate(values), set(wrong.values())
 
 
-def _problem(item: dict) -> tuple[tuple[str, ...], str]:
-    """One of pydantic's errors → the key's parts, and what is wrong with it."""
+def _problem(item: dict, hint: bool) -> tuple[tuple[str, ...], str]:
+    """One of pydantic's errors → the key's parts, and what is wrong with it, with the key that was meant."""
     parts = tuple(part for part in item["loc"] if isinstance(part, str))
     if item["type"] == "extra_forbidden":
         if parts[-1] in keys():
             *sections, name = parts[-1].split(".")
             return parts, f"unknown key; in a file `{name}:` stands indented under `{sections[-1]}:`"
-        return parts, f"unknown key{_meant('.'.join(parts))}"
+        return parts, f"unknown key{_meant('.'.join(parts)) if hint else ''}"
     # a union's branch and a list's place are parts of the location, but not of the key
     known = next(parts[:n] for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in keys())
     message = item["msg"].removeprefix("Value error, ")

@@ -1,6 +1,7 @@
 """The settings as text: a config.yml with its comments, and the list of keys that --help prints."""
 
 import textwrap
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -9,6 +10,7 @@ from multitask import yaml_input
 from multitask.settings import Settings
 
 
+@cache
 def keys(section: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any]:
     """Every key, dotted, in order → its pydantic field; a section's own key stands before its keys."""
     found = {}

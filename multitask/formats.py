@@ -1,38 +1,64 @@
 """File formats → rows in their JSON Lines form: JSON Lines, CoNLL columns, CSV/TSV and JointBERT folders."""
 
+import codecs
 import csv
+import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
 from multitask.errors import InputError
-from multitask.rows import BadRow
+from multitask.rows import BadRow, shown
 
 _COMMENT = re.compile(r"#\s*(?:([\w.:-]+)\s*=\s*(.*)|new(?:doc|par)\b.*)")
 _JSON_LINES = (".jsonl", ".json", ".ndjson")
 _TABLES = {".csv": ",", ".tsv": "\t"}
 _CONLL = (".conll", ".bio", ".iob", ".iob2")
 _JOINTBERT = ("seq.in", "seq.out", "label")
-_DECODER = json.JSONDecoder()
+_MISSING = "no such file"
+_RETURN = "a carriage return inside the line; lines end in \\n or \\r\\n"
 SUFFIXES = (*_JSON_LINES, *_TABLES, *_CONLL)
+_CSV_ERRORS = {"unexpected end of data": "a quote that is never closed"}
 _CSV_FIELD = 64 << 20  # bytes; the csv module's own limit of 128 KiB is a long article
+
+_OTHER_MARKS = (
+    codecs.BOM_UTF16_LE,
+    codecs.BOM_UTF16_BE,
+    codecs.BOM_UTF32_BE,
+)  # UTF-32-LE begins as UTF-16-LE
 
 Record = tuple[int, dict | BadRow]  # a row's first line, and its JSON Lines form
 
 
-def records(path: str) -> Iterator[Record]:
+@contextmanager
+def readable(path: str) -> Iterator[None]:
+    """InputError, and not OSError, where a file can't be read."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def records(path: str, long_rows: list[tuple[int, int]] | None = None) -> Iterator[Record]:
     """The rows of a file, in the format of its name, or of a JointBERT folder. Only a few are held at once.
 
-    Raises InputError where the file as a whole can't be read."""
+    A table's rows that take several lines are added to `long_rows`: (how many, the first). Raises InputError
+    where the file as a whole can't be read."""
     if Path(path).is_dir():
         return _jointbert(Path(path))
+    if not Path(path).is_file():
+        raise InputError(
+            f"{path}: {'is a pipe or a device, not a file' if Path(path).exists() else _MISSING}"
+        )
     suffix = Path(path).suffix.lower()
     if suffix in _JSON_LINES:
         return _json_lines(path)
     if suffix in _TABLES:
-        return _columns_with_header(path, _TABLES[suffix])
+        return _columns_with_header(path, _TABLES[suffix], [] if long_rows is None else long_rows)
     if suffix in _CONLL:
         return _conll(path)
     with open(path, "rb") as file:
@@ -41,24 +67,42 @@ def records(path: str) -> Iterator[Record]:
 
 
 def files_of(path: str | Path) -> list[Path]:
-    """The file itself, or a JointBERT folder's files that are read; none where there is none."""
+    """The file itself, or a JointBERT folder's files that are read; none where there is none.
+
+    Raises InputError for a link out of the folder: whoever made it would choose what is read."""
     path = Path(path)
-    files = [path / name for name in _JOINTBERT] if path.is_dir() else [path]
-    return [file for file in files if file.is_file()]
+    if not path.is_dir():
+        return [path] if path.is_file() else []
+    files = [path / name for name in _JOINTBERT if (path / name).exists() or (path / name).is_symlink()]
+    for file in files:
+        if not file.resolve().is_relative_to(path.resolve()):
+            raise InputError(f"{file}: is a link that leads out of its folder; copy the file into it")
+        if not file.is_file():
+            raise InputError(f"{file}: is no file")
+    return files
 
 
-def decode(raw: bytes, line: int) -> str:
-    """A line of a file as text, without its end and a byte order mark before the first one."""
+def decode(raw: bytes, line: int, path: str | Path) -> str:
+    """A line of a file as text, without its end and a byte order mark before the first one.
+
+    Raises InputError for a mark of another encoding."""
+    if line == 1:
+        _check_mark(raw, path)
     # surrogates mark what is no UTF-8, so that only this row is refused, by the check that all rows pass
     text = raw.decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
     return text.removeprefix("\ufeff") if line == 1 else text
+
+
+def _check_mark(start: bytes, path: str | Path) -> None:
+    if start.startswith(_OTHER_MARKS):
+        raise InputError(f"{path}:1: UTF-16 or UTF-32, by its byte order mark; save the file as UTF-8")
 
 
 def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
     # by \n alone: U+2028 and its like are characters of a text, not the end of a row
     with open(path, "rb") as file:
         for line, raw in enumerate(file, 1):
-            yield line, decode(raw, line)
+            yield line, decode(raw, line, path)
 
 
 def _fields(text: str, separator: str = " ") -> list[str]:
@@ -74,19 +118,34 @@ def _json_lines(path: str) -> Iterator[Record]:
             row = _json(text)
         except json.JSONDecodeError as error:
             yield line, BadRow(f"not JSON: {error.msg} at column {error.colno}")
+        except BadRow as reason:
+            yield line, reason
         except (ValueError, RecursionError):
             yield line, BadRow("not JSON that can be read: too deep, or a number too long")
         else:
             yield line, row if isinstance(row, dict) else BadRow("a row is a JSON object, {...}")
 
 
+def _once(pairs: list[tuple[str, object]]) -> dict:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+        raise BadRow(f"the key {shown(twice)} stands twice in an object")
+    return row
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once)
+
+
 def _json(text: str):
     """json.loads, in two thirds of the time where the text holds nothing around the value."""
     try:
         value, end = _DECODER.raw_decode(text)
+    except BadRow:
+        raise
     except (ValueError, RecursionError):
-        return json.loads(text)  # for its message
-    return value if end == len(text) else json.loads(text)
+        end = None  # loads has the message
+    return value if end == len(text) else json.loads(text, object_pairs_hook=_once)
 
 
 def _conll(path: str) -> Iterator[Record]:
@@ -94,9 +153,15 @@ def _conll(path: str) -> Iterator[Record]:
     for line, text in chain(_lines(path), [(0, "")]):
         comment = _COMMENT.fullmatch(text)
         if comment:
-            if comment[1] == "label" and not words:
+            if comment[1] == "label":
+                if words or label is not None:
+                    bad = bad or BadRow(
+                        "a second label, or one inside a sentence: a blank line ends one", line
+                    )
                 label, first = comment[2].strip() or None, first or line
             continue
+        if "\r" in text:
+            bad = bad or BadRow(_RETURN, line)
         fields = _fields(text, "\t" if "\t" in text else " ")
         if text.strip() and fields[0] != "-DOCSTART-":
             first = first or line
@@ -105,34 +170,35 @@ def _conll(path: str) -> Iterator[Record]:
             if (tags[-1] is None) != (tags[0] is None):
                 bad = bad or BadRow("one column, where other lines of the sentence have a tag", line)
             continue
-        if words or label is not None:
+        if words or label is not None or bad:
             tagged = {"tags": tags} if words and tags[0] is not None else {}
             yield first, bad or {"tokens": words, "label": label, **tagged}
         first, words, tags, label, bad = 0, [], [], None, None
 
 
-def _columns_with_header(path: str, delimiter: str) -> Iterator[Record]:
+def _columns_with_header(path: str, delimiter: str, long_rows: list[tuple[int, int]]) -> Iterator[Record]:
     csv.field_size_limit(_CSV_FIELD)
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    with open(path, "rb") as file:
+        _check_mark(file.peek(4), path)
+        text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
         # tab-separated files have no quoting: a quote there is a character of the text
         quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-        rows = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
-        header = next(rows, [])
-        if header and "text" not in header:
-            raise InputError(
-                f"{path}:1: the first line names the columns, text and label; found {', '.join(header)}"
-            )
-        while True:
+        rows = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
+        header = _header(path, rows)
+        while header:
             line = rows.line_num + 1
             try:
                 row = next(rows)
             except StopIteration:
                 return
             except csv.Error as error:
-                yield line, BadRow(f"not a row of the table: {error}")
+                lines = f" (lines {line} to {rows.line_num})" if rows.line_num > line else ""
+                yield line, BadRow(f"not a row of the table: {_CSV_ERRORS.get(str(error), error)}{lines}")
                 continue
             if not row:
                 continue
+            if rows.line_num > line:
+                long_rows.append((rows.line_num - line + 1, line))
             if len(row) != len(header):
                 yield line, BadRow(f"{len(row)} columns, where the first line has {len(header)}")
                 continue
@@ -140,17 +206,41 @@ def _columns_with_header(path: str, delimiter: str) -> Iterator[Record]:
             yield line, {**record, "label": record.get("label") or None}
 
 
+def _header(path: str, rows) -> list[str]:
+    """The names of a table's columns; none of an empty file."""
+    try:
+        header = next(rows, None)
+    except csv.Error as error:
+        raise InputError(
+            f"{path}:1: not a line of column names: {_CSV_ERRORS.get(str(error), error)}"
+        ) from None
+    if header is None:
+        return []
+    problem = "" if "text" in header else f"found {shown(', '.join(header))}"
+    if twice := [name for name in ("text", "label") if header.count(name) > 1]:
+        problem = f"{twice[0]} stands twice"
+    if problem:
+        raise InputError(f"{path}:1: the first line names the columns, text and label; {problem}")
+    return header
+
+
 def _jointbert(folder: Path) -> Iterator[Record]:
-    if not (folder / "seq.in").is_file():
+    names = [path.name for path in files_of(folder)]
+    if "seq.in" not in names:
         raise InputError(
             f"{folder}: a folder is read as JointBERT's, with seq.in, seq.out and label; no seq.in in it"
         )
-    names = [path.name for path in files_of(folder)]
     counts = {name: sum(1 for _ in _lines(folder / name)) for name in names}
     if len(set(counts.values())) > 1:
         raise InputError(f"{folder}: " + ", ".join(f"{name} has {n:,} lines" for name, n in counts.items()))
     columns = ((text for _, text in _lines(folder / name)) for name in names)
+    line = 0
     for line, values in enumerate(zip(*columns), 1):
         row = dict(zip(names, values))
+        if any("\r" in text for text in values):
+            yield line, BadRow(_RETURN)
+            continue
         record = {"tokens": _fields(row["seq.in"]), "label": row.get("label", "").strip() or None}
         yield line, {**record, "tags": _fields(row["seq.out"])} if "seq.out" in row else record
+    if line != counts["seq.in"]:
+        raise InputError(f"{folder}: changed while it was read")

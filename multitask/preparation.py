@@ -14,6 +14,7 @@ from multitask.encoding import EncodedCorpus
 from multitask.errors import InputError, report, say
 from multitask.labels import LabelSpace, labels_of
 from multitask.lora import check_peft
+from multitask.model_folder import read_config
 from multitask.settings import ModelSettings, Settings, trained_tasks
 from multitask.split import Split, read_split
 from multitask.subwords import Subwords
@@ -109,7 +110,7 @@ def resolved(settings: Settings, prepared: Prepared, device: str) -> Settings:
 
 def encoder_config(m: ModelSettings, folder: Path) -> BertConfig:
     """The configuration in a model folder. Raises InputError where the settings ask for more than it has."""
-    config = BertConfig.from_pretrained(folder)
+    config = BertConfig.from_dict(read_config(folder))
     positions, layers = config.max_position_embeddings, config.num_hidden_layers
     problems = []
     if m.max_length > positions:

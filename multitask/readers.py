@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from multitask.errors import InputError, report
-from multitask.formats import SUFFIXES, decode, records
+from multitask.formats import SUFFIXES, decode, readable, records
 from multitask.labels import has_prefix
-from multitask.rows import KEYS, BadRow, Example, checked, example_of, valid_text
+from multitask.rows import KEYS, BadRow, Example, checked, example_of, shown, valid_text
 
 T = TypeVar("T")
+_KEYS_NAMED = 20  # that are not read, before the rest is counted
 
 
 class OtherTags(Exception):
@@ -59,7 +60,8 @@ def stream(
     missing = []
     for path in paths:
         try:
-            yield from _examples(path, into, twice)
+            with readable(path):
+                yield from _examples(path, into, twice)
         except InputError as error:
             missing.append(str(error))
         into.file_rows.append(into.rows - len(into.skipped))
@@ -85,31 +87,37 @@ def read_texts(path: str) -> Iterator[tuple[int, str]]:
     """(line, text) of a text file, a text a line; an empty line is an empty text. "-" is standard input.
 
     Raises InputError for a file that is not there, and at a line that is not UTF-8."""
-    if path != "-" and not Path(path).is_file():
-        raise InputError(f"{path}: no such file")
+    with readable(path):
+        if path != "-" and not Path(path).is_file():
+            found = Path(path).exists()
+            raise InputError(
+                f"{path}: {'no file of texts; - is standard input' if found else 'no such file'}"
+            )
     return _texts(path)
 
 
 def _texts(path: str) -> Iterator[tuple[int, str]]:
-    with open(0, "rb", closefd=False) if path == "-" else open(path, "rb") as source:
+    with readable(path), open(0, "rb", closefd=False) if path == "-" else open(path, "rb") as source:
         for line, raw in enumerate(source, 1):
-            text = decode(raw, line)
+            text = decode(raw, line, path)
             if not valid_text(text):
                 raise InputError(f"{path}:{line}: not UTF-8")
+            if line == 1 and "\r" in text and not raw.endswith(b"\n"):
+                raise InputError(
+                    f"{path}:1: its lines end in \\r alone; save the file with \\n at their ends"
+                )
             yield line, text
 
 
 def _examples(path: str, into: Reading, twice: bool) -> Iterator[Example]:
-    if not Path(path).exists():
-        raise InputError(f"{path}: no such file")
-    style, unknown = _TagStyle(path, twice), Counter()
+    style, unknown, long_rows = _TagStyle(path, twice), Counter(), []
     before, began_inside = into.rows, 0
-    for line, record in records(path):
+    for line, record in records(path, long_rows):
         row = checked(record, unknown)
         into.rows += 1
         if isinstance(row, dict) and (tag := style.odd_one(row.get("tags", ()))):
             most = "have a prefix such as B- or I-" if style.prefixed else "have no B- or I- prefix"
-            row = BadRow(f"tag {tag!r}: most tags of this file {most}")
+            row = BadRow(f"tag {shown(tag)}: most tags of this file {most}")
         if isinstance(row, BadRow):
             into.skipped.append(f"{path}:{row.line or line}: {row}")
             continue
@@ -118,17 +126,27 @@ def _examples(path: str, into: Reading, twice: bool) -> Iterator[Example]:
         yield example
     if into.rows == before:
         raise InputError(f"{path}: the file has no rows")
-    into.notices += _notices(path, began_inside, unknown)
+    into.notices += _notices(path, began_inside, unknown, long_rows)
 
 
-def _notices(path: str, began_inside: int, unknown: Counter[str]) -> list[str]:
+def _notices(
+    path: str, began_inside: int, unknown: Counter[str], long_rows: list[tuple[int, int]]
+) -> list[str]:
     found = []
+    if long_rows:
+        lines, first = max(long_rows, key=lambda row: row[0])
+        found.append(
+            f"{path}: {len(long_rows):,} rows take several lines in quotes; the longest takes {lines:,}, "
+            f"from line {first:,} on (so does a quote that is not closed in its row)"
+        )
     if began_inside:
         found.append(f"{path}: {began_inside:,} entities begin with I- (or E-, L-, M-); read as IOB1")
-    for key, count in unknown.items():
-        near = get_close_matches(key, KEYS, 1)
+    for key, count in unknown.most_common(_KEYS_NAMED):
+        near = get_close_matches(key[:40], KEYS, 1)
         meant = f"; did you mean {near[0]}?" if near else ""
-        found.append(f"{path}: {key!r} in {count:,} rows is not read{meant}")
+        found.append(f"{path}: {shown(key)} in {count:,} rows is not read{meant}")
+    if (more := len(unknown) - _KEYS_NAMED) > 0:
+        found.append(f"{path}: {more:,} more keys are not read")
     return found
 
 

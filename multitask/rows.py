@@ -35,6 +35,15 @@ class BadRow(ValueError):
         self.line = line
 
 
+def shown(value: object, most: int = 60) -> str:
+    """A value out of a file, as a message shows it: short, however long or deep it is."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    text = value if isinstance(value, str) else json.dumps(value)
+    start = repr(text[:most]) if isinstance(value, str) else text[:most]
+    return start if len(text) <= most else f"{start}..."
+
+
 def text_example(text: str) -> Example:
     """A raw text without annotation."""
     offsets = split_words(text)
@@ -68,7 +77,7 @@ def checked(record: dict | BadRow, unknown: Counter[str]) -> dict | BadRow:
             _check_tokens(row)
         label = row.get("label", "-")
         if not isinstance(label, str) or not label.strip():
-            raise BadRow(f"label is {json.dumps(label)}; it is a name, or left out where there is none")
+            raise BadRow(f"label is {shown(label)}; it is a name, or left out where there is none")
         if not valid_text(label):
             raise BadRow("the label is not valid UTF-8")
     except BadRow as reason:
@@ -118,22 +127,26 @@ def _check_text(row: dict) -> None:
         return
     if not isinstance(entities, list) or not all(isinstance(entity, dict) for entity in entities):
         raise BadRow('entities is a list of {"start", "end", "label"}')
-    spans = sorted(_check_entity(entity, text) for entity in entities)
+    spans = sorted(_check_entity(entity, len(text)) for entity in entities)
     for (_, end, _), (start, _, label) in zip(spans, spans[1:]):
         if start < end:
-            raise BadRow(f"two entities overlap at character {start} ({label}); a word has one tag")
+            raise BadRow(f"two entities overlap at character {start} ({shown(label)}); a word has one tag")
+    # after the overlaps, so that no character is looked at twice
+    for start, end, _ in spans:
+        if not _has_word(text[start:end]):
+            raise BadRow(f"an entity from {start} to {end} that holds no word")
 
 
-def _check_entity(entity: dict, text: str) -> tuple[int, int, str]:
+def _check_entity(entity: dict, length: int) -> tuple[int, int, str]:
     start, end, label = (entity.get(key) for key in ("start", "end", "label"))
     if type(start) is not int or type(end) is not int:
-        raise BadRow(f"an entity's start and end are numbers of characters, not {start!r} and {end!r}")
+        raise BadRow(
+            f"an entity's start and end are numbers of characters, not {shown(start)} and {shown(end)}"
+        )
     if not isinstance(label, str) or not label.strip() or not valid_text(label):
-        raise BadRow(f"an entity's label is {json.dumps(label)}; it is a name such as PERSON")
-    if not 0 <= start < end <= len(text):
-        raise BadRow(f"an entity from {start} to {end} in a text of {len(text)} characters")
-    if not _has_word(text[start:end]):
-        raise BadRow(f"an entity from {start} to {end} that holds no word")
+        raise BadRow(f"an entity's label is {shown(label)}; it is a name such as PERSON")
+    if not 0 <= start < end <= length:
+        raise BadRow(f"an entity from {shown(start)} to {shown(end)} in a text of {length} characters")
     return start, end, label
 
 

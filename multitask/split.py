@@ -19,7 +19,7 @@ from multitask.readers import Reading, once_or_twice, stream
 from multitask.sealed import sha256_of
 from multitask.subwords import Subwords
 
-_FORMAT = 2  # of what is kept: a change of what this module or the reading and encoding below it gives
+_FORMAT = 3  # of what is kept: a change of what this module or the reading and encoding below it gives
 _LARGE = 16 << 20  # bytes of files; a smaller corpus is encoded in a second or two, so it is not kept
 _WORDS = 1 << 16  # that are encoded together
 _ROOM = 3  # bytes of arrays that a byte of text becomes; 1 in JSON Lines with tags

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import pairwise
 
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import Split
@@ -24,9 +25,14 @@ def split_words(text: str, cuts: Iterable[int] = ()) -> Offsets:
     ['AT&T', 'left', 'the', 'U.S.', 'in', 'May', '.']
     """
     offsets = [span for _, span in _SPLIT.pre_tokenize_str(text)]
+    inner: dict[int, list[int]] = {}  # the cuts inside each word
     for cut in sorted(set(cuts)):
         at = bisect_left(offsets, (cut,)) - 1
         if at >= 0 and offsets[at][0] < cut < offsets[at][1]:
-            start, end = offsets[at]
-            offsets[at : at + 1] = [(start, cut), (cut, end)]
-    return offsets
+            inner.setdefault(at, []).append(cut)
+    if not inner:
+        return offsets
+    parts = []
+    for at, (start, end) in enumerate(offsets):
+        parts += pairwise([start, *inner.get(at, ()), end])
+    return parts

@@ -10,6 +10,7 @@ from multitask.errors import InputError
 
 _LARGEST = 1 << 20  # bytes
 _DEEPEST = 10  # levels of nesting; more than any setting has
+_LONGEST_KEY = 100  # characters
 _CORE = "tag:yaml.org,2002:"
 
 
@@ -48,8 +49,8 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(_CORE + _tag, re.compile(f"^(?:{_pattern})$"), list(_first))
 
 _SCALARS = {
-    "bool": lambda text: text.lower() == "true",
-    "null": lambda text: None,
+    "bool": lambda text: {"true": True, "false": False}[text.lower()],
+    "null": lambda text: {"": None, "~": None, "null": None}[text.lower()],
     "int": int,
     "float": lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
     "str": str,
@@ -61,6 +62,8 @@ def read(path: str | Path) -> tuple[dict, dict[str, str], list[str]]:
 
     Raises InputError where the file as a whole can't be read."""
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise InputError(f"{path}: is no file")
         size = Path(path).stat().st_size
         if size > _LARGEST:
             raise InputError(f"{path}: {size:,} bytes; a settings file has at most {_LARGEST:,}")
@@ -126,9 +129,12 @@ def _value(node: yaml.Node, key: str, source: str, where: dict[str, str], proble
     if isinstance(node, yaml.SequenceNode) and kind == "seq":
         return [_value(item, f"{key}[]", source, where, problems) for item in node.value]
     if isinstance(node, yaml.ScalarNode) and kind in _SCALARS:
+        if "\0" in node.value:
+            problems.append(f"{place}: {key}: a NUL character")
+            return None
         try:
             return _SCALARS[kind](node.value)
-        except ValueError:  # an explicit tag, !!int x, or thousands of digits
+        except (ValueError, KeyError):  # an explicit tag, !!int x, or thousands of digits
             problems.append(f"{place}: {key}: not a {kind}: {node.value[:40]}")
             return None
     if not isinstance(node, yaml.MappingNode) or kind != "map":
@@ -139,6 +145,9 @@ def _value(node: yaml.Node, key: str, source: str, where: dict[str, str], proble
         name = name_node.value if isinstance(name_node, yaml.ScalarNode) else str(name_node.tag)
         dotted = f"{key}.{name}" if key else name
         line = f"{source}:{name_node.start_mark.line + 1}" if source else "value"
+        if len(name) > _LONGEST_KEY or not name.isprintable():
+            problems.append(f"{line}: {ascii(name[:40])}: this is no key of a setting")
+            continue
         if name in values:
             problems.append(f"{line}: {dotted}: this key stands twice; first at {where[dotted]}")
             continue

@@ -92,6 +92,19 @@ def write_rows(tmp_path):
     return write
 
 
+@pytest.fixture
+def put(tmp_path):
+    """Write a file; gives the path."""
+
+    def write(name: str, content: str | bytes) -> str:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return write
+
+
 ROWS = [
     {"tokens": ["anna", "won", "in", "paris"], "tags": ["B-PER", "O", "O", "B-LOC"], "label": "sports"},
     {"tokens": ["the", "vote"], "tags": ["O", "O"], "label": "politics"},

@@ -116,7 +116,7 @@ def test_what_cant_be_compared_ends_in_one_line(script, words, said, tmp_path):
 @pytest.mark.parametrize("frozen", [None, 1, 2, 3])
 def test_counted_products_are_those_that_torch_counts(tiny, frozen):
     sizes = {"num_classes_task_a": 5, "num_labels_task_b": 7}
-    model = load_model(MultiTaskTransformer, tiny, **sizes).train()
+    model = load_model(MultiTaskTransformer, tiny, new_heads=True, **sizes).train()
     model.set_attn_implementation("eager")
     model.freeze(layers=frozen or 0)
     B, T = 4, 9
@@ -137,7 +137,7 @@ def test_trainer_really_groups_this_data_by_length(settings_for, tmp_path, write
     data = [f"data.train={path}", "model.num_labels_task_b=2", "data.dev=null", "data.test=null"]
     settings = load_settings(ROOT / "config.yml", [*settings_for[1:], *data])
     prepared = prepare(settings)
-    model = load_model(MultiTaskTransformer, prepared.backbone.folder)
+    model = load_model(MultiTaskTransformer, prepared.backbone.folder, new_heads=True)
     cells = {}
     for order in ("random", "group_by_length"):
         trainer = make_trainer(

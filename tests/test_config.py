@@ -1,3 +1,4 @@
+import os
 import re
 
 import pytest
@@ -120,6 +121,17 @@ def test_all_problems_are_reported_at_once_with_their_place(load):
         ("training.seed: 3", "`seed:` stands indented under `training:`"),
         ("training: 5", "training: input should be a valid dictionary"),
         ("? [a, b]\n: 1", "unknown key"),
+        ("training: {<<: {seed: 1}}", "training.<<: unknown key"),
+        ("training: {seed: 1}\n---\ntraining: {seed: 2}", "c.yml:2: .*another document"),
+        ('"\\ud800": 1', r"c.yml:1: '\\ud800': this is no key"),
+        ('output_dir: "\\ud800"', "c.yml:1: output_dir: .*unicode"),
+        ('output_dir: "a\\0b"', "c.yml:1: output_dir: a NUL character"),
+        ("output_dir: a\x07", "not YAML"),
+        ("output_dir: !!null x", "output_dir: not a null: x"),
+        ("model: {freeze_backbone: !!bool maybe}", "model.freeze_backbone: not a bool: maybe"),
+        ("output_dir: !!binary aGk=", "output_dir: the tag .*binary is not read"),
+        ("training: {}".encode("utf-16"), "not UTF-8"),
+        ('? "' + "k " * 1000 + '"\n: 1', "this is no key of a setting$"),
     ],
 )
 def test_files_that_are_refused(load, text, reason):
@@ -167,6 +179,26 @@ def test_requests_that_make_no_sense_are_refused(load, overrides, reason):
 def test_a_missing_file_is_named():
     with pytest.raises(InputError, match="^nowhere.yml: no such file"):
         load_settings("nowhere.yml")
+
+
+def test_many_and_long_problems_make_a_short_message(load):
+    message = refused(load, "\n".join(f"{'k' * 50}{i}: 1" for i in range(3000)))
+    assert message.splitlines()[-1] == "... and 2,980 more"
+    assert len(refused(load, "", "k" * 100_000 + "=1", "training.seed=" + "9" * 100_000)) < 1000
+
+
+def test_a_settings_file_is_a_file(tmp_path):
+    pipe = tmp_path / "pipe.yml"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path, "/dev/zero"):
+        with pytest.raises(InputError, match=f"^{path}: is no file$"):
+            load_settings(path)
+
+
+@pytest.mark.parametrize("override", ["output_dir={}", "{}=1", 'data.train="{}"', "data.train=[{}]", "{}"])
+def test_bytes_of_the_command_line_that_are_no_text(override):
+    with pytest.raises(InputError):
+        load_settings(None, [override.format(os.fsdecode(b"caf\xe9"))])
 
 
 @given(st.text(max_size=60))

@@ -9,7 +9,7 @@ from conftest import ROOT
 
 ORDER = [
     {"errors", "words", "spelling", "dropout", "embedding_rows", "tensor_file"},
-    {"yaml_input", "output", "labels"},
+    {"yaml_input", "output", "labels", "model_folder", "hub"},
     {"sealed"},
     {"settings", "rows", "array_store", "backbone", "checkpoint"},
     {"config_text", "optimization", "device", "lora", "loss_weighting", "formats", "subwords"},

@@ -44,17 +44,6 @@ None O
 """
 
 
-@pytest.fixture
-def put(tmp_path):
-    def write(name: str, content: str | bytes) -> str:
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return str(path)
-
-    return write
-
-
 def content(examples: list[Example]) -> list[tuple]:
     return [(e.words, e.spans, e.label) for e in examples]
 
@@ -161,7 +150,7 @@ def test_missing_annotation_is_not_no_entity(put):
         ('{"text": "  "}', "no words"),
         ('{"text": 5}', "text is a string"),
         ('{"text": "a", "label": 3}', "label is 3"),
-        ('{"text": "a", "label": ""}', 'label is ""'),
+        ('{"text": "a", "label": ""}', "label is ''"),
         ('{"text": "\\ud800"}', "not valid UTF-8"),
         ('{"text": "ab", "entities": [{"start": 0, "end": 3, "label": "X"}]}', "from 0 to 3 in a text of 2"),
         ('{"text": "ab", "entities": [{"start": 1, "end": 1, "label": "X"}]}', "from 1 to 1"),
@@ -216,7 +205,7 @@ def test_up_to_20_bad_rows_are_listed_and_the_rest_counted(put):
         ("a.jsonl", "", "no rows"),
         ("a.conll", "\n\n", "no rows"),
         ("a.csv", "text,label\n", "no rows"),
-        ("a.csv", "sentence,label\na,b\n", "names the columns, text and label; found sentence, label"),
+        ("a.csv", "sentence,label\na,b\n", "names the columns, text and label; found 'sentence, label'"),
         ("d/seq.in", "a\nb\n", None),
         ("e/other", "a", "no seq.in"),
     ],
