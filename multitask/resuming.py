@@ -22,7 +22,7 @@ from multitask.settings import Settings
 CONFIG, METRICS = "config.yml", "metrics.jsonl"
 _ENCODER = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "safetensors")
-_FREE = ("cache_dir", "output_dir", "device", "training.checkpoint_every", "training.feature_memory")
+_FREE = ("cache_dir", "device", "training.checkpoint_every", "training.feature_memory")  # change no result
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def origin_of(settings: Settings, prepared: Prepared, device: torch.device) -> O
         **{name: version(name) for name in _PACKAGES},
     }
     return Origin(
-        {key: value for key, value in keys.items() if key not in _FREE},
+        {key: value for key, value in keys.items() if key not in (*_FREE, "output_dir")},
         {name: sha256_of(file) for name, file in files.items()},
         processes.count(),
         machine,

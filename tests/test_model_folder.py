@@ -20,6 +20,7 @@ from multitask.backbone import find_backbone, load_model, load_tokenizer, save_m
 from multitask.errors import InputError
 from multitask.labels import labels_of
 from multitask.model_folder import read_config
+from multitask.sealed import SUMS
 
 HEADS = {"num_classes_task_a": 3, "num_labels_task_b": 4}
 
@@ -31,7 +32,7 @@ def encoder(tmp_path, tiny) -> Path:
 
 @pytest.fixture
 def trained(tmp_path, tiny) -> Path:
-    """A model with the names of two classes and one type."""
+    """A model with the names of two classes and one type, whose files may be changed."""
     fields = BertConfig.from_pretrained(tiny).to_dict()
     config = MultiTaskConfig(
         **{
@@ -46,6 +47,7 @@ def trained(tmp_path, tiny) -> Path:
         }
     )
     save_model(MultiTaskTransformer(config), tiny, tmp_path / "trained")
+    (tmp_path / "trained" / SUMS).unlink()
     return tmp_path / "trained"
 
 
@@ -378,3 +380,16 @@ def test_every_task_ends_in_one_line_and_status_2(shell, trained, settings_for, 
     assert ended.err.splitlines()[-1].startswith("error: trained/model.safetensors: bert.encoder.layer.0")
     assert "Traceback" not in ended.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "SHA256SUMS"])
+def test_a_saved_model_is_not_used_where_a_bit_of_it_is_another(shell, settings_for, tmp_path, name):
+    assert shell(task_4, *settings_for).status == 0
+    assert shell(task_5, "predict", "Anna won.", "--model", "run/model").status == 0
+    file = tmp_path / "run/model" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    ended = shell(task_5, "predict", "Anna won.", "--model", "run/model")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith("error: run/model") and ended.err.count("\n") == 1

@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -72,7 +73,7 @@ def fresh(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(runs, fresh):
-    """What a run ends with that nothing disturbs, and the changes of the disk that it made."""
+    """Of a run that nothing disturbs: see `finished`."""
     return finished(runs, fresh("whole"), SETTINGS)
 
 
@@ -115,10 +116,11 @@ def fingerprint(folder: Path) -> dict:
 
 
 def finished(runs, folder, arguments):
-    """The fingerprint of a run that nothing disturbs, and the changes of the disk that it made."""
+    """Of a run that nothing disturbs: its fingerprint, its changes of the disk, and how long it took."""
+    started = time.monotonic()
     outcome = runs(folder, *arguments)
     assert outcome.status == 0, outcome.err
-    return fingerprint(folder / "run"), outcome.changes
+    return fingerprint(folder / "run"), outcome.changes, time.monotonic() - started
 
 
 def newest_good(folder: Path) -> int:
@@ -143,7 +145,7 @@ def resumed(runs, folder, arguments):
 
 
 def killed_everywhere(runs, fresh, arguments, points):
-    whole, changes = finished(runs, fresh("whole"), arguments)
+    whole, changes, _ = finished(runs, fresh("whole"), arguments)
     for point in points(len(changes)):
         folder = fresh(f"killed-{point}-")
         outcome = runs(folder, *arguments, kill_at=point)
@@ -154,9 +156,7 @@ def killed_everywhere(runs, fresh, arguments, points):
 
 def killed_at_times(runs, fresh, count, kills):
     """`count` runs, each killed `kills` times at random moments, the first or the next time it is tried."""
-    started = time.monotonic()
-    whole, _ = finished(runs, fresh("whole"), SETTINGS)
-    seconds = time.monotonic() - started
+    whole, _, seconds = finished(runs, fresh("whole"), SETTINGS)
     chance, killed = random.Random(count), 0
     for number in range(count):
         folder = fresh(f"run-{number}-")
@@ -199,7 +199,7 @@ def test_runs_that_are_killed_at_any_time_end_as_if_they_had_not_been(runs, fres
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_training_goes_on_from_the_middle_of_an_epoch(runs, fresh, kind):
     arguments = [*SETTINGS, *KINDS[kind]]
-    whole, _ = finished(runs, fresh("whole"), arguments)
+    whole, *_ = finished(runs, fresh("whole"), arguments)
     folder = fresh("stopped")
     outcome = runs(folder, *arguments, "training.checkpoint_every=2", at_step={3: [signal.SIGTERM]})
     assert outcome.status == 143
@@ -357,6 +357,7 @@ def test_the_newest_run_is_resumed_unless_one_is_named(runs, fresh):
             lambda folder: ["training.learning_rate=0.5", "training.seed=1"],
             "training.learning_rate was 0.001 and is 0.5\ntraining.seed was 0 and is 1\n",
         ),
+        (lambda folder: ["output_dir=elsewhere"], 'output_dir was "run" and is "elsewhere"\n'),
         (
             lambda folder: edit(folder / "run/config.yml", "seed: 0", "seed: 3"),
             "is of other settings:\ntraining.seed was 0 and is 3\n",
@@ -400,6 +401,33 @@ def test_a_signal_ends_the_run_behind_its_step_and_says_how_to_go_on(runs, fresh
     assert "Traceback" not in outcome.err
     edit(folder / "run/config.yml", "checkpoint_every: 100", "checkpoint_every: 1")
     assert resumed(runs, folder, []) == whole[0]
+
+
+def stopped_at_times(runs, fresh, whole, count):
+    """Runs that a signal stops wherever they are, and again when they go on."""
+    chance = random.Random(1)
+    for number in range(count):
+        folder = fresh(f"signals-{number}-")
+        words, status = SETTINGS, None
+        while status != 0:
+            moment = (chance.uniform(0, whole[2]), chance.choice([signal.SIGINT, signal.SIGTERM]))
+            status, _, said, _ = runs(folder, *words, signals=[moment])
+            # where it has not begun, SIGTERM ends it as it ends any process
+            assert status in (0, 128 + moment[1], -signal.SIGTERM), said
+            assert "Traceback" not in said
+            if (folder / "run/config.yml").exists():
+                words = ["--resume", "run"]
+        assert fingerprint(folder / "run") == whole[0]
+        shutil.rmtree(folder)
+
+
+def test_a_signal_at_any_time_stops_a_run_that_can_go_on(runs, fresh, whole):
+    stopped_at_times(runs, fresh, whole, 2)
+
+
+@pytest.mark.exhaustive
+def test_signals_at_any_times_stop_runs_that_can_go_on(runs, fresh, whole):
+    stopped_at_times(runs, fresh, whole, 50)
 
 
 def test_a_second_signal_ends_the_run_at_once(runs, fresh, whole):
@@ -452,6 +480,42 @@ def with_room(runs, folder, whole, size):
     for path in (folder / "run/checkpoints").glob("step-*"):
         read_sealed(path)
     assert not list(folder.glob("run/.*")) + list(folder.glob("run/checkpoints/.*"))
+    assert resumed(runs, folder, []) == whole[0]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a file system of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_small_disk_that_fills_up_or_can_not_be_written_to(runs, killed, small_disk, whole):
+    folder = shutil.copytree(killed, small_disk / "copy")
+    free = shutil.disk_usage(folder).free
+    filling = folder / "filling"
+    for room in (150_000, 20_000, 0):
+        filling.write_bytes(b"x" * (free - room))
+        outcome = runs(folder, "--resume", "run")
+        assert outcome.status == 1
+        assert re.search(r"error: No space left on device: \S+\n$", outcome.err)
+        filling.unlink()
+        for path in (folder / "run/checkpoints").glob("step-*"):
+            read_sealed(path)
+    remount = ["mount", "-o", "remount,ro", str(small_disk)]
+    subprocess.run(remount, check=True)
+    before = contents(folder)
+    outcome = runs(folder, "--resume", "run")
+    assert (outcome.status, contents(folder)) == (1, before)
+    assert re.search(r"error: Read-only file system: \S+\n$", outcome.err)
+    subprocess.run([*remount[:-2], "remount,rw", str(small_disk)], check=True)
     assert resumed(runs, folder, []) == whole[0]
 
 
