@@ -155,7 +155,9 @@ def check_words_of_conll(content: bytes) -> None:
             return
         text = content.decode("utf-8", "surrogateescape").removeprefix("\ufeff")  # in columns not read
         rows = [
-            line for line in text.split("\n") if line.strip() and not line.startswith(("#", "-DOCSTART-"))
+            line
+            for line in text.split("\n")
+            if line.strip() and not line.startswith("#") and not line.lstrip().startswith("-DOCSTART-")
         ]
         comments = text.count("#") + text.count("-DOCSTART-")
         words = sum(len(each.words) for each in reading.examples)
