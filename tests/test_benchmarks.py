@@ -1,5 +1,6 @@
 """The comparisons with transformers.Trainer: what they count, measure and print."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import torch
 from conftest import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import crash
 from benchmarks.contenders import Joint, make_trainer
 from benchmarks.flops import Shape, Work, training_flops
 from benchmarks.processes import measured
@@ -170,3 +172,37 @@ def test_peak_memory_is_that_of_the_run_alone(tmp_path):
     before, large, after = map(float, ended.stdout.split())
     assert large > 300
     assert max(before, after) < 100
+
+
+STUB = """
+import pathlib, random, sys, time
+kind, resumed = sys.argv[1], len(sys.argv) > 2
+if resumed and kind == "broken":
+    sys.exit("no such file")
+pathlib.Path("saved-1").mkdir(exist_ok=True)
+time.sleep(0.0 if resumed else 0.5)
+pathlib.Path("weights").write_text(str(random.random()) if resumed and kind == "other" else "1")
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "counts"), [("same", (3, 3, 3)), ("other", (3, 3, 0)), ("broken", (3, 0, 0))]
+)
+def test_killed_runs_are_counted_by_what_became_of_them(tmp_path, kind, counts):
+    (tmp_path / "stub.py").write_text(STUB)
+    begin = [sys.executable, str(tmp_path / "stub.py"), kind]
+    contender = crash.Contender(begin, [*begin, "again"], "saved-*", "weights")
+    arguments = argparse.Namespace(kills=3, sentences=1, epochs=1)
+    result = crash.attempt(contender, tmp_path / "runs", arguments)
+    assert tuple(result[key] for key in ("killed", "resumed", "equal")) == counts
+    assert result["failures"] == (["no such file"] * 3 if kind == "broken" else [])
+    assert list((tmp_path / "runs").iterdir()) == [tmp_path / "runs/alone"]
+
+
+def test_the_cost_of_a_checkpoint_is_that_of_its_bytes(tiny, corpus):
+    sizes = ["model.num_classes_task_a=null", "model.num_labels_task_b=null"]
+    splits = [f"data.{split}={corpus / split}.jsonl" for split in ("train", "dev", "test")]
+    words = ["--rounds=1", f"--backbone={tiny}", *SHORT, *sizes, *splits]
+    record = bench("checkpoints.py", *words).json
+    # weights, two moments and the best weights of what is trained: the occurring words, 3 layers, 2 heads
+    assert record["megabytes"] == pytest.approx(4 * 4 * 32_000 / 1e6, rel=0.3)
