@@ -233,8 +233,8 @@ def check_model_config(folder: Path, data) -> None:
     )
     (folder / "config.json").write_bytes(data.draw(st.binary(max_size=60) | mutated(valid) | changed))
     model = outcome(load_model, MultiTaskTransformer, folder)
-    if model is not None:
-        labels = labels_of(model.config)
+    labels = None if model is None else outcome(labels_of, model.config)
+    if labels is not None:
         sizes = len(model.sentence_classifier.bias), len(model.classifier.bias)
         assert not labels.classes or len(labels.classes) == sizes[0]
         assert not labels.types or len(labels.tags) == sizes[1]
