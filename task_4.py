@@ -29,10 +29,10 @@ from multitask.run_folder import (
     RUNS,
     RunFolder,
     check_output_dir,
+    closing,
     epoch_line,
     keep,
     open_folder,
-    told_how_to_go_on,
 )
 from multitask.settings import TASKS, Settings, trained_tasks
 from multitask.training import Training
@@ -43,13 +43,13 @@ READ_EVERY = 50  # steps: reading a loss makes the CPU wait for the device
 def main() -> None:
     arguments, overrides = parse(sys.argv[1:])
     old = None if arguments.resume is None else find_run(arguments.resume, RUNS)
-    if old and is_finished(old):
-        print(f"{old} is finished: there is nothing to resume")
-        return
     settings = load_settings(arguments.config or (old / CONFIG if old else CONFIG), overrides)
     if old is None:
         check_output_dir(settings.output_dir)
     device = processes.join(settings.device)
+    if old and is_finished(old):
+        print(f"{old} is finished: there is nothing to resume")
+        return
     with processes.first_goes_first():
         prepared = prepare(settings)
     if arguments.check:
@@ -58,7 +58,7 @@ def main() -> None:
     print(f"Using device: {device}")
     run = Training(build(prepared, settings).to(device), prepared, settings)
     folder = open_folder(run, old)
-    with told_how_to_go_on(folder), Interruption() as stop:
+    with closing(folder), Interruption() as stop:
         train(run, folder, stop)
         del run  # the best model takes its place
         scores = test(prepared, settings, folder, device) if "test" in prepared.corpora else None

@@ -41,6 +41,10 @@ class RunFolder:
         self.lock = _locked(path)
         self.kept: dict | None = None  # the progress in the newest checkpoint
 
+    def close(self) -> None:
+        """Let others train in it."""
+        os.close(self.lock)
+
     @property
     def model(self) -> Path:
         return self.path / "model"
@@ -128,8 +132,8 @@ def keep(run, folder: RunFolder | None) -> None:
 
 
 @contextmanager
-def told_how_to_go_on(folder: RunFolder | None) -> Iterator[None]:
-    """Around the training: where something ends it, say what is there and how to go on."""
+def closing(folder: RunFolder | None) -> Iterator[None]:
+    """Around the training: at its end others may go on with it; where it is cut short, say how."""
     try:
         yield
     except (Stopped, OSError, InputError) as end:
@@ -144,6 +148,9 @@ def told_how_to_go_on(folder: RunFolder | None) -> Iterator[None]:
             raise Stopped(end.number, f"stopped by {name}; {state}{model}; to go on: {command}") from None
         say(f"{state}{model}; once the cause is gone: {command}")
         raise
+    finally:
+        if folder:
+            folder.close()
 
 
 def epoch_line(metrics: dict, epochs: int) -> str:

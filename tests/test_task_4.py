@@ -1,6 +1,8 @@
 """The training loop as the shell runs it, on the tiny model."""
 
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -345,3 +347,20 @@ def test_without_cuda_the_run_goes_on_on_the_cpu_and_says_so(shell, settings_for
     assert ended.status == 0
     assert "CUDA is not available: using the CPU" in ended.err
     assert ended.out.startswith("Using device: cpu")
+
+
+def test_a_run_can_be_resumed_by_the_process_that_it_was_stopped_in(shell, settings_for, monkeypatch):
+    real, steps = task_4.gradients, iter([0, signal.SIGTERM])
+
+    def gradients(*arguments):
+        real(*arguments)
+        if number := next(steps, 0):
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(task_4, "gradients", gradients)
+    assert shell(task_4, *settings_for, "training.num_epochs=2").status == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    ended = shell(task_4, "--resume=run")
+    assert ended.status == 0, ended.err
+    assert "Resuming run after step 2, 2 of epoch 1" in ended.out
+    assert [row.get("epoch") for row in metrics()] == [1, 2, None]
