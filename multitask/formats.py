@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from multitask.errors import InputError
 from multitask.rows import BadRow, shown
+from multitask.strict_json import RepeatedKey, loads_row
 
 _COMMENT = re.compile(r"#\s*(?:([\w.:-]+)\s*=\s*(.*)|new(?:doc|par)\b.*)")
 _JSON_LINES = (".jsonl", ".json", ".ndjson")
@@ -115,37 +115,15 @@ def _json_lines(path: str) -> Iterator[Record]:
         if not text.strip():
             continue
         try:
-            row = _json(text)
+            row = loads_row(text)
         except json.JSONDecodeError as error:
             yield line, BadRow(f"not JSON: {error.msg} at column {error.colno}")
-        except BadRow as reason:
-            yield line, reason
+        except RepeatedKey as error:
+            yield line, BadRow(f"the key {shown(error.key)} stands twice in an object")
         except (ValueError, RecursionError):
             yield line, BadRow("not JSON that can be read: too deep, or a number too long")
         else:
             yield line, row if isinstance(row, dict) else BadRow("a row is a JSON object, {...}")
-
-
-def _once(pairs: list[tuple[str, object]]) -> dict:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
-        raise BadRow(f"the key {shown(twice)} stands twice in an object")
-    return row
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_once)
-
-
-def _json(text: str):
-    """json.loads, in two thirds of the time where the text holds nothing around the value."""
-    try:
-        value, end = _DECODER.raw_decode(text)
-    except BadRow:
-        raise
-    except (ValueError, RecursionError):
-        end = None  # loads has the message
-    return value if end == len(text) else json.loads(text, object_pairs_hook=_once)
 
 
 def _conll(path: str) -> Iterator[Record]:

@@ -3,9 +3,7 @@
 A folder may have been downloaded: it is data, and none of it runs. Only the fields below are read from its
 config.json, only model.safetensors holds weights, and the two must agree."""
 
-import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from multitask.errors import InputError, report
+from multitask.strict_json import RepeatedKey, loads
 
 _LARGEST = 16 << 20  # bytes of a JSON file; thousands of labels are a hundred thousand
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -119,8 +118,8 @@ def read_json(file: Path, missing: str) -> dict[str, Any]:
     if (size := file.stat().st_size) > _LARGEST:
         raise InputError(f"{file}: {size:,} bytes; a configuration has at most {_LARGEST:,}")
     try:
-        values = json.loads(file.read_bytes(), object_pairs_hook=_once)
-    except InputError as error:
+        values = loads(file.read_bytes())
+    except RepeatedKey as error:
         raise InputError(f"{file}: {error}") from None
     except (ValueError, RecursionError):
         values = None
@@ -160,14 +159,6 @@ def check_finite(model, file: Path) -> None:
         # a sum is not finite where one of its terms is not, and takes an eighth of the time of seeing each
         if not weight.sum().isfinite() and not weight.isfinite().all():
             raise InputError(f"{file}: {name} holds numbers that are not finite; its training diverged")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
-        raise InputError(f"the key {twice!r} stands twice")
-    return values
 
 
 def _at_odds(c: _Configuration) -> Iterator[str]:

@@ -139,6 +139,10 @@ def test_no_label_of_a_conll_file_is_lost(put, text, reason):
     ("row", "reason"),
     [
         ('{"text": "a", "text": "b"}', "the key 'text' stands twice in an object"),
+        ('{"text": "a", "text" : "b"}', "the key 'text' stands twice in an object"),
+        ('{"text": "a", "text"\t: "b"}', "the key 'text' stands twice in an object"),
+        ('{"text" :"a", "text" :"b", "note":{"a":1}}', "the key 'text' stands twice in an object"),
+        ('{"text": "a", "entities": [{"start":0, "end":1, "end":1, "label":"X"}]}', "the key 'end' stands"),
         ('{"text": "a", "entities": [{"start": 0, "end": 1, "end": 1}]}', "the key 'end' stands twice"),
         ('{"text": "a", "x": {"k": 1, "k": 2}}', "the key 'k' stands twice"),
         ('{"text": "a", "x": ' + "[" * 20_000 + "]" * 20_000 + "}", "too deep"),

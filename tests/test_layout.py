@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    {"errors", "words", "spelling", "dropout", "embedding_rows", "tensor_file"},
+    {"errors", "words", "spelling", "dropout", "embedding_rows", "tensor_file", "strict_json"},
     {"yaml_input", "output", "labels", "model_folder", "hub"},
     {"sealed"},
     {"settings", "rows", "array_store", "backbone", "checkpoint"},
