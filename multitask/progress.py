@@ -80,7 +80,7 @@ def restore(run, facts: dict, files: dict[str, bytes]) -> None:
     parameters = _optimized(run)
     for name in _MOMENTS:
         for key, value in load(files[f"{name}.safetensors"]).items():
-            # a copy: the sums of a product depend on how its memory is aligned, and a file aligns it by 8
+            # a copy, aligned as torch aligns what it makes; what was read may lie at any address
             moment = torch.empty_like(value, device=parameters[key].device).copy_(value)
             run.update.optimizer.state[parameters[key]][name] = moment
     run.update.go_on_after(run.steps)

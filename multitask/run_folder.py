@@ -39,7 +39,7 @@ class RunFolder:
         self.path, self.origin, self.tokenizer_source = path, origin, tokenizer_source
         self.checkpoints = Checkpoints(path / CHECKPOINTS)
         self.lock = _locked(path)
-        self.kept: dict | None = None  # the progress in the newest checkpoint
+        self.kept: dict | None = None  # the progress in the last one that was written
 
     def close(self) -> None:
         """Let others train in it."""
@@ -71,7 +71,7 @@ class RunFolder:
             return False
 
     def keep(self, step: int, facts: dict, files: Iterable[tuple[str, Iterable[Buffer]]]) -> None:
-        """Write a checkpoint of what `capture` gave, unless the newest one is of the same place."""
+        """Write a checkpoint of what `capture` gave, unless the last one is of the same place."""
         if facts["progress"] != self.kept:
             self.checkpoints.save(step, {**facts, "origin": asdict(self.origin)}, files)
             self.kept = facts["progress"]
@@ -88,7 +88,6 @@ class RunFolder:
             say(f"{line}; not used")
         if checkpoint:
             check_origin(self.origin, checkpoint)
-            self.kept = checkpoint.facts["progress"]
         for leftover in [*self.path.glob(".*"), *self.checkpoints.folder.glob(".*")]:  # of a process killed
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         metrics = checkpoint.facts["progress"]["metrics"] if checkpoint else []

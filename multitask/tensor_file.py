@@ -33,4 +33,4 @@ def pieces(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
     yield memoryview(len(text).to_bytes(8, "little"))
     yield memoryview(text)
     for name in order:
-        yield tensors[name].detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data
+        yield tensors[name].detach().cpu().reshape(-1).view(torch.uint8).numpy().data

@@ -141,7 +141,14 @@ def resumed(runs, folder, arguments):
             said = f"after step {step}," if step else "there is no checkpoint yet"
             assert said in outcome.out + outcome.err
     assert outcome.status == 0, outcome.err
+    assert not [*folder.glob("run/.*"), *folder.glob("run/checkpoints/.*")]
     return fingerprint(folder / "run")
+
+
+def seal(folder: Path) -> None:
+    """Let a folder's sums be those of what is in it now."""
+    files = [(path.name, [path.read_bytes()]) for path in folder.iterdir() if path.name != "SHA256SUMS"]
+    write_sealed(folder, files)
 
 
 def killed_everywhere(runs, fresh, arguments, points):
@@ -277,11 +284,12 @@ def test_a_damaged_checkpoint_is_not_used_but_the_one_before_it(runs, stopped, w
             shutil.rmtree(copy)
             (tmp_path / "elsewhere").unlink(missing_ok=True)
     flip(newest / "exp_avg.safetensors", 0.5)
-    outcome = runs(stopped, "--resume", "run")
-    assert outcome.status == 0
+    outcome = runs(stopped, "--resume", "run", at_step={4: [signal.SIGTERM]})
+    assert outcome.status == 143
     assert "step-00000004: exp_avg.safetensors is not what was written; not used\n" in outcome.err
     assert "Resuming run after step 3," in outcome.out
-    assert fingerprint(stopped / "run") == whole[0]
+    assert {path.name[-1] for path in (stopped / "run/checkpoints").iterdir()} == {"3", "4"}
+    assert resumed(runs, stopped, []) == whole[0]
 
 
 def test_without_a_whole_checkpoint_the_run_does_not_go_on(runs, stopped):
@@ -309,7 +317,14 @@ def test_a_list_of_sums_does_not_lead_out_of_the_folder(tmp_path, name):
         read_sealed(tmp_path / "folder")
 
 
-@pytest.mark.parametrize("damage", [shutil.rmtree, lambda path: flip(path / "model.safetensors", 0.5)])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        shutil.rmtree,
+        lambda path: flip(path / "model.safetensors", 0.5),
+        lambda path: (flip(path / "model.safetensors", 0.5), seal(path)),  # whole, but another model
+    ],
+)
 def test_the_kept_model_is_made_again_where_it_is_not_the_best_one(runs, stopped, killed, whole, damage):
     damage(stopped / "run/model")
     # before the next epoch ends, which may put a better one there
@@ -379,14 +394,37 @@ def test_what_has_changed_is_refused_and_shown(runs, stopped, change, reason):
     assert contents(stopped) == before
 
 
-def test_another_machine_is_a_warning(runs, stopped):
+def test_another_machine_is_a_warning_and_time_goes_on(runs, stopped):
     state = stopped / "run/checkpoints/step-00000004/state.json"
     edit(state, '"threads": 1', '"threads": 64')
-    files = [(path.name, [path.read_bytes()]) for path in state.parent.iterdir() if path.name != "SHA256SUMS"]
-    write_sealed(state.parent, files)
+    state.write_text(
+        re.sub(r'"seconds": [\d.]+,\n  "best"', '"seconds": 1000.0,\n  "best"', state.read_text())
+    )
+    seal(state.parent)
     outcome = runs(stopped, "--resume", "run", "training.checkpoint_every=2", "cache_dir=elsewhere")
     assert outcome.status == 0
     assert "warning: threads was 64 and is 1; the result may differ in its last digits\n" in outcome.err
+    second = (stopped / "run/metrics.jsonl").read_text().splitlines()[1]
+    assert 1000 <= json.loads(second)["seconds"] < 1100
+
+
+def test_another_number_of_processes_is_refused(runs, stopped):
+    for state in stopped.glob("run/checkpoints/*/state.json"):
+        edit(state, '"processes": 1', '"processes": 2')
+        seal(state.parent)
+    outcome = runs(stopped, "--resume", "run")
+    assert outcome.status == 2
+    assert "step-00000004 is of 2 processes, and there are 1 now" in outcome.err
+
+
+def test_epochs_without_a_better_score_count_on(runs, fresh):
+    folder = fresh("early")
+    still = ["training.learning_rate=1e-12", "training.head_learning_rate=1e-12"]
+    words = [*still, "training.num_epochs=9", "training.early_stopping=2"]
+    assert runs(folder, *SETTINGS, *words, at_step={5: [signal.SIGTERM]}).status == 143
+    outcome = runs(folder, "--resume", "run")
+    assert "Stopping early: 2 epochs without a better dev score" in outcome.out
+    assert [row.get("epoch") for row in metrics(folder / "run")] == [1, 2, 3, None]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -132,7 +132,9 @@ def test_two_processes_with_half_the_batch_train_the_same_model(trained, setting
     settings = [
         *ALIKE,
         "model.freeze_backbone=false",
-        "training.learning_rate=1e-3",
+        "training.learning_rate=1e-2",
+        # between the norms of the first step and of the others: Adam does not see a factor that all have
+        "training.max_grad_norm=2.55",
         f"training.loss_weighting={weighting}",
     ]
     ended = together(tmp_path, settings_for, *settings, "training.batch_size=4", "output_dir=both")
@@ -145,6 +147,8 @@ def test_two_processes_with_half_the_batch_train_the_same_model(trained, setting
 def test_a_process_without_rows_in_a_step_takes_part(trained, settings_for, tmp_path):
     # of seven rows in steps of six, the second step has one
     settings = [*ALIKE, "model.freeze_backbone=false", "training.learning_rate=1e-3"]
+    # learned weights see how many passes a step has: each counts its share of what is not a task's loss
+    settings += ["training.loss_weighting=uncertainty", "training.head_learning_rate=1e-2"]
     rows = (tmp_path / "rows.jsonl").read_text().splitlines()
     (tmp_path / "seven.jsonl").write_text("\n".join(rows[:7]) + "\n")
     settings += [f"data.train={tmp_path / 'seven.jsonl'}"]
@@ -197,13 +201,14 @@ def test_adapters_are_trained_and_merged_into_what_is_saved(trained, tiny):
     assert moved == {f"{layer}.{part}.weight" for layer in layers for part in ("query", "value")}
 
 
-def scarce(monkeypatch, largest, error):
-    """Let a pass in training fail that has more than `largest` rows, as it does where memory is short."""
+def scarce(monkeypatch, largest, error, spared=0):
+    """Let passes in training fail that have more than `largest` rows, as where memory is short; the first
+    ones are `spared`."""
     real, sizes = MultiTaskTransformer.forward, []
 
     def forward(self, input_ids=None, attention_mask=None, hidden=None, depth=0):
         output = real(self, input_ids, attention_mask, hidden, depth)
-        if self.training and len(attention_mask) > largest:
+        if self.training and len(attention_mask) > largest and len(sizes) >= spared:
             raise error
         sizes.append(len(attention_mask))
         return output
@@ -218,25 +223,55 @@ CPU_ERROR = RuntimeError(
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), CPU_ERROR])
+@pytest.mark.parametrize("spared", [0, 1])
 def test_where_memory_is_short_the_step_stays_the_same_in_smaller_parts(
-    trained, shell, settings_for, monkeypatch, tmp_path, error
+    trained, shell, settings_for, monkeypatch, tmp_path, error, spared
 ):
-    settings = [*ALIKE, "model.freeze_backbone=false", "training.learning_rate=1e-3", "training.batch_size=8"]
-    whole = trained("whole", *settings)
-    sizes = scarce(monkeypatch, 3, error)
-    ended = shell(task_4, *settings_for, *settings, "output_dir=parts", "training.gradient_cosine=true")
+    settings = [*ALIKE, "model.freeze_backbone=false", "training.learning_rate=1e-3"]
+    settings += ["training.gradient_cosine=true"]
+    small = trained("small", *settings, "training.batch_size=2", "training.gradient_accumulation=4")
+    # one of the two passes of the first step may be done when memory runs out
+    sizes = scarce(monkeypatch, 3, error, spared)
+    large = ["training.batch_size=4", "training.gradient_accumulation=2", "output_dir=large"]
+    ended = shell(task_4, *settings_for, *settings, *large)
     assert ended.status == 0
-    assert ended.err.count("out of memory") == 2
-    assert (
-        "step 1: out of memory with 8 sentences in a pass; going on with 4, and with as many in a"
-        in ended.err
-    )
-    assert "step 1: out of memory with 4 sentences in a pass; going on with 2," in ended.err
-    assert max(sizes) <= 3
-    rows, weights = result(tmp_path / "parts")
-    for row in rows[:-1]:
-        row.pop("gradient_cosine")
-    assert_alike(whole, (rows, weights))
+    said = "step 1: out of memory with 4 sentences in a pass; going on with 2, and with as many in a step as"
+    assert ended.err.count("out of memory") == 1 and said in ended.err
+    assert max(sizes[spared:]) <= 3
+    rows, weights = result(tmp_path / "large")
+    assert rows == small[0]
+    assert all(torch.equal(weight, small[1][name]) for name, weight in weights.items())
+
+
+def test_a_run_that_goes_on_knows_what_fits(shell, settings_for, monkeypatch):
+    real = task_4.gradients
+
+    def gradients(*arguments):
+        real(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    scarce(monkeypatch, 3, CPU_ERROR)
+    monkeypatch.setattr(task_4, "gradients", gradients)
+    assert "out of memory" in shell(task_4, *settings_for).err
+    monkeypatch.setattr(task_4, "gradients", real)
+    ended = shell(task_4, "--resume", "run")
+    assert (ended.status, ended.err) == (0, "")
+
+
+def test_the_rows_of_a_step_that_is_not_taken_are_those_of_its_batch(shell, settings_for, monkeypatch):
+    real, steps = task_4.train_step, []
+
+    def train_step(run, windows):
+        steps.append(run.corpus.row_lines[run.corpus.row_of_window[windows]].tolist())
+        real(run, windows)
+
+    monkeypatch.setattr(task_4, "train_step", train_step)
+    monkeypatch.setattr(task_4, "finite_or_nan", lambda loss: loss * (math.nan if len(steps) == 5 else 1))
+    ended = shell(task_4, *settings_for, "training.num_epochs=3", "training.batch_size=3")
+    assert ended.status == 2
+    lines = re.search(r"error: step 5: .* Its rows: \S+rows.jsonl:(.*)\n", ended.err)[1]
+    assert lines == ", ".join(map(str, sorted(steps[4])))
+    assert sorted(steps[1]) != sorted(steps[4]), "or they would not tell the epochs apart"
 
 
 def test_where_not_even_one_row_fits_the_run_ends_with_its_place(shell, settings_for, monkeypatch, tmp_path):
