@@ -98,7 +98,7 @@ def build(prepared: Prepared, settings: Settings) -> MultiTaskTransformer:
 
 def train(run: Training, folder: RunFolder | None, stop: Interruption) -> None:
     """All epochs that are left. Then the folder holds the model with the best dev score, or the last one
-    without dev. Where a signal stops the run, it holds a checkpoint."""
+    without dev, and a checkpoint; so it does where a signal stops the run."""
     t, at = run.settings.training, run.progress
     try:
         while not at.trained:
@@ -106,11 +106,10 @@ def train(run: Training, folder: RunFolder | None, stop: Interruption) -> None:
             dev = run.evaluate()
             with stop.deferred():
                 end_epoch(run, folder, losses, dev)
-        if at.without_gain == t.early_stopping:
+        if at.without_gain == t.early_stopping and len(at.metrics) < t.num_epochs:
             print(f"Stopping early: {at.without_gain} epochs without a better dev score")
-        if t.checkpoint_every:
-            with stop.deferred():
-                keep(run, folder)
+        with stop.deferred():
+            keep(run, folder)
     except Stopped:
         keep(run, folder)
         raise

@@ -2,9 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from multitask.output import remove_folder
@@ -36,8 +35,7 @@ class Checkpoints:
         """Write a checkpoint, all or nothing; then older ones go."""
         self.folder.mkdir(exist_ok=True)
         path = self.folder / f"step-{step:08}"
-        content = json.dumps({"format": _FORMAT, **facts}, indent=1, allow_nan=False).encode()
-        write_sealed(path, chain(files, [(_FACTS, [content])]))
+        write_sealed(path, _with_facts(files, facts))
         self.good = [*(other for other in self.good if other != path), path][-_KEPT:]
         for other in self._paths():
             if other not in self.good:
@@ -58,15 +56,30 @@ class Checkpoints:
 
     def _paths(self) -> list[Path]:
         numbers = ((_NAME.fullmatch(path.name), path) for path in self.folder.glob("step-*"))
-        return [path for _, path in sorted((int(match[1]), path) for match, path in numbers if match)]
+        found = sorted((int(match[1]), path) for match, path in numbers if match)
+        return [path for _, path in found if path.is_dir() and not path.is_symlink()]
+
+
+def _with_facts(
+    files: Iterable[tuple[str, Iterable[Buffer]]], facts: dict
+) -> Iterator[tuple[str, Iterable[Buffer]]]:
+    names = []
+    for name, content in files:
+        names.append(name)
+        yield name, content
+    content = json.dumps({"format": _FORMAT, "files": names, **facts}, indent=1, allow_nan=False)
+    yield _FACTS, [content.encode()]
 
 
 def _read(path: Path) -> Checkpoint:
     files = read_sealed(path)
     try:
         facts = json.loads(files.pop(_FACTS))
-    except KeyError:
-        raise Damaged(f"{_FACTS} is missing") from None
-    if facts["format"] != _FORMAT:
-        raise Damaged(f"it is of format {facts['format']}, and only {_FORMAT} is read")
+        found, names = facts["format"], facts["files"]
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise Damaged(f"{_FACTS} is missing, or no list of facts") from None
+    if found != _FORMAT:
+        raise Damaged(f"it is of format {found}, and only {_FORMAT} is read")
+    if sorted(files) != sorted(names):
+        raise Damaged(f"its files are not those that {_FACTS} names")
     return Checkpoint(path, facts, files)

@@ -20,7 +20,10 @@ from multitask.sealed import sha256_of
 from multitask.settings import Settings
 
 CONFIG, METRICS = "config.yml", "metrics.jsonl"
-_ENCODER = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+_ENCODER = (
+    *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+    *("vocab.txt", "special_tokens_map.json", "added_tokens.json"),
+)
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "safetensors")
 _FREE = ("cache_dir", "device", "training.checkpoint_every", "training.feature_memory")  # change no result
 
@@ -65,8 +68,9 @@ def find_run(name: str, runs: Path) -> Path:
     if name:
         if not (Path(name) / CONFIG).is_file():
             raise InputError(f"--resume: {name}: no {CONFIG} in it, so it is no run's folder")
-        return Path(name)
-    found = [path for path in runs.glob("[0-9]*") if (path / CONFIG).is_file()]
+        path = Path(name)
+        return Path(os.path.relpath(path.resolve())) if path.is_symlink() else path
+    found = [path for path in runs.glob("*") if (path / CONFIG).is_file() and not path.is_symlink()]
     if not found:
         raise InputError(f"--resume: there is no run in {runs}; name its folder: --resume FOLDER")
     return max(found, key=lambda path: os.stat(path / CONFIG).st_mtime_ns)
@@ -90,7 +94,10 @@ def check_settings(asked: Settings, run: Settings, where: Path) -> None:
 def check_origin(now: Origin, checkpoint: Checkpoint) -> None:
     """Raises InputError where data, settings, encoder or number of processes are not those of a checkpoint;
     says where the machine is another."""
-    before = Origin(**checkpoint.facts["origin"])
+    try:
+        before = Origin(**checkpoint.facts["origin"])
+    except (KeyError, TypeError):
+        raise InputError(f"{checkpoint.path}: it is no checkpoint of a run of task_4.py") from None
     if now.processes != before.processes:
         raise InputError(
             f"{checkpoint.path} is of {before.processes} processes, and there are {now.processes} now: "

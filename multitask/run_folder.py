@@ -59,6 +59,7 @@ class RunFolder:
         sums = save_model(model, self.tokenizer_source, self.model)
         if self.path.parent.resolve() == RUNS.resolve():
             link = RUNS / f".latest.{os.getpid()}"
+            link.unlink(missing_ok=True)
             link.symlink_to(self.path.name)
             rename(link, RUNS / "latest")
         return sums["model.safetensors"]
@@ -88,7 +89,7 @@ class RunFolder:
             say(f"{line}; not used")
         if checkpoint:
             check_origin(self.origin, checkpoint)
-        for leftover in [*self.path.glob(".*"), *self.checkpoints.folder.glob(".*")]:  # of a process killed
+        for leftover in _leftovers(self.path):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         metrics = checkpoint.facts["progress"]["metrics"] if checkpoint else []
         with atomic_file(self.path / METRICS) as file:
@@ -172,7 +173,7 @@ def check_output_dir(output_dir: str | None) -> None:
     path = Path(output_dir)
     if path.exists() and not path.is_dir():
         raise InputError(f"output_dir: {path} is a file")
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and set(path.iterdir()) > set(_leftovers(path)):
         raise InputError(f"output_dir: {path} is not empty; a run gets a folder of its own")
 
 
@@ -184,6 +185,12 @@ def _new_run(settings: Settings, origin: Origin, tokenizer_source: Path) -> RunF
     with atomic_file(path / CONFIG) as file:
         file.write(render(settings).encode())
     return folder
+
+
+def _leftovers(path: Path) -> list[Path]:
+    """What a process that was killed was writing in a run's folder."""
+    names = (*(f".{name}.*" for name in (CONFIG, METRICS, "model")), f"{CHECKPOINTS}/.step-*")
+    return [found for name in names for found in path.glob(name) if not found.is_symlink()]
 
 
 def _new_folder(output_dir: str | None) -> Path:

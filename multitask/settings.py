@@ -195,8 +195,8 @@ class TrainingSettings(_Section):
     )
     checkpoint_every: Annotated[Whole, Field(ge=1)] | None = Field(
         500,
-        description="Steps between two checkpoints, of which --resume takes the newest. null: one is written "
-        "only when a signal stops the run.",
+        description="Steps between two checkpoints, of which --resume takes the newest. null: none but the "
+        "one at the end, and where a signal stops the run.",
     )
     early_stopping: Annotated[Whole, Field(ge=1)] | None = Field(
         None, description="Stop after this many epochs without a better dev score. null: never."

@@ -131,8 +131,6 @@ def newest_good(folder: Path) -> int:
 def resumed(runs, folder, arguments):
     """Go on in a folder in which a run was killed; how it ends."""
     if not (folder / "run/config.yml").exists():  # nothing of the run is there yet
-        for left in (folder / "run").glob("*"):
-            left.unlink()
         outcome = runs(folder, *arguments)
     else:
         step = newest_good(folder)
@@ -170,8 +168,6 @@ def killed_at_times(runs, fresh, count, kills):
         for _ in range(kills):
             going_on = (folder / "run/config.yml").exists()
             words = ["--resume", "run"] if going_on else SETTINGS
-            if not going_on:
-                shutil.rmtree(folder / "run", ignore_errors=True)
             outcome = runs(folder, *words, signals=[(chance.uniform(0, seconds), signal.SIGKILL)])
             assert outcome.status in (0, -signal.SIGKILL), outcome.err
             killed += outcome.status != 0
@@ -246,7 +242,7 @@ def check_order(changes, target):
 def test_checkpoints_change_nothing(runs, fresh, whole):
     folder = fresh("never")
     assert runs(folder, *SETTINGS, "training.checkpoint_every=null").status == 0
-    assert not (folder / "run/checkpoints").exists()
+    assert [path.name for path in (folder / "run/checkpoints").iterdir()] == ["step-00000006"]
     for name in ("model/model.safetensors", "model/config.json"):
         assert hashlib.sha256((folder / "run" / name).read_bytes()).hexdigest() == whole[0][name]
     assert metrics(folder / "run") == whole[0]["metrics"]
@@ -290,6 +286,40 @@ def test_a_damaged_checkpoint_is_not_used_but_the_one_before_it(runs, stopped, w
     assert "Resuming run after step 3," in outcome.out
     assert {path.name[-1] for path in (stopped / "run/checkpoints").iterdir()} == {"3", "4"}
     assert resumed(runs, stopped, []) == whole[0]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        "{}",
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"format": 1}',
+        '{"format": 2, "files": []}',
+        '{"format": 1, "files": []}',
+    ],
+)
+def test_facts_that_are_none_are_damage_too(runs, stopped, whole, facts):
+    newest = stopped / "run/checkpoints/step-00000004"
+    (newest / "state.json").write_text(facts)
+    seal(newest)
+    outcome = runs(stopped, "--resume", "run", at_step={5: [signal.SIGTERM]})
+    assert outcome.status == 143
+    assert "checkpoints/step-00000004: " in outcome.err and "Resuming run after step 3," in outcome.out
+
+
+def test_a_stranger_among_the_checkpoints_is_left_alone(runs, stopped, whole):
+    checkpoints = stopped / "run/checkpoints"
+    (checkpoints / "step-9").write_text("not a folder")
+    (checkpoints / "step-8").symlink_to(stopped / "encoder")
+    (stopped / "run/.git").mkdir()
+    (stopped / "run/.model.notes").symlink_to(stopped / "encoder")
+    (stopped / "run/.model.abc").mkdir()
+    outcome = runs(stopped, "--resume", "run")
+    assert outcome.status == 0, outcome.err
+    assert {path.name for path in (stopped / "run").glob(".*")} == {".git", ".model.notes"}
+    assert (checkpoints / "step-9").read_text() == "not a folder" and (stopped / "encoder").is_dir()
 
 
 def test_without_a_whole_checkpoint_the_run_does_not_go_on(runs, stopped):
@@ -348,6 +378,7 @@ def test_a_finished_run_is_said_to_be_finished(runs, stopped, whole):
 def test_without_a_checkpoint_it_begins_again(runs, fresh, whole):
     folder = fresh("begun")
     runs(folder, *SETTINGS, "training.checkpoint_every=null", at_step={3: [signal.SIGKILL]})
+    assert not (folder / "run/checkpoints").exists()
     assert metrics(folder / "run") == whole[0]["metrics"][:1]
     edit(folder / "run/config.yml", "checkpoint_every: null", "checkpoint_every: 1")
     outcome = runs(folder, "--resume", "run")
@@ -361,8 +392,23 @@ def test_the_newest_run_is_resumed_unless_one_is_named(runs, fresh):
     for step in (3, 5):
         assert runs(folder, *SETTINGS, "output_dir=null", at_step={step: [signal.SIGTERM]}).status == 143
     older, newer = sorted(path for path in (folder / "runs").iterdir() if not path.is_symlink())
-    assert f"Resuming runs/{newer.name} after step 5" in runs(folder, "--resume").out
+    assert (folder / "runs/latest").resolve() == newer
+    outcome = runs(folder, "--resume=runs/latest")
+    assert outcome.status == 0 and f"Resuming runs/{newer.name} after step 5" in outcome.out
+    assert (folder / "runs/latest").resolve() == newer
+    assert f"runs/{newer.name} is finished" in runs(folder, "--resume").out
     assert f"Resuming runs/{older.name} after step 3" in runs(folder, f"--resume=runs/{older.name}").out
+
+
+def test_a_signal_while_the_test_set_is_scored_loses_no_training(runs, fresh):
+    folder = fresh("testing")
+    words = [*SETTINGS, "data.test=rows.jsonl", "training.checkpoint_every=null"]
+    assert runs(folder, *words, at_step={"test": [signal.SIGINT]}).status == 130
+    weights = (folder / "run/model/model.safetensors").read_bytes()
+    outcome = runs(folder, "--resume", "run")
+    assert outcome.status == 0 and "Epoch" not in outcome.out and "Test, with the best" in outcome.out
+    assert (folder / "run/model/model.safetensors").read_bytes() == weights
+    assert list(metrics(folder / "run")[-1]) == ["test"]
 
 
 @pytest.mark.parametrize(
