@@ -35,10 +35,14 @@ class RunFolder:
     """config.yml, metrics.jsonl, model/ and checkpoints/ of one run, which no other process writes to."""
 
     def __init__(self, path: Path, origin: Origin, tokenizer_source: Path):
-        """An existing folder. Raises InputError where another process trains in it."""
+        """An existing folder, from which leftovers of a process that was killed go.
+
+        Raises InputError where another process trains in it."""
         self.path, self.origin, self.tokenizer_source = path, origin, tokenizer_source
         self.checkpoints = Checkpoints(path / CHECKPOINTS)
         self.lock = _locked(path)
+        for leftover in _leftovers(path):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         self.kept: dict | None = None  # the progress in the last one that was written
 
     def close(self) -> None:
@@ -89,8 +93,6 @@ class RunFolder:
             say(f"{line}; not used")
         if checkpoint:
             check_origin(self.origin, checkpoint)
-        for leftover in _leftovers(self.path):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         metrics = checkpoint.facts["progress"]["metrics"] if checkpoint else []
         with atomic_file(self.path / METRICS) as file:
             file.write("".join(json.dumps(row) + "\n" for row in metrics).encode())
