@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +15,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "true"
 import pytest
 import torch
 from hypothesis import settings
+from killing import Runs
+from resuming import SETTINGS, finished, newest_good
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from multitask import errors
@@ -150,3 +154,44 @@ def settings_for(tiny, rows, write_rows):
         "device=cpu",
         "output_dir=run",
     ]
+
+
+@pytest.fixture(scope="session")
+def runs():
+    runs = Runs()
+    yield runs
+    runs.close()
+
+
+@pytest.fixture(scope="session")
+def fresh(tiny, tmp_path_factory):
+    """Make a folder with an encoder and data, in which runs know them by the same names as in any other."""
+
+    def make(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copytree(tiny, folder / "encoder")
+        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def whole(runs, fresh):
+    """Of a run that nothing disturbs: see `finished`."""
+    return finished(runs, fresh("whole"), SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def killed(runs, fresh):
+    """The folder of a run that was killed in its fifth step of six."""
+    folder = fresh("killed")
+    assert runs(folder, *SETTINGS, at_step={5: [signal.SIGKILL]}).status == -signal.SIGKILL
+    assert newest_good(folder) == 4
+    return folder
+
+
+@pytest.fixture
+def stopped(killed, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(killed, tmp_path / "stopped")

@@ -1,0 +1,96 @@
+"""A run of task_4.py that is stopped and goes on, and what it ends with."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from killing import ROOT
+
+from multitask.sealed import write_sealed
+
+SETTINGS = [  # of a run of six steps, with a checkpoint after each
+    f"--config={ROOT / 'config.yml'}",
+    "model.backbone=encoder",
+    "model.num_classes_task_a=2",
+    "model.num_labels_task_b=3",
+    "model.max_length=32",
+    "model.stride=8",
+    "model.freeze_backbone=false",
+    "data.train=rows.jsonl",
+    "data.dev=rows.jsonl",
+    "data.test=null",
+    "training.batch_size=4",
+    "training.learning_rate=1e-3",
+    "training.num_epochs=3",
+    "training.checkpoint_every=1",
+    "device=cpu",
+    "output_dir=run",
+]
+
+
+def metrics(folder: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row.pop("seconds", 0), row.pop("sentences_per_second", 0)
+    return rows
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1
+    path.write_bytes(content)
+
+
+def fingerprint(folder: Path) -> dict:
+    """What a run ends with, apart from how long things took: its files' hashes, metrics and place."""
+    last = max((folder / "checkpoints").iterdir())
+    facts = json.loads((last / "state.json").read_text())
+    facts["progress"].pop("metrics")
+    files = [*(folder / "model").iterdir(), *last.glob("*.safetensors")]
+    hashes = {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    return {"metrics": metrics(folder), "last": last.name, "facts": facts, **hashes}
+
+
+def finished(runs, folder, arguments):
+    """Of a run that nothing disturbs: its fingerprint, its changes of the disk, and how long it took."""
+    started = time.monotonic()
+    outcome = runs(folder, *arguments)
+    assert outcome.status == 0, outcome.err
+    return fingerprint(folder / "run"), outcome.changes, time.monotonic() - started
+
+
+def newest_good(folder: Path) -> int:
+    """The step of the newest checkpoint that has its name, which is the one to go on from; 0 for none."""
+    return max((int(path.name.split("-")[1]) for path in folder.glob("run/checkpoints/step-*")), default=0)
+
+
+def resumed(runs, folder, arguments):
+    """Go on in a folder in which a run was killed; how it ends."""
+    if not (folder / "run/config.yml").exists():  # nothing of the run is there yet
+        outcome = runs(folder, *arguments)
+    else:
+        step = newest_good(folder)
+        outcome = runs(folder, "--resume", "run")
+        if "is finished" not in outcome.out:
+            said = f"after step {step}," if step else "there is no checkpoint yet"
+            assert said in outcome.out + outcome.err
+    assert outcome.status == 0, outcome.err
+    assert not [*folder.glob("run/.*"), *folder.glob("run/checkpoints/.*")]
+    return fingerprint(folder / "run")
+
+
+def seal(folder: Path) -> None:
+    """Let a folder's sums be those of what is in it now."""
+    files = [(path.name, [path.read_bytes()]) for path in folder.iterdir() if path.name != "SHA256SUMS"]
+    write_sealed(folder, files)
