@@ -33,7 +33,7 @@ def killed_everywhere(runs, fresh, arguments, points):
 
 
 def killed_at_times(runs, fresh, count, kills):
-    """Runs that are killed at random moments, one as often as `kills` times, until there were `count` kills."""
+    """Runs that are killed at random moments, each up to `kills` times, until there were `count` kills."""
     finished(runs, fresh("first"), SETTINGS)  # which is slower than all others
     whole, _, seconds = finished(runs, fresh("whole"), SETTINGS)
     chance, killed = random.Random(count), 0
