@@ -3,9 +3,9 @@
     python benchmarks/checkpoints.py [--rounds N] [--backbone NAME] [key=value ...]
 
 A run that fine-tunes the encoder on corpus/ takes some steps; then, round by round, it writes a checkpoint
-(all of it: hashes, manifest, renames, the removal of the oldest), and a file of the same number of bytes is
-written and synced. Printed are the medians, their ratio, and the share of a minute that one checkpoint takes.
-The last line is JSON."""
+(hashes, list of sums, renames; not the removal of the oldest one, which goes on beside the next steps), and
+a file of the same number of bytes is written and synced. Printed are the medians, their ratio, and the share
+of a minute that one checkpoint takes. The last line is JSON."""
 
 import argparse
 import json
@@ -87,6 +87,7 @@ def measure(run: Training, folder: Path, rounds: int) -> tuple[float, float, int
         since = time.perf_counter()
         checkpoints.save(number, *capture(run))
         times["checkpoint"].append(time.perf_counter() - since)
+        checkpoints.wait()  # a run removes the oldest beside its next steps
         files = list(checkpoints.good[-1].iterdir())
         size = sum(file.stat().st_size for file in files)
         content = os.urandom(1 << 20) * (size // (1 << 20) + 1)

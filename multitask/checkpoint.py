@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from multitask.output import remove_folder
+from multitask.output import disk, hide
 from multitask.sealed import Buffer, Damaged, read_sealed, write_sealed
 
 _FORMAT = 1  # of what the facts and files mean; a checkpoint of another one is not used
@@ -30,16 +32,24 @@ class Checkpoints:
     def __init__(self, folder: Path):
         self.folder = folder
         self.good: list[Path] = []
+        self.remover, self.removals = ThreadPoolExecutor(1), []
 
     def save(self, step: int, facts: dict, files: Iterable[tuple[str, Iterable[Buffer]]]) -> None:
         """Write a checkpoint, all or nothing; then older ones go."""
+        self.wait()
         self.folder.mkdir(exist_ok=True)
         path = self.folder / f"step-{step:08}"
         write_sealed(path, _with_facts(files, facts))
         self.good = [*(other for other in self.good if other != path), path][-_KEPT:]
         for other in self._paths():
             if other not in self.good:
-                remove_folder(other)
+                hidden = hide(other)
+                self.removals.append(disk("remove", hidden, self.remover.submit, shutil.rmtree, hidden))
+
+    def wait(self) -> None:
+        """Wait until what was removed is gone: that takes a third of the time of writing."""
+        while self.removals:
+            self.removals.pop().result()
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest checkpoint that is as it was written, and why newer ones are not used, a line each."""

@@ -125,12 +125,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(replaced, ignore_errors=True)
 
 
-def remove_folder(path: Path) -> None:
-    """Remove a folder: one that is half gone has a hidden name."""
+def hide(path: Path) -> Path:
+    """Give a folder that is to be removed a hidden name: what is half gone is not to be taken for whole."""
     hidden = path.with_name(f".{path.name}.removed")
     shutil.rmtree(hidden, ignore_errors=True)
     rename(path, hidden)
-    disk("remove", hidden, shutil.rmtree, hidden)
+    return hidden
 
 
 def check_writable(path: str | Path, suffix: str = "") -> None:

@@ -47,6 +47,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Let others train in it."""
+        self.checkpoints.wait()
         os.close(self.lock)
 
     @property
