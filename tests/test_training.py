@@ -290,7 +290,15 @@ def test_an_error_that_is_none_of_memory_is_not_tried_again(shell, settings_for,
     assert sizes == []
 
 
-def test_two_processes_that_are_killed_and_stopped_go_on(trained, settings_for, tmp_path):
+@pytest.mark.parametrize(
+    "signals",
+    [
+        [signal.SIGKILL],
+        pytest.param([signal.SIGTERM], marks=pytest.mark.exhaustive),
+        pytest.param([signal.SIGKILL, signal.SIGTERM], marks=pytest.mark.exhaustive),
+    ],
+)
+def test_two_processes_that_are_killed_or_stopped_go_on(settings_for, tmp_path, signals):
     settings = [
         *settings_for,
         "model.freeze_backbone=false",
@@ -301,10 +309,8 @@ def test_two_processes_that_are_killed_and_stopped_go_on(trained, settings_for, 
     ]
     together(tmp_path, settings, "output_dir=whole")
     folder = tmp_path / "broken"
-    for number, step, words in (
-        (signal.SIGKILL, 3, [*settings, "output_dir=broken"]),
-        (signal.SIGTERM, 6, ["--resume", "broken"]),
-    ):
+    for step, number in zip((3, 6), signals):
+        words = ["--resume", "broken"] if folder.exists() else [*settings, "output_dir=broken"]
         launcher = subprocess.Popen(
             launch(words), cwd=tmp_path, env=ONE_THREAD, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -318,7 +324,8 @@ def test_two_processes_that_are_killed_and_stopped_go_on(trained, settings_for, 
             os.kill(process, number)
         said = launcher.communicate()
         assert launcher.returncode != 0
-    assert b"stopped by SIGTERM; the newest checkpoint is broken/checkpoints/step-000000" in said[1]
+        if number == signal.SIGTERM:
+            assert b"stopped by SIGTERM; the newest checkpoint is broken/checkpoints/step-000000" in said[1]
     ended = together(tmp_path, ["--resume", "broken"])
     assert "Resuming broken after step" in ended.stdout
     rows, weights = result(tmp_path / "whole")
