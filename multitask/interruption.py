@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import compress
 
 from multitask import processes
 
@@ -42,7 +43,8 @@ class Interruption:
             yield
         finally:
             self.held = False
-        if number := processes.largest(self.number):
+        came = processes.anywhere([self.number == number for number in _SIGNALS])
+        if number := next(compress(_SIGNALS, came), None):
             raise Stopped(number)
 
     def _note(self, number: int, frame: object) -> None:

@@ -44,7 +44,7 @@ class _Raw(io.FileIO):
 
 
 def open_file(path: Path, mode: str = "x") -> BinaryIO:
-    """A new file ("x"), or one that is appended to ("a"), in binary. `sync` it before it is closed."""
+    """A new file ("x"), or one that is appended to ("a"), in binary. Closed, it still wants its `sync`."""
     return io.BufferedWriter(_Raw(path, mode), _BUFFER)
 
 

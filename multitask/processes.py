@@ -4,9 +4,10 @@ In one process, every function here gives what is there."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from multitask import errors
 from multitask.device import choose_device
+
+T = TypeVar("T")
 
 
 def join(name: str) -> torch.device:
@@ -84,16 +87,16 @@ def summed(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def largest(number: int) -> int:
-    """The largest of all processes' numbers. No device is waited for."""
+def anywhere(flags: Sequence[bool]) -> list[bool]:
+    """Which of these hold in one process or more. No device is waited for."""
     if count() == 1:
-        return number
-    found = torch.tensor(number)
-    distributed.all_reduce(found, distributed.ReduceOp.MAX, _between_cpus())
-    return int(found)
+        return list(flags)
+    found = torch.tensor(flags, dtype=torch.int32)
+    distributed.all_reduce(found, group=_between_cpus())
+    return [n > 0 for n in found.tolist()]
 
 
-def gathered(part: bytes) -> list[bytes]:
+def gathered(part: T) -> list[T]:
     """The parts of all processes, in their order."""
     if count() == 1:
         return [part]
@@ -122,8 +125,4 @@ def share(size: int) -> tuple[int, int]:
 
 def joined(part: np.ndarray) -> np.ndarray:
     """The parts (n, ...) of all processes, in their order."""
-    if count() == 1:
-        return part
-    parts: list = [None] * count()
-    distributed.all_gather_object(parts, part)
-    return np.concatenate(parts)
+    return part if count() == 1 else np.concatenate(gathered(part))

@@ -21,8 +21,8 @@ class Damaged(ValueError):
 def write_sealed(path: Path, files: Iterable[tuple[str, Iterable[Buffer]]]) -> dict[str, str]:
     """Make a folder of (name, pieces of its content), or replace it, all or nothing → each file's SHA-256.
 
-    The pieces are not copied. A file is hashed while the next ones are written, which takes no longer on a
-    good disk, and both leave the interpreter's lock."""
+    The pieces are not copied. A file is hashed while the next ones are written: on a good disk hashing takes
+    longer than writing, and both leave the interpreter's lock."""
     with atomic_folder(path) as folder, ThreadPoolExecutor(2) as hashing:
         hashes = {}
         for name, content in files:

@@ -179,14 +179,10 @@ def test_a_step_that_is_not_finite_stops_the_run_with_its_rows_and_keeps_the_che
     wild = ["training.head_learning_rate=1e38", "training.warmup=0"]
     outcome = runs(folder, *SETTINGS, *wild)
     assert outcome.status == 2
-    rows = re.search(r"error: step 2: the loss or a gradient is not finite.* Its rows: (.*)\n", outcome.err)[
-        1
-    ]
-    path, lines = rows.split(":")
+    said = re.search(r"error: step 2: the loss or a gradient is not finite.* Its rows: (.*)\n", outcome.err)
+    path, lines = said[1].split(":")
     assert path == "rows.jsonl" and len(set(lines.split(", "))) == 4
     assert "the newest checkpoint is run/checkpoints/step-00000001" in outcome.err
-    # those that were not in the first step
-    assert runs(folder, *SETTINGS, "output_dir=first", at_step={1: [signal.SIGKILL]}).status == -9
     again = runs(folder, "--resume", "run")
     assert (again.status, again.err.splitlines()[-1]) == (2, outcome.err.splitlines()[-1])
     read_sealed(folder / "run/checkpoints/step-00000001")
