@@ -1,5 +1,6 @@
 """A BERT encoder for sentence embeddings, and the same encoder with two heads: a class, entity tags."""
 
+import math
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -22,8 +23,11 @@ class MultiTaskConfig(BertConfig):
     pooling: "cls" or "mean", the sentence embedding.
     tag_scheme: "IO" or "BIO", None until a tag set is known.
     max_length, stride: a text's windows, in tokens with [CLS] and [SEP], and their overlap.
+    temperature_task_a, temperature_task_b: each head's logits are divided by its own before the softmax that
+        gives probabilities (Guo et al. 2017). The model's outputs are the logits, before it.
 
-    Raises ValueError for an unknown pooling, and for names whose number is not the head's size.
+    Raises ValueError for an unknown pooling, for names whose number is not the head's size, and for a
+    temperature that is not finite and above 0.
     """
 
     model_type = "bert"
@@ -35,6 +39,8 @@ class MultiTaskConfig(BertConfig):
     tag_scheme: str | None = None
     max_length: int = 128
     stride: int = 32
+    temperature_task_a: float = 1.0
+    temperature_task_b: float = 1.0
 
     def __post_init__(self, **kwargs):
         labels, named = kwargs.pop("num_labels_task_b", None), self.id2label is not None
@@ -49,6 +55,9 @@ class MultiTaskConfig(BertConfig):
             raise ValueError(
                 f"num_classes_task_a is {self.num_classes_task_a}, but classes has {len(self.classes)}"
             )
+        for name in ("temperature_task_a", "temperature_task_b"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a finite number above 0")
 
     def to_dict(self) -> dict:
         # an alias is not a field, and readers of config.json look for this name

@@ -48,6 +48,7 @@ def _distinct(names: list[str]) -> list[str]:
 _Size = Annotated[int, Field(ge=1, lt=1 << 24)]
 _Labels = Annotated[int, Field(ge=1, lt=1 << 17)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
+_Temperature = Annotated[float, Field(gt=0)]
 _Name = Annotated[str, Field(min_length=1)]
 
 
@@ -80,6 +81,8 @@ class _Configuration(BaseModel):
     pooling: Literal["cls", "mean"] = "cls"
     max_length: Annotated[int, Field(ge=4)] = 128
     stride: Annotated[int, Field(ge=0)] = 32
+    temperature_task_a: _Temperature = 1.0
+    temperature_task_b: _Temperature = 1.0
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.nn import functional
@@ -32,12 +34,21 @@ def test_config_keeps_names_and_size_of_the_token_head_together(tiny):
     assert loaded.to_dict()["num_labels_task_b"] == 5
 
 
+def test_temperatures_are_saved_and_are_1_where_none_was_fitted(tmp_path):
+    MultiTaskConfig(temperature_task_a=0.5).save_pretrained(tmp_path)
+    saved = MultiTaskConfig.from_pretrained(tmp_path)
+    assert (saved.temperature_task_a, saved.temperature_task_b) == (0.5, 1.0)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {"num_labels_task_b": 4, "id2label": {0: "O"}},
         {"num_classes_task_a": 3, "classes": ["a"]},
         {"pooling": "max"},
+        {"temperature_task_a": 0.0},
+        {"temperature_task_b": math.inf},
+        {"temperature_task_a": math.nan},
     ],
 )
 def test_config_that_contradicts_itself_is_refused(fields):

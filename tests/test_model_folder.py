@@ -204,6 +204,9 @@ def test_finite_weights_whose_sum_is_not_are_fine(encoder):
         ({"tag_scheme": "BILOU"}, "tag_scheme: Input should be 'IO' or 'BIO'"),
         ({"pooling": "max"}, "pooling: Input should be 'cls' or 'mean'"),
         ({"max_length": 65}, "max_length is 65, but max_position_embeddings is 64"),
+        ({"temperature_task_a": 0}, "temperature_task_a: Input should be greater than 0"),
+        ({"temperature_task_b": float("inf")}, "temperature_task_b: Input should be a finite number"),
+        ({"temperature_task_b": "1"}, "temperature_task_b: Input should be a valid number"),
         ({"max_length": 16, "stride": 14}, "stride is 14; with max_length 16 it is below 14"),
     ],
 )  # fmt: skip
