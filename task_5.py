@@ -8,25 +8,11 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
-from transformers import BertConfig
-
-from model import MultiTaskTransformer
-from multitask.backbone import load_model, load_tokenizer
-from multitask.device import choose_device
 from multitask.errors import InputError, run, say
-from multitask.evaluation import table
-from multitask.labels import labels_of
-from multitask.model_folder import read_config
 from multitask.output import NpyWriter, atomic_file, check_writable
-from multitask.prediction import Predictor, evaluate
-from multitask.preparation import unknown_labels
 from multitask.readers import is_corpus, read_corpus, read_texts
-from multitask.run_folder import LATEST_MODEL
-from multitask.split import read_split
-from multitask.subwords import Subwords
 
+LATEST_MODEL = str(Path("runs") / "latest" / "model")
 CHUNK = 1024  # texts that are held at once
 
 
@@ -60,6 +46,8 @@ def main() -> None:
 
 def predict(arguments: argparse.Namespace) -> None:
     """Texts → a JSON object a line, in order, and their embeddings where asked for."""
+    from tqdm import tqdm
+
     if bool(arguments.texts) == bool(arguments.input):
         raise InputError("give texts as arguments, or a file of them with --input (- is standard input)")
     if arguments.output:
@@ -67,7 +55,7 @@ def predict(arguments: argparse.Namespace) -> None:
     if arguments.embeddings:
         check_writable(arguments.embeddings, ".npy")
     texts = iter(arguments.texts) if arguments.texts else input_texts(arguments.input)
-    predictor = load(arguments)
+    predictor = load(arguments.model, arguments.device)
     with ExitStack() as files:
         out = files.enter_context(atomic_file(arguments.output)) if arguments.output else sys.stdout.buffer
         vectors = (
@@ -91,9 +79,17 @@ def predict(arguments: argparse.Namespace) -> None:
 
 def evaluate_corpus(arguments: argparse.Namespace) -> None:
     """Scores of a model on an annotated file."""
-    predictor = load(arguments)
-    model, labels = predictor.model, predictor.labels
-    window = model.config.max_length, model.config.stride
+    from tqdm import tqdm
+
+    from multitask.evaluation import table
+    from multitask.prediction import evaluate
+    from multitask.preparation import unknown_labels
+    from multitask.split import read_split
+    from multitask.subwords import Subwords
+
+    predictor = load(arguments.model, arguments.device)
+    model, labels = predictor.runner, predictor.labels
+    window = predictor.config.max_length, predictor.config.stride
     split = read_split([arguments.corpus], Subwords(predictor.tokenizer), *window)
     for line in [*split.notices, *unknown_labels(arguments.corpus, split, labels)]:
         say(line)
@@ -112,18 +108,33 @@ def input_texts(source: str) -> Iterator[str]:
     return (text for _, text in read_texts(source))
 
 
-def load(arguments: argparse.Namespace) -> Predictor:
-    """The model folder → a Predictor on the device."""
-    folder = Path(arguments.model)
+def load(name: str, device: str | None = None):
+    """A model folder, of training or of an export → a Predictor, on the device or on CUDA where it is.
+
+    What each kind needs is imported here: starting takes longer than a sentence does."""
+    folder = Path(name)
     if not folder.is_dir():
-        hint = "; python task_4.py trains one" if arguments.model == LATEST_MODEL else ""
+        hint = "; python task_4.py trains one" if name == LATEST_MODEL else ""
         raise InputError(f"--model: no folder {folder}{hint}")
-    device = choose_device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    labels = labels_of(BertConfig.from_dict(read_config(folder)))
+    from multitask.prediction import Predictor
+
+    if (folder / "model.onnx").exists():
+        if device not in (None, "cpu"):
+            raise InputError(f"--device {device}: an exported model runs on the CPU")
+        return Predictor.from_onnx(folder)
+    import torch
+
+    from model import MultiTaskConfig, MultiTaskTransformer
+    from multitask.backbone import load_model, load_tokenizer
+    from multitask.device import choose_device
+    from multitask.labels import labels_of
+    from multitask.model_folder import read_config
+
+    on = choose_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    labels = labels_of(MultiTaskConfig.from_dict(read_config(folder)))
     if not (labels.classes or labels.types):
         raise InputError(f"{folder}: an encoder without trained heads; python task_4.py trains them")
-    model = load_model(MultiTaskTransformer, folder).to(device)
-    return Predictor(model, load_tokenizer(folder), labels)
+    return Predictor(load_model(MultiTaskTransformer, folder).to(on), load_tokenizer(folder), labels)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """Batches of windows: which ones go together, as a function of seed and epoch alone, and their tensors."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from multitask.encoding import EncodedCorpus
 from multitask.labels import UNLABELLED, ragged
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _CHUNK = 50  # batches that are sorted by length together: little padding, and still a new mixture every epoch
 
@@ -71,8 +75,8 @@ def _apportion(weights: np.ndarray, seats: int) -> np.ndarray:
     return whole
 
 
-def collate(corpus: EncodedCorpus, windows: np.ndarray) -> dict[str, Tensor]:
-    """Windows (B,) → input_ids, attention_mask, labels_task_b (B, T), labels_task_a, weights_task_a (B,)."""
+def padded(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Windows (B,) → input_ids and attention_mask (B, T), int64."""
     lengths = corpus.window_lengths[windows]
     B, T = len(windows), int(lengths.max())
     cls, sep, pad = corpus.special
@@ -84,13 +88,21 @@ def collate(corpus: EncodedCorpus, windows: np.ndarray) -> dict[str, Tensor]:
     input_ids[np.repeat(rows, inner), ragged(np.ones(B, np.int64), inner)] = corpus.ids[
         ragged(corpus.window_start[windows], inner)
     ]
-    labels_b = np.full((B, T), UNLABELLED, np.int64)
+    return input_ids, (np.arange(T) < lengths[:, None]).astype(np.int64)
+
+
+def collate(corpus: EncodedCorpus, windows: np.ndarray) -> dict[str, Tensor]:
+    """Windows (B,) → input_ids, attention_mask, labels_task_b (B, T), labels_task_a, weights_task_a (B,)."""
+    import torch  # an exported model runs without it
+
+    input_ids, attention_mask = padded(corpus, windows)
+    labels_b = np.full(input_ids.shape, UNLABELLED, np.int64)
     row, position, words = word_positions(corpus, windows)
     labels_b[row, position] = corpus.word_tags[words]
     text, shares = _texts(corpus, windows)
     batch = {
         "input_ids": input_ids,
-        "attention_mask": (np.arange(T) < lengths[:, None]).astype(np.int64),
+        "attention_mask": attention_mask,
         "labels_task_a": corpus.row_classes[text].astype(np.int64),
         "labels_task_b": labels_b,
         "weights_task_a": shares.astype(np.float32),

@@ -39,7 +39,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
         return torch.float32
     has = _has_bf16(device)
     if name == "bf16" and not has:
-        say(f"training.precision: bf16 is emulated on this device ({device}), and slow; auto would take fp32")
+        say(f"precision bf16 is emulated on this device ({device}), and slow; auto would take fp32")
     return torch.bfloat16 if has or name == "bf16" else torch.float32
 
 

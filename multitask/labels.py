@@ -9,6 +9,7 @@ import numpy as np
 
 from multitask.errors import InputError
 
+TASKS = ("task_a", "task_b")
 UNLABELLED = -100  # what torch's cross-entropy ignores
 LEARNED_SCHEMES = ("IO", "BIO")
 SCHEMES = (*LEARNED_SCHEMES, "IOB1", "BIOES", "BILOU")

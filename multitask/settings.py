@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from multitask.labels import TASKS
+
 
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
@@ -27,8 +29,6 @@ Whole = Annotated[int, BeforeValidator(_number)]
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_several)]
 LoraTarget = Literal["query", "key", "value", "attention_output", "intermediate", "output"]
-
-TASKS = ("task_a", "task_b")
 
 
 class _Section(BaseModel):

@@ -11,13 +11,14 @@ from tqdm import tqdm
 
 from multitask import processes
 from multitask.batching import LengthGroupedSampler, collate, usable_windows
-from multitask.device import autocast, choose_attention, choose_precision, out_of_memory
+from multitask.device import choose_attention, choose_precision, out_of_memory
 from multitask.dropout import use_fast_dropout
 from multitask.embedding_rows import train_occurring_rows
 from multitask.encoding import EncodedCorpus
 from multitask.errors import InputError, say
 from multitask.evaluation import Scores
 from multitask.features import Features
+from multitask.inference import TorchRunner
 from multitask.labels import UNLABELLED
 from multitask.lora import add_lora
 from multitask.loss_weighting import LossWeighting, gradient_cosine
@@ -177,8 +178,9 @@ class Training:
         if self.dev is None:
             return None
         features = self.frozen("dev")
-        with self.evaluating(), autocast(self.device, self.precision):
-            return evaluate(self.model, self.dev, self.prepared.labels, self.tasks, features=features)
+        with self.evaluating():
+            runner = TorchRunner(self.model, features, self.precision)
+            return evaluate(runner, self.dev, self.prepared.labels, self.tasks)
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:

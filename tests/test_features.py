@@ -10,8 +10,9 @@ from multitask.batching import collate
 from multitask.encoding import encode
 from multitask.errors import InputError
 from multitask.features import Features, features_key
+from multitask.inference import TorchRunner
 from multitask.labels import LabelSpace
-from multitask.prediction import outputs
+from multitask.runner import outputs
 
 
 @pytest.fixture
@@ -47,7 +48,9 @@ def test_a_pass_from_features_is_a_pass_from_the_text(model, corpus, depth):
     model.freeze(backbone=depth == 3, layers=depth % 3)
     assert model.frozen_depth == depth
     features = Features(model, corpus, depth)
-    for cached, plain in zip(outputs(model, corpus, features=features), outputs(model, corpus)):
+    for cached, plain in zip(
+        outputs(TorchRunner(model, features), corpus), outputs(TorchRunner(model), corpus)
+    ):
         assert np.allclose(cached.sentence_logits, plain.sentence_logits, atol=1e-5)
         assert np.allclose(cached.word_logits, plain.word_logits, atol=1e-5)
 

@@ -16,12 +16,22 @@ ORDER = [
     {"config", "readers", "processes"},
     {"encoding", "interruption", "progress"},
     {"batching", "evaluation", "split"},
-    {"features"},
-    {"prediction", "preparation"},
+    {"features", "runner"},
+    {"inference", "preparation"},
+    {"prediction"},
     {"training", "resuming"},
     {"run_folder"},
 ]
-WITHOUT_TORCH = ["config", "labels", "readers", "encoding", "evaluation", "array_store", "split"]
+WITHOUT_TORCH = [
+    "config",
+    "labels",
+    "readers",
+    "encoding",
+    "evaluation",
+    "array_store",
+    "split",
+    "prediction",
+]
 MODULES = {path.stem for path in (ROOT / "multitask").glob("[a-z]*.py")}
 
 

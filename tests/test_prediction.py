@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import MultiTaskTransformer, SentenceTransformer
-from multitask import prediction
+from multitask import runner
 from multitask.encoding import encode
+from multitask.inference import TorchRunner
 from multitask.labels import LabelSpace
-from multitask.prediction import Predictor, embed, outputs, predict_corpus
+from multitask.prediction import Predictor, embed, predict_corpus
 from multitask.rows import text_example
+from multitask.runner import outputs
 
 LABELS = LabelSpace(("x", "y", "z"), ("LOC", "PER"), "BIO")
 TEXTS = ["anna won in paris", "", "the vote", "a " * 90 + "end", "Paris, anna and the match!", "chip"]
@@ -45,7 +47,7 @@ def test_a_short_text_gets_what_the_model_says_of_its_tokens(model, predictor, t
         predicted.embedding, model.encode(ids, torch.ones_like(ids))[0, 0].detach(), atol=1e-6
     )
     corpus = encode([text_example(text)], tokenizer, LABELS, 24, 6)
-    (out,) = outputs(model, corpus)
+    (out,) = outputs(TorchRunner(model), corpus)
     first = corpus.word_first + 1
     np.testing.assert_allclose(out.word_logits, token_logits[0, first].detach(), atol=1e-5)
 
@@ -55,7 +57,7 @@ def test_a_long_text_gets_the_mean_of_its_windows_and_each_word_its_own(model, t
     corpus = encode([text_example(text)], tokenizer, LABELS, 24, 6)
     V = len(corpus.window_start)
     assert V > 3
-    (out,) = outputs(model, corpus)
+    (out,) = outputs(TorchRunner(model), corpus)
     logits, vectors = [], []
     for v in range(V):
         inside = corpus.ids[corpus.window_start[v] : corpus.window_end[v]]
@@ -79,8 +81,8 @@ def test_windows_change_nothing_where_the_text_fits(model, tokenizer):
 
 def test_neighbours_chunks_and_batches_change_nothing(predictor, monkeypatch):
     together = predictor.predict(TEXTS * 3, embeddings=True)
-    monkeypatch.setattr(prediction, "_CHUNK", 2)
-    monkeypatch.setattr(prediction, "_TOKENS", 30)
+    monkeypatch.setattr(runner, "_ROWS", 2)
+    monkeypatch.setattr(predictor.runner, "batch_tokens", 30)
     seen = []
     again = predictor.predict(TEXTS * 3, embeddings=True, progress=seen.append)
     assert sum(seen) == len(TEXTS) * 3
@@ -110,7 +112,7 @@ def test_every_text_is_answered_and_entities_lie_in_it(predictor, texts):
 def test_scores_are_the_mean_probability_of_the_type(predictor):
     (p,) = predictor.predict(["anna won in paris and annason"])
     corpus = encode([text_example(p.text)], predictor.tokenizer, LABELS, 24, 6)
-    (out,) = outputs(predictor.model, corpus)
+    (out,) = outputs(predictor.runner, corpus)
     chances = torch.tensor(out.word_logits).softmax(-1)
     assert p.entities
     offsets = text_example(p.text).offsets

@@ -1,0 +1,70 @@
+"""A torch model as a Runner."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from multitask.batching import padded, word_positions
+from multitask.device import autocast, choose_precision
+from multitask.encoding import EncodedCorpus
+from multitask.features import Features
+from multitask.runner import Pass, Runner
+
+
+class TorchRunner(Runner):
+    """A SentenceTransformer or MultiTaskTransformer, in evaluation mode while it runs.
+
+    `features` are the output of the encoder's lowest layers, from which it then starts. With bfloat16 as the
+    `precision`, float32 weights are converted for every product of matrices."""
+
+    def __init__(self, model, features: Features | None = None, precision: torch.dtype = torch.float32):
+        self.model, self.features, self.precision, self.config = model, features, precision, model.config
+        self.threads = torch.get_num_threads()
+        if model.device.type == "cpu":
+            self.workers = self.threads
+        else:
+            self.batch_tokens = 1 << 14  # of which a GPU wants many at once
+
+    @torch.inference_mode()
+    def __call__(self, corpus: EncodedCorpus, windows: np.ndarray) -> Pass:
+        model = self.model
+        ids, mask = (torch.from_numpy(array).to(model.device) for array in padded(corpus, windows))
+        with autocast(model.device, self.precision):
+            if self.features is None:
+                hidden = model.encode(ids, mask)
+            else:
+                hidden = model.encode(None, mask, self.features.batch(windows), self.features.depth)
+            embeddings = _numpy(model.pool(hidden, mask))
+            if not hasattr(model, "heads"):
+                return Pass(embeddings, None, None)
+            sentence_logits, token_logits = model.heads(hidden, mask)
+        row, position, _ = word_positions(corpus, windows)
+        return Pass(embeddings, _numpy(sentence_logits), _numpy(token_logits)[row, position])
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(was_training)
+            torch.set_num_threads(self.threads)  # a worker's number is that of all threads made after it
+
+    def begin_worker(self) -> None:
+        torch.set_num_threads(1)
+
+
+def fast_runner(model, precision: str = "auto") -> TorchRunner:
+    """A TorchRunner for many calls: where bfloat16 is chosen, of a copy of the model with such weights. On a
+    CPU that has it, that is 1.3 times as fast as converting them for every product."""
+    if choose_precision(precision, model.device) == torch.bfloat16:
+        model = copy.deepcopy(model).to(torch.bfloat16)
+    return TorchRunner(model)
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.float().cpu().numpy()
