@@ -1,22 +1,22 @@
-"""Use a trained model: python task_5.py predict [TEXT ...] | python task_5.py evaluate CORPUS_FILE"""
+"""Use a trained model: python task_5.py predict [TEXT ...] | evaluate CORPUS_FILE | export DIR"""
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 
 from multitask.errors import InputError, run, say
-from multitask.output import NpyWriter, atomic_file, check_writable
-from multitask.readers import is_corpus, read_corpus, read_texts
 
 LATEST_MODEL = str(Path("runs") / "latest" / "model")
-CHUNK = 1024  # texts that are held at once
 
 
 def main() -> None:
+    arguments = parse()
+    arguments.main(arguments)
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Use a trained model.")
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)
@@ -31,50 +31,62 @@ def main() -> None:
     predict_parser.add_argument(
         "--input", metavar="FILE", help="a text a line, or a corpus file; - is standard input"
     )
-    predict_parser.add_argument("--output", metavar="FILE", help="JSON Lines go here, not to standard output")
+    predict_parser.add_argument(
+        "--output", metavar="FILE", help=".jsonl, .csv or .conll; without it they go to standard output"
+    )
     predict_parser.add_argument(
         "--embeddings", metavar="FILE.npy", help="also write embeddings, float32 (N, D)"
+    )
+    predict_parser.add_argument(
+        "--resume", action="store_true", help="go on with an output that was interrupted"
     )
     predict_parser.set_defaults(main=predict)
     evaluate_parser = commands.add_parser("evaluate", parents=[shared], help="scores on an annotated file")
     evaluate_parser.add_argument("corpus", metavar="CORPUS_FILE", help="as config.yml's data.test")
     evaluate_parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
     evaluate_parser.set_defaults(main=evaluate_corpus)
-    arguments = parser.parse_args()
-    arguments.main(arguments)
+    return parser.parse_args()
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    """Texts → a JSON object a line, in order, and their embeddings where asked for."""
-    from tqdm import tqdm
+    """Texts → a row each, in order, and their embeddings where asked for."""
+    from multitask import processes
+    from multitask.answer_file import AnswerFile
+    from multitask.answering import Stream, answer_all
+    from multitask.answers import check_names, format_of, json_line
+    from multitask.output import check_writable
+    from multitask.sealed import folder_hash
+    from multitask.terminal import readable_rows
+    from multitask.texts import rows_of, rows_of_arguments
 
+    output, vectors = arguments.output, arguments.embeddings
     if bool(arguments.texts) == bool(arguments.input):
         raise InputError("give texts as arguments, or a file of them with --input (- is standard input)")
-    if arguments.output:
-        check_writable(arguments.output)
-    if arguments.embeddings:
-        check_writable(arguments.embeddings, ".npy")
-    texts = iter(arguments.texts) if arguments.texts else input_texts(arguments.input)
-    predictor = load(arguments.model, arguments.device)
-    with ExitStack() as files:
-        out = files.enter_context(atomic_file(arguments.output)) if arguments.output else sys.stdout.buffer
-        vectors = (
-            NpyWriter(files.enter_context(atomic_file(arguments.embeddings)))
-            if arguments.embeddings
-            else None
-        )
-        progress = files.enter_context(tqdm(unit=" texts", disable=None if arguments.output else True))
-        while chunk := list(islice(texts, CHUNK)):
-            for prediction in predictor.predict(
-                chunk, embeddings=vectors is not None, progress=progress.update
-            ):
-                if vectors:
-                    vectors.write(prediction.embedding[None])
-                row = prediction._replace(embedding=None).to_dict()
-                out.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-            out.flush()
-        if vectors:
-            vectors.finish()
+    if arguments.resume and not output:
+        raise InputError("--resume goes on with a file: give the --output that was interrupted")
+    head, render = format_of(output) if output else (b"", json_line)
+    for path, suffix in ((output, ""), (vectors, ".npy")):
+        if path:
+            check_writable(path, suffix)
+    rows = rows_of_arguments(arguments.texts) if arguments.texts else rows_of(arguments.input)
+    predictor = load(arguments.model, arguments.device, several=True)
+    if output:
+        check_names(output, predictor.labels)
+    elif sys.stdout.isatty():
+        render = readable_rows(predictor.labels)
+    sink = None
+    if processes.rank() == 0 and not output:
+        sink = Stream(vectors)
+    elif processes.rank() == 0:
+        facts = {"model": folder_hash(Path(arguments.model)), "format": Path(output).suffix.lower()}
+        sink = AnswerFile(output, vectors, {**facts, "choice of embeddings": bool(vectors)})
+        if not arguments.resume:
+            sink.begin(head)
+        elif not sink.resume(head, rows):
+            say(f"{output} is finished: there is nothing to resume")
+            rows, sink = iter(()), None
+    answer_all(predictor, rows, render, sink, bool(vectors))
+    processes.leave()
 
 
 def evaluate_corpus(arguments: argparse.Namespace) -> None:
@@ -101,26 +113,24 @@ def evaluate_corpus(arguments: argparse.Namespace) -> None:
     print(json.dumps(scores.to_dict()) if arguments.json else table(scores))
 
 
-def input_texts(source: str) -> Iterator[str]:
-    """Texts of a file: a line each, or the rows of a corpus file, words joined where there is no text."""
-    if source != "-" and is_corpus(source):
-        return (example.text or " ".join(example.words) for example in read_corpus([source]).examples)
-    return (text for _, text in read_texts(source))
-
-
-def load(name: str, device: str | None = None):
+def load(name: str, device: str | None = None, several: bool = False):
     """A model folder, of training or of an export → a Predictor, on the device or on CUDA where it is.
 
-    What each kind needs is imported here: starting takes longer than a sentence does."""
+    `several` processes may share the work, where a launcher has started some. What each kind needs is
+    imported here: starting takes longer than a sentence does."""
     folder = Path(name)
     if not folder.is_dir():
         hint = "; python task_4.py trains one" if name == LATEST_MODEL else ""
         raise InputError(f"--model: no folder {folder}{hint}")
+    from multitask import processes
     from multitask.prediction import Predictor
 
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
     if (folder / "model.onnx").exists():
         if device not in (None, "cpu"):
             raise InputError(f"--device {device}: an exported model runs on the CPU")
+        if several and not alone:
+            processes.join("cpu")
         return Predictor.from_onnx(folder)
     import torch
 
@@ -130,7 +140,8 @@ def load(name: str, device: str | None = None):
     from multitask.labels import labels_of
     from multitask.model_folder import read_config
 
-    on = choose_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    on = processes.join(device) if several else choose_device(device)
     labels = labels_of(MultiTaskConfig.from_dict(read_config(folder)))
     if not (labels.classes or labels.types):
         raise InputError(f"{folder}: an encoder without trained heads; python task_4.py trains them")

@@ -15,13 +15,13 @@ from multitask.rows import BadRow, shown
 from multitask.strict_json import RepeatedKey, loads_row
 
 _COMMENT = re.compile(r"#\s*(?:([\w.:-]+)\s*=\s*(.*)|new(?:doc|par)\b.*)")
-_JSON_LINES = (".jsonl", ".json", ".ndjson")
+JSON_LINES = (".jsonl", ".json", ".ndjson")
 _TABLES = {".csv": ",", ".tsv": "\t"}
-_CONLL = (".conll", ".bio", ".iob", ".iob2")
+CONLL = (".conll", ".bio", ".iob", ".iob2")
 _JOINTBERT = ("seq.in", "seq.out", "label")
 _MISSING = "no such file"
 _RETURN = "a carriage return inside the line; lines end in \\n or \\r\\n"
-SUFFIXES = (*_JSON_LINES, *_TABLES, *_CONLL)
+SUFFIXES = (*JSON_LINES, *_TABLES, *CONLL)
 _CSV_ERRORS = {"unexpected end of data": "a quote that is never closed"}
 _CSV_FIELD = 64 << 20  # bytes; the csv module's own limit of 128 KiB is a long article
 
@@ -55,11 +55,11 @@ def records(path: str, long_rows: list[tuple[int, int]] | None = None) -> Iterat
             f"{path}: {'is a pipe or a device, not a file' if Path(path).exists() else _MISSING}"
         )
     suffix = Path(path).suffix.lower()
-    if suffix in _JSON_LINES:
+    if suffix in JSON_LINES:
         return _json_lines(path)
     if suffix in _TABLES:
         return _columns_with_header(path, _TABLES[suffix], [] if long_rows is None else long_rows)
-    if suffix in _CONLL:
+    if suffix in CONLL:
         return _conll(path)
     with open(path, "rb") as file:
         opens_with_brace = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
@@ -152,6 +152,16 @@ def _conll(path: str) -> Iterator[Record]:
             tagged = {"tags": tags} if words and tags[0] is not None else {}
             yield first, bad or {"tokens": words, "label": label, **tagged}
         first, words, tags, label, bad = 0, [], [], None, None
+
+
+def conll_line(word: str, tag: str | None) -> str:
+    """A word and its tag as a line that is read back as they are. Raises BadRow for a word that can't be."""
+    line = word if tag is None else f"{word}\t{tag}"
+    if not word.strip() or re.search(r"[\t\r\n]|^\ufeff", word) or (tag is None and " " in word):
+        raise BadRow(f"the word {shown(word)} does not fit into a column")
+    if word == "-DOCSTART-" or _COMMENT.fullmatch(line):
+        raise BadRow(f"the word {shown(word)} would be read as a comment")
+    return line
 
 
 def _columns_with_header(path: str, delimiter: str, long_rows: list[tuple[int, int]]) -> Iterator[Record]:

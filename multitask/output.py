@@ -44,7 +44,9 @@ class _Raw(io.FileIO):
 
 
 def open_file(path: Path, mode: str = "x") -> BinaryIO:
-    """A new file ("x"), or one that is appended to ("a"), in binary. Closed, it still wants its `sync`."""
+    """A new file ("x"), or one that is appended to ("a"), replaced ("w") or changed ("r+"), in binary.
+
+    Closed, it still wants its `sync`."""
     return io.BufferedWriter(_Raw(path, mode), _BUFFER)
 
 
@@ -145,11 +147,13 @@ def check_writable(path: str | Path, suffix: str = "") -> None:
 
 
 class NpyWriter:
-    """An array written into an .npy file piece by piece; the number of rows comes last."""
+    """An array written into an .npy file piece by piece; the number of rows comes last.
 
-    def __init__(self, file: BinaryIO):
-        self.file, self.rows = file, 0
-        self.dtype, self.row_shape = np.dtype(np.float32), (0,)  # of an array of no pieces
+    A file that holds `rows` of float32 of this shape already is gone on with at its end."""
+
+    def __init__(self, file: BinaryIO, rows: int = 0, row_shape: tuple[int, ...] = (0,)):
+        self.file, self.rows = file, rows
+        self.dtype, self.row_shape = np.dtype(np.float32), row_shape  # of an array of no pieces
 
     def write(self, piece: np.ndarray) -> None:
         """Append rows (n, ...). Raises ValueError if they are not of the first piece's dtype and shape."""

@@ -2,20 +2,22 @@
 
 In one process, every function here gives what is there."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
-from torch import distributed, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from multitask import errors
-from multitask.device import choose_device
+
+if TYPE_CHECKING:  # an exported model answers in one process, without torch
+    import torch
+    from torch import distributed, nn
 
 T = TypeVar("T")
 
@@ -24,6 +26,10 @@ def join(name: str) -> torch.device:
     """Meet the other processes, if a launcher has started some → the device of this one.
 
     Only the first process speaks: the others' messages and results are its own over again."""
+    import torch
+
+    from multitask.device import choose_device
+
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return choose_device(name)
     from accelerate import PartialState  # it knows the launchers, and what connects which devices
@@ -37,13 +43,13 @@ def join(name: str) -> torch.device:
 
 def leave() -> None:
     """Part from the other processes at the end of a run."""
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    if group := _group():
+        group.destroy_process_group()
 
 
 def rank() -> int:
     """This process's number, from 0."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
+    return group.get_rank() if (group := _group()) else 0
 
 
 def no_bar() -> bool | None:
@@ -53,23 +59,25 @@ def no_bar() -> bool | None:
 
 def count() -> int:
     """How many processes there are."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+    return group.get_world_size() if (group := _group()) else 1
 
 
 @contextmanager
 def first_goes_first() -> Iterator[None]:
     """The first process does the block before the others, which find what it has kept."""
     if rank():
-        distributed.barrier()
+        _group().barrier()
     yield
     if not rank() and count() > 1:
-        distributed.barrier()
+        _group().barrier()
 
 
 def wrapped(model: nn.Module, device: torch.device) -> nn.Module:
     """What to call forward on: the model, or around it what averages gradients over all processes."""
     if count() == 1:
         return model
+    from torch.nn.parallel import DistributedDataParallel
+
     return DistributedDataParallel(
         model, device_ids=[device] if device.type == "cuda" else None, forward_sync_buffers=False
     )
@@ -83,7 +91,7 @@ def gradients_kept(model: nn.Module, last: bool) -> AbstractContextManager:
 def summed(values: torch.Tensor) -> torch.Tensor:
     """The sum over all processes, in place."""
     if count() > 1:
-        distributed.all_reduce(values)
+        _group().all_reduce(values)
     return values
 
 
@@ -91,8 +99,10 @@ def anywhere(flags: Sequence[bool]) -> list[bool]:
     """Which of these hold in one process or more. No device is waited for."""
     if count() == 1:
         return list(flags)
+    import torch
+
     found = torch.tensor(flags, dtype=torch.int32)
-    distributed.all_reduce(found, group=_between_cpus())
+    _group().all_reduce(found, group=_between_cpus())
     return [n > 0 for n in found.tolist()]
 
 
@@ -101,21 +111,39 @@ def gathered(part: T) -> list[T]:
     if count() == 1:
         return [part]
     parts: list = [None] * count()
-    distributed.all_gather_object(parts, part, _between_cpus())
+    _group().all_gather_object(parts, part, _between_cpus())
+    return parts
+
+
+def dealt(parts: Sequence[T]) -> T:
+    """This process's part of those that the first one gives; what the others give is not looked at."""
+    if count() == 1:
+        return parts[0]
+    mine: list = [None]
+    _group().scatter_object_list(mine, None if rank() else list(parts), group=_between_cpus())
+    return mine[0]
+
+
+def collected(part: T) -> list[T] | None:
+    """The parts of all processes, in their order, for the first one; None for the others."""
+    if count() == 1:
+        return [part]
+    parts: list | None = None if rank() else [None] * count()
+    _group().gather_object(part, parts, group=_between_cpus())
     return parts
 
 
 @cache
 def _between_cpus() -> distributed.ProcessGroup:
     """All processes, joined by gloo, whatever joins their devices."""
-    return distributed.new_group(backend="gloo")
+    return _group().new_group(backend="gloo")
 
 
 def same_weights(model: nn.Module) -> None:
     """Give all processes the first one's parameters."""
     if count() > 1:
         for parameter in model.parameters():
-            distributed.broadcast(parameter.data, 0)
+            _group().broadcast(parameter.data, 0)
 
 
 def share(size: int) -> tuple[int, int]:
@@ -126,3 +154,9 @@ def share(size: int) -> tuple[int, int]:
 def joined(part: np.ndarray) -> np.ndarray:
     """The parts (n, ...) of all processes, in their order."""
     return part if count() == 1 else np.concatenate(gathered(part))
+
+
+def _group():
+    """torch.distributed, where several processes have met; else None."""
+    torch = sys.modules.get("torch")
+    return torch.distributed if torch and torch.distributed.is_initialized() else None

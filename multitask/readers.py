@@ -84,24 +84,35 @@ def is_corpus(path: str) -> bool:
 
 
 def read_texts(path: str) -> Iterator[tuple[int, str]]:
+    """(line, text) of a text file, as `text_lines`. Raises InputError at a line that is not UTF-8 too."""
+    return _valid(path, text_lines(path))
+
+
+def text_lines(path: str) -> Iterator[tuple[int, str]]:
     """(line, text) of a text file, a text a line; an empty line is an empty text. "-" is standard input.
 
-    Raises InputError for a file that is not there, and at a line that is not UTF-8."""
+    Bytes that are no UTF-8 become lone surrogates. Raises InputError for a file that is not there, or whose
+    lines end otherwise than in \\n."""
     with readable(path):
         if path != "-" and not Path(path).is_file():
             found = Path(path).exists()
             raise InputError(
                 f"{path}: {'no file of texts; - is standard input' if found else 'no such file'}"
             )
-    return _texts(path)
+    return _lines(path)
 
 
-def _texts(path: str) -> Iterator[tuple[int, str]]:
+def _valid(path: str, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    for line, text in lines:
+        if not valid_text(text):
+            raise InputError(f"{path}:{line}: not UTF-8")
+        yield line, text
+
+
+def _lines(path: str) -> Iterator[tuple[int, str]]:
     with readable(path), open(0, "rb", closefd=False) if path == "-" else open(path, "rb") as source:
         for line, raw in enumerate(source, 1):
             text = decode(raw, line, path)
-            if not valid_text(text):
-                raise InputError(f"{path}:{line}: not UTF-8")
             if line == 1 and "\r" in text and not raw.endswith(b"\n"):
                 raise InputError(
                     f"{path}:1: its lines end in \\r alone; save the file with \\n at their ends"

@@ -76,6 +76,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_hash(path: Path) -> str:
+    """A SHA-256 that is another one for a folder of other content: of its list of sums, where it has one."""
+    if (path / SUMS).is_file():
+        return sha256_of(path / SUMS)
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    return _sha256(f"{file.name} {sha256_of(file)}".encode() for file in files)
+
+
 def _sums(path: Path) -> dict[str, str]:
     if (path / SUMS).is_symlink():
         raise Damaged(f"{SUMS} is a link")
