@@ -61,8 +61,9 @@ def _csv_row(row: Row, said: Prediction | None) -> bytes:
 
 def _table_row(fields: tuple) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(fields)
-    return text.getvalue().encode()
+    # fields with a character of its line's end are quoted, so that has to be both of them
+    csv.writer(text, lineterminator="\r\n").writerow(fields)
+    return text.getvalue().removesuffix("\r\n").encode() + b"\n"
 
 
 def _conll_sentence(row: Row, said: Prediction | None) -> bytes:

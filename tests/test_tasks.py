@@ -2,6 +2,10 @@
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +15,10 @@ import task_1
 import task_2
 import task_4
 import task_5
+from multitask import answering
+from multitask.labels import LabelSpace
+from multitask.prediction import Entity, Prediction, Predictor
+from multitask.terminal import readable_rows
 
 
 @pytest.fixture
@@ -119,6 +127,117 @@ def test_predict_answers_every_text_in_order(shell, trained, tmp_path):
         assert row["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.conll"])
+def test_predict_that_is_stopped_goes_on_where_it_was(shell, trained, tmp_path, monkeypatch, name):
+    texts = [*(f"anna won vote {i}" for i in range(40)), "", "bad \udce9", "paris"]
+    (tmp_path / "in.txt").write_bytes("\n".join(texts).encode("utf-8", "surrogateescape"))
+    monkeypatch.setattr(answering, "_ROWS", 10)
+    arguments = ("predict", "--model", trained, "--input", "in.txt", "--embeddings")
+    assert shell(task_5, *arguments, "whole.npy", "--output", f"whole.{name[4:]}").status == 0
+    predict, left = Predictor.predict_examples, [2, 1, 9]
+
+    def signalled(*given):
+        left[0] -= 1
+        if left[0] < 0:
+            del left[0]
+            os.kill(os.getpid(), signal.SIGTERM)
+        return predict(*given)
+
+    monkeypatch.setattr(Predictor, "predict_examples", signalled)
+    for resume, rows in ((), 20), (["--resume"], 30):
+        ended = shell(task_5, *arguments, "v.npy", "--output", name, *resume)
+        assert ended.status == 143
+        assert f"stopped by SIGTERM after {rows} rows" in ended.err
+        assert not (tmp_path / name).exists()
+    ended = shell(task_5, *arguments, "v.npy", "--output", name, "--resume")
+    assert ended.status == 0
+    assert "going on after 30 rows" in ended.err
+    assert "1 of 13 rows could not be read" in ended.err
+    assert (tmp_path / name).read_bytes() == (tmp_path / f"whole.{name[4:]}").read_bytes()
+    assert np.load("v.npy").tobytes() == np.load("whole.npy").tobytes()
+    again = shell(task_5, *arguments, "v.npy", "--output", name, "--resume")
+    assert (again.status, again.err.splitlines()[-1]) == (
+        0,
+        f"{name} is finished: there is nothing to resume",
+    )
+
+
+def test_whatever_a_row_holds_the_others_are_answered(shell, trained, tmp_path):
+    lines = [
+        '{"text": ""}',
+        '{"text": "\\ud800 anna"}',
+        '{"text": "a\\u0000b"}',
+        '{"text": "' + "x" * 1_000_000 + '"}',
+        '{"text": "' + "!" * 20_000 + '"}',
+        '{"text": "שלום anna 😀 👨‍👩‍👧 ﷽ e\\u0301"}',
+        "no JSON",
+        '{"text": "anna won in paris"}',
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    arguments = ("predict", "--model", trained, "--input", "in.jsonl")
+    ended = shell(task_5, *arguments, "--output", "out.jsonl", "--embeddings", "v.npy")
+    assert ended.status == 0
+    assert "2 of 8 rows could not be read" in ended.err
+    answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().split(b"\n")[:-1]]
+    assert [row.get("error") for row in answers] == [
+        None,
+        "in.jsonl:2: the text is not valid UTF-8",
+        *[None] * 4,
+        "in.jsonl:7: not JSON: Expecting value at column 1",
+        None,
+    ]
+    for line, row in zip(lines, answers):
+        if "error" not in row:
+            assert row["text"] == json.loads(line)["text"]
+            assert all(row["text"][e["start"] : e["end"]] == e["text"] for e in row["entities"])
+    assert np.isnan(np.load("v.npy")).all(1).tolist() == ["error" in row for row in answers]
+
+
+def test_at_a_terminal_predict_marks_entities_and_obeys_no_text(shell, trained, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    texts = ["anna \x1b[31m paris", "caf\udce9"]
+    spans = LabelSpace(("sports", "politics"), ("PER", "LOC"), "IO")
+    colours = shell(task_5, "predict", "--model", trained, *texts).out
+    assert "\\x1b" in colours
+    assert "\x1b[31m" not in colours
+    assert "text 2: the text is not valid UTF-8" in colours
+    monkeypatch.setenv("NO_COLOR", "1")
+    said = Prediction(texts[0], "sports", {"sports": 0.25}, [Entity(0, 4, "anna", "PER", 1.0)])
+    plain = readable_rows(spans)(None, said).decode()
+    assert plain == "[anna](PER) \\x1b[31m paris  (sports 0.250)\n"
+    monkeypatch.delenv("NO_COLOR")
+    assert "\x1b[1;36manna\x1b[22m PER\x1b[0m" in readable_rows(spans)(None, said).decode()
+
+
+def test_several_processes_answer_in_order(shell, trained, tmp_path):
+    texts = [f"anna won vote {i} in paris" for i in range(50)] + ["", "bad \udce9", "end"]
+    (tmp_path / "in.txt").write_bytes("\n".join(texts).encode("utf-8", "surrogateescape"))
+    arguments = ["predict", "--model", trained, "--input", "in.txt", "--embeddings", "v.npy", "--output"]
+    alone = shell(task_5, *arguments, "alone.jsonl")
+    assert alone.status == 0, alone.err
+    vectors = np.load("v.npy")
+    (tmp_path / "small_chunks.py").write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import task_5; from multitask import answering\n"
+        "answering._ROWS = 7; task_5.run(task_5.main)"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    ended = subprocess.run(
+        [*command, "small_chunks.py", *arguments, "both.jsonl"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("1 of 53 rows could not be read") == 1, "one process speaks"
+    both, one = rows((tmp_path / "both.jsonl").read_text()), rows((tmp_path / "alone.jsonl").read_text())
+    assert [row["text"] for row in both] == [row["text"] for row in one]
+    for row, other in zip(both, one):
+        assert row.get("error") == other.get("error")
+        assert row["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+    np.testing.assert_allclose(np.load("v.npy"), vectors, atol=1e-5)
+
+
 def test_predict_reads_corpus_files_and_standard_input(shell, trained, settings_for, monkeypatch, tmp_path):
     path = next(word for word in settings_for if word.startswith("data.train=")).partition("=")[2]
     answers = rows(shell(task_5, "predict", "--model", trained, "--input", path).out)
@@ -127,8 +246,6 @@ def test_predict_reads_corpus_files_and_standard_input(shell, trained, settings_
     (tmp_path / "stdin").write_text("one\ntwo\n")
     with open(tmp_path / "stdin") as file:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(file.buffer))
-        import os
-
         saved = os.dup(0)
         os.dup2(file.fileno(), 0)
         try:
@@ -165,8 +282,9 @@ def test_evaluate_warns_of_labels_that_the_model_can_not_say(shell, trained, wri
         (["predict", "--model", "M"], "give texts"),
         (["predict", "a", "--input", "x", "--model", "M"], "give texts"),
         (["predict", "--input", "nowhere.txt", "--model", "M"], "nowhere.txt: no such file"),
-        (["predict", "--input", "bad.txt", "--model", "M", "--output", "o"], "bad.txt:3: not UTF-8"),
-        (["predict", "a", "--model", "M", "--output", "no/o"], "there is no folder no"),
+        (["predict", "a", "--model", "M", "--output", "o.txt"], "the name says what is written"),
+        (["predict", "a", "--model", "M", "--output", "no/o.csv"], "there is no folder no"),
+        (["predict", "a", "--model", "M", "--resume"], "give the --output that was interrupted"),
         (["predict", "a", "--model", "M", "--embeddings", "o.bin"], "ends in .npy"),
         (["predict", "a", "--model", "M", "--device", "tpu"], "a device is cpu, cuda or cuda:1"),
         (["evaluate", "nowhere.jsonl", "--model", "M"], "nowhere.jsonl: no such file"),
