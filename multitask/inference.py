@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from multitask.batching import padded, word_positions
 from multitask.device import autocast, choose_precision
@@ -22,24 +23,30 @@ class TorchRunner(Runner):
 
     def __init__(self, model, features: Features | None = None, precision: torch.dtype = torch.float32):
         self.model, self.features, self.precision, self.config = model, features, precision, model.config
+        self.heads = hasattr(model, "heads")
         self.threads = torch.get_num_threads()
         if model.device.type == "cpu":
             self.workers = self.threads
         else:
             self.batch_tokens = 1 << 14  # of which a GPU wants many at once
 
+    def without_heads(self) -> "TorchRunner":
+        found = copy.copy(self)
+        found.heads = False
+        return found
+
     @torch.inference_mode()
     def __call__(self, corpus: EncodedCorpus, windows: np.ndarray) -> Pass:
         model = self.model
         ids, mask = (torch.from_numpy(array).to(model.device) for array in padded(corpus, windows))
         with autocast(model.device, self.precision):
+            if not self.heads:
+                return Pass(_numpy(_embeddings(model, ids, mask)), None, None)
             if self.features is None:
                 hidden = model.encode(ids, mask)
             else:
                 hidden = model.encode(None, mask, self.features.batch(windows), self.features.depth)
             embeddings = _numpy(model.pool(hidden, mask))
-            if not hasattr(model, "heads"):
-                return Pass(embeddings, None, None)
             sentence_logits, token_logits = model.heads(hidden, mask)
         row, position, _ = word_positions(corpus, windows)
         return Pass(embeddings, _numpy(sentence_logits), _numpy(token_logits)[row, position])
@@ -64,6 +71,27 @@ def fast_runner(model, precision: str = "auto") -> TorchRunner:
     if choose_precision(precision, model.device) == torch.bfloat16:
         model = copy.deepcopy(model).to(torch.bfloat16)
     return TorchRunner(model)
+
+
+def _embeddings(model, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """As `model.pool(model.encode(...))`; for [CLS], the last layer runs at the first token only."""
+    if model.config.pooling != "cls":
+        return model.pool(model.encode(ids, mask), mask)
+    last = model.config.num_hidden_layers - 1
+    hidden = model.encode(ids, mask, layers=last)  # (B, T, D)
+    layer = model.bert.encoder.layer[last]
+    attention, first = layer.attention.self, hidden[:, :1]
+
+    def by_head(states: torch.Tensor) -> torch.Tensor:
+        return states.unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)  # (B, H, T, D / H)
+
+    mixed = functional.scaled_dot_product_attention(
+        by_head(attention.query(first)),
+        by_head(attention.key(hidden)),
+        by_head(attention.value(hidden)),
+        attn_mask=mask[:, None, None].bool(),
+    )
+    return layer.feed_forward_chunk(layer.attention.output(mixed.transpose(1, 2).flatten(2), first))[:, 0]
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -202,7 +202,7 @@ def embed(
     model, tokenizer: Tokenizer, texts: Sequence[str], progress: Callable[[int], object] | None = None
 ) -> np.ndarray:
     """Texts → embeddings (N, D), float32, pooled as the model's configuration says."""
-    runner = runner_of(model)
+    runner = runner_of(model).without_heads()
     examples, config = list(map(text_example, texts)), runner.config
     corpus = encode(examples, tokenizer, LabelSpace((), ()), config.max_length, config.stride)
     parts = [out.embeddings for out in outputs(runner, corpus, progress)]

@@ -46,6 +46,10 @@ class Runner:
     def __call__(self, corpus: EncodedCorpus, windows: np.ndarray) -> Pass:
         raise NotImplementedError
 
+    def without_heads(self) -> "Runner":
+        """For embeddings alone, where that is faster."""
+        return self
+
     @contextmanager
     def ready(self) -> Iterator[None]:
         """Around all calls."""

@@ -1,3 +1,4 @@
+import copy
 import json
 from itertools import pairwise
 
@@ -136,12 +137,77 @@ def test_a_prediction_is_a_row_of_json(predictor):
     assert len(row["embedding"]) == 32
 
 
+def test_a_bfloat16_copy_says_nearly_the_same(model, tokenizer):
+    exact, rough = (Predictor(model, tokenizer, LABELS, precision) for precision in ("fp32", "bf16"))
+    assert rough.runner.model.dtype == torch.bfloat16
+    assert model.dtype == torch.float32, "the caller's model stays as it is"
+    for a, b in zip(*(each.predict(TEXTS, embeddings=True) for each in (exact, rough))):
+        assert a.probabilities == pytest.approx(b.probabilities, abs=0.05)
+        np.testing.assert_allclose(a.embedding, b.embedding, atol=0.1)
+        assert b.embedding.dtype == np.float32
+
+
+def test_a_lone_surrogate_is_read_as_one_unknown_character(predictor):
+    text = "anna \ud800 won in paris\udfff"
+    (said,) = predictor.predict([text], embeddings=True)
+    (other,) = predictor.predict(
+        [text.replace("\ud800", "\ufffd").replace("\udfff", "\ufffd")], embeddings=True
+    )
+    assert said.text == text
+    assert said.probabilities == other.probabilities
+    assert [e[:2] + e[3:] for e in said.entities] == [e[:2] + e[3:] for e in other.entities]
+    assert all(text[e.start : e.end] == e.text for e in said.entities)
+
+
+def test_temperatures_soften_what_is_said_and_change_no_answer(model, tokenizer):
+    config = copy.deepcopy(model.config)
+    plain = Predictor(model, tokenizer, LABELS).predict(TEXTS)
+    warm = Predictor(model, tokenizer, LABELS)
+    warm.config = config
+    config.temperature_task_a, config.temperature_task_b = 3.0, 5.0
+    corpus = encode(list(map(text_example, TEXTS)), tokenizer, LABELS, 24, 6)
+    (out,) = outputs(warm.runner, corpus)
+    chances = torch.tensor(out.sentence_logits / 3).softmax(-1).numpy()
+    words = torch.tensor(out.word_logits / 5).softmax(-1).numpy()
+    first = 0
+    for said, before, row, start in zip(warm.predict(TEXTS), plain, chances, corpus.word_rows):
+        assert [e[:4] for e in said.entities] == [e[:4] for e in before.entities]
+        assert said.label == before.label
+        np.testing.assert_allclose(list(said.probabilities.values()), row, atol=1e-6)
+        for entity in said.entities:
+            offsets = text_example(said.text).offsets
+            inside = [start + i for i, (a, _) in enumerate(offsets) if entity.start <= a < entity.end]
+            tags = [LABELS.tags.index(f"{prefix}-{entity.label}") for prefix in "BI"]
+            assert entity.score == pytest.approx(words[inside][:, tags].sum(1).mean(), abs=1e-6)
+            first += 1
+    assert first
+
+
+def test_threads_change_nothing_and_leave_torch_as_it_was(model, tokenizer, monkeypatch):
+    corpus = encode(list(map(text_example, TEXTS * 5)), tokenizer, LABELS, 24, 6)
+    before = torch.get_num_threads()
+    runner = TorchRunner(model)
+    monkeypatch.setattr(runner, "batch_tokens", 30)
+    found = []
+    for workers in (1, 3):
+        monkeypatch.setattr(runner, "workers", workers)
+        found.append(list(outputs(runner, corpus)))
+        assert torch.get_num_threads() == before
+    for a, b in zip(*found, strict=True):
+        for one, other in zip(a[2:], b[2:]):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_embeddings_come_from_an_encoder_without_heads_too(tiny, tokenizer, pooling):
     model = SentenceTransformer.from_pretrained(tiny, pooling=pooling, max_length=40).train()
     vectors = embed(model, tokenizer, TEXTS)
     assert vectors.shape == (len(TEXTS), 32)
     assert model.training, "the mode that it had"
+    model.eval()
+    for text, vector in zip(TEXTS[:3], vectors):
+        ids = torch.tensor([tokenizer.encode(text).ids])
+        np.testing.assert_allclose(model(ids)[0].detach(), vector, atol=1e-5)
     for text, vector in zip(TEXTS, vectors):
         np.testing.assert_allclose(embed(model, tokenizer, [text])[0], vector, atol=1e-5)
     assert embed(model, tokenizer, []).shape == (0, 32)
