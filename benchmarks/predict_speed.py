@@ -3,39 +3,49 @@
     python benchmarks/predict_speed.py --corpus FOLDER [--model DIR] [--rounds N] [--large N] [--output FILE]
 
 The texts of FOLDER/test.jsonl, three times over, are predicted by each contender in turn, round by round, in
-one process on a CPU: class, probabilities and entities by Predictor, by its exports to ONNX in float32 and int8,
-and by the two pipelines that together give as much (text-classification and ner, batches of 32); embeddings by
-`embed` and by sentence-transformers' encode. Then the command itself is run: one sentence, beside the imports
-that loading a BERT takes at least, and --large sentences from a file, beside as many as the rounds have. The
-last line is JSON."""
+one process on a CPU: class, probabilities and entities by Predictor, by its exports to ONNX in float32 and
+int8, and by the two pipelines that together give as much (text-classification and ner, batches of 32);
+embeddings by `embed` and by sentence-transformers' encode. Then the command itself is run: one sentence, beside
+the imports that loading a BERT takes at least, and --large sentences from a file, beside as many as the rounds
+have. The last line is JSON."""
 
 import argparse
 import json
 import os
+import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from importlib.metadata import version
+from itertools import cycle, islice
 from pathlib import Path
 
-os.environ["TOKENIZERS_PARALLELISM"] = "true"  # sentence-transformers' processes would ask for it
+os.environ["TOKENIZERS_PARALLELISM"] = "true"  # else the pipelines warn of it
 
-import torch
-from transformers import (
+import torch  # noqa: E402
+from transformers import (  # noqa: E402
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
     pipeline,
 )
-from transformers import logging as transformers_logging
+from transformers import logging as transformers_logging  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import task_5  # noqa: E402
-from benchmarks.processes import cpu, measured  # noqa: E402
+from benchmarks.processes import Spent, cpu, measured  # noqa: E402
+from benchmarks.tables import figure, markdown  # noqa: E402
+from multitask import runner  # noqa: E402
+from multitask.answering import answers_to, chunks  # noqa: E402
+from multitask.answers import json_line  # noqa: E402
 from multitask.device import choose_precision  # noqa: E402
-from multitask.prediction import Predictor, embed  # noqa: E402
+from multitask.errors import run as run_task  # noqa: E402
+from multitask.prediction import Predictor, embed, evaluate  # noqa: E402
+from multitask.split import read_split  # noqa: E402
+from multitask.subwords import Subwords  # noqa: E402
 from multitask.texts import rows_of, rows_of_arguments  # noqa: E402
 
 IMPORTS = "import torch; from transformers import BertModel, AutoTokenizer"
@@ -107,20 +117,15 @@ def contenders(model: str, predictors: dict[str, Predictor]) -> dict[str, Callab
     from sentence_transformers import SentenceTransformer
 
     transformers_logging.set_verbosity_error()
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    kinds = {
-        "text-classification": AutoModelForSequenceClassification,
-        "ner": AutoModelForTokenClassification,
-    }
-    wanted = {"text-classification": {"top_k": None}, "ner": {"aggregation_strategy": "simple"}}
-    found: dict[str, Callable] = {name: each.predict for name, each in predictors.items()}
-    for task, kind in kinds.items():
-        # the class head of this model is none of theirs: a new one of its size costs as much
-        loaded = kind.from_pretrained(model, **({"num_labels": 7} if task != "ner" else {}), **_ANY_SIZE)
-        found[f"pipeline {task}"] = pipeline(
-            task, loaded, tokenizer=tokenizer, batch_size=32, device="cpu", **wanted[task]
-        )
     torch_model = predictors["Predictor"]
+    # its class head is none of theirs: a new one of its size costs as much
+    classes = {"num_labels": len(torch_model.labels.classes), "ignore_mismatched_sizes": True}
+    of_classes = AutoModelForSequenceClassification.from_pretrained(model, **classes)
+    of_tags = AutoModelForTokenClassification.from_pretrained(model)
+    shared = {"tokenizer": AutoTokenizer.from_pretrained(model), "batch_size": 32, "device": "cpu"}
+    found: dict[str, Callable] = {name: each.predict for name, each in predictors.items()}
+    found[PIPELINES[0]] = pipeline("text-classification", of_classes, top_k=None, **shared)
+    found[PIPELINES[1]] = pipeline("ner", of_tags, aggregation_strategy="simple", **shared)
     found["embed"] = lambda texts: embed(torch_model.runner, torch_model.tokenizer, texts)
     sentence_model = SentenceTransformer(model, device="cpu")
     found["sentence-transformers encode"] = lambda texts: sentence_model.encode(texts, batch_size=32)
