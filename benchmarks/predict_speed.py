@@ -6,8 +6,8 @@ The texts of FOLDER/test.jsonl, three times over, are predicted by each contende
 one process on a CPU: class, probabilities and entities by Predictor, by its exports to ONNX in float32 and
 int8, and by the two pipelines that together give as much (text-classification and ner, batches of 32);
 embeddings by `embed` and by sentence-transformers' encode. Then the command itself is run: one sentence,
-beside the imports that loading a BERT takes at least, and --large sentences from a file, beside as many as the
-rounds have. The last line is JSON."""
+beside the imports that loading a BERT takes at least, and --large sentences from a file, beside as many as
+the rounds have. The last line is JSON."""
 
 import argparse
 import json
