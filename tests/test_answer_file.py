@@ -100,6 +100,22 @@ def test_killed_at_any_change_of_the_disk_it_goes_on_and_ends_the_same(
     assert deaths > 10
 
 
+def test_killed_it_does_again_only_what_was_not_noted(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(answer_file, "_SECONDS", -1)
+    writes = AnswerFile.write
+
+    def dies(file, rows, *answers):
+        if file.input.rows == 6:
+            raise Killed
+        writes(file, rows, *answers)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(AnswerFile, "write", dies)
+        run(tmp_path, resume=False)
+    run(tmp_path, resume=True)
+    assert "going on after 6 rows" in capsys.readouterr().err
+
+
 def test_stopped_again_and_again_it_ends_the_same(whole, tmp_path):
     for stop in (0, 1, 2):
         with pytest.raises(Stopped, match="stopped by SIGINT after .* rows; .*out.csv.partial holds"):
