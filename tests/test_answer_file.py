@@ -116,6 +116,24 @@ def test_killed_it_does_again_only_what_was_not_noted(tmp_path, monkeypatch, cap
     assert "going on after 6 rows" in capsys.readouterr().err
 
 
+def test_what_is_noted_was_synced_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(answer_file, "_SECONDS", -1)
+    done, disk = [], output.disk
+
+    def seen(kind, path, call, *arguments):
+        done.append((kind, path.name))
+        return disk(kind, path, call, *arguments)
+
+    monkeypatch.setattr(output, "disk", seen)
+    run(tmp_path, resume=False)
+    notes = [at for at, call in enumerate(done) if call == ("rename", "out.csv.partial.json")]
+    assert len(notes) == 1 + 4 + 1
+    for note in notes:
+        for name in ("out.csv.partial", "v.npy.partial"):
+            synced = max(at for at in range(note) if done[at] == ("sync", name))
+            assert ("write", name) not in done[synced:note]
+
+
 def test_stopped_again_and_again_it_ends_the_same(whole, tmp_path):
     for stop in (0, 1, 2):
         with pytest.raises(Stopped, match="stopped by SIGINT after .* rows; .*out.csv.partial holds"):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from multitask.answers import check_names, format_of
 from multitask.errors import InputError
-from multitask.labels import LabelSpace, tags_to_spans
+from multitask.labels import LabelSpace
 from multitask.prediction import Entity, Prediction
 from multitask.readers import read_corpus
 from multitask.rows import Example, text_example
@@ -94,7 +94,14 @@ def test_neighbours_of_one_type_stay_two_entities():
     row = text_example("Ada Obi won")
     said = Prediction(row.text, None, None, [Entity(0, 3, "Ada", "P", 1.0), Entity(4, 7, "Obi", "P", 1.0)])
     lines = written("a.conll", [row], [said]).decode().splitlines()
-    assert tags_to_spans([line.split("\t")[1] for line in lines[:3]])[0] == [(0, 1, "P"), (1, 2, "P")]
+    assert lines[:3] == ["Ada\tB-P", "Obi\tB-P", "won\tO"]
+
+
+@pytest.mark.parametrize("word", ["-DOCSTART-", "# label = x", "a\tb", "a\nb", "\ufeffAda", "", " "])
+def test_a_word_that_columns_can_not_hold_is_an_error_in_its_place(word):
+    row = Example([word, "won"], text=f"{word} won", offsets=[(0, len(word)), (len(word) + 1, len(word) + 4)])
+    said = Prediction(row.text, "x", {"x": 1.0}, [])
+    assert written("a.conll", [row], [said]).startswith(b"# error = the word ")
 
 
 def test_a_row_that_can_not_be_read_has_its_place_and_its_reason():

@@ -1,5 +1,6 @@
 import copy
 import json
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -83,6 +84,7 @@ def test_windows_change_nothing_where_the_text_fits(model, tokenizer):
 def test_neighbours_chunks_and_batches_change_nothing(predictor, monkeypatch):
     together = predictor.predict(TEXTS * 3, embeddings=True)
     monkeypatch.setattr(runner, "_ROWS", 2)
+    monkeypatch.setattr(runner, "_WORDS", 20)
     monkeypatch.setattr(predictor.runner, "batch_tokens", 30)
     seen = []
     again = predictor.predict(TEXTS * 3, embeddings=True, progress=seen.append)
@@ -186,13 +188,16 @@ def test_temperatures_soften_what_is_said_and_change_no_answer(model, tokenizer)
 def test_threads_change_nothing_and_leave_torch_as_it_was(model, tokenizer, monkeypatch):
     corpus = encode(list(map(text_example, TEXTS * 5)), tokenizer, LABELS, 24, 6)
     before = torch.get_num_threads()
+    torch.set_num_threads(2)
     runner = TorchRunner(model)
     monkeypatch.setattr(runner, "batch_tokens", 30)
     found = []
     for workers in (1, 3):
         monkeypatch.setattr(runner, "workers", workers)
         found.append(list(outputs(runner, corpus)))
-        assert torch.get_num_threads() == before
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
+    torch.set_num_threads(before)
     for a, b in zip(*found, strict=True):
         for one, other in zip(a[2:], b[2:]):
             np.testing.assert_allclose(one, other, atol=1e-5)

@@ -16,6 +16,7 @@ import task_2
 import task_4
 import task_5
 from multitask import answering
+from multitask.answer_file import AnswerFile
 from multitask.labels import LabelSpace
 from multitask.prediction import Entity, Prediction, Predictor
 from multitask.terminal import readable_rows
@@ -160,6 +161,21 @@ def test_predict_that_is_stopped_goes_on_where_it_was(shell, trained, tmp_path, 
         0,
         f"{name} is finished: there is nothing to resume",
     )
+
+
+def test_a_signal_waits_for_the_end_of_writing(shell, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(answering, "_ROWS", 1)
+    write = AnswerFile.write
+
+    def signalled(file, *given):
+        os.kill(os.getpid(), signal.SIGINT)
+        write(file, *given)
+
+    monkeypatch.setattr(AnswerFile, "write", signalled)
+    ended = shell(task_5, "predict", "--model", trained, "anna", "paris", "--output", "out.jsonl")
+    assert ended.status == 130
+    assert "stopped by SIGINT after 1 rows" in ended.err
+    assert len(rows((tmp_path / "out.jsonl.partial").read_text())) == 1
 
 
 def test_whatever_a_row_holds_the_others_are_answered(shell, trained, tmp_path):
