@@ -20,7 +20,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
 
 def disk(kind: str, path: Path, call: Callable, *arguments: Any) -> Any:
-    """Call what changes the disk: a "write", "sync", "rename" or "remove" of a path.
+    """Call what changes the disk: a "write", "sync", "link", "rename" or "remove" of a path.
 
     All writing goes through here, so that it can be counted, and cut short at any point. An OSError names the
     path: writing to a full disk raises one without."""
@@ -62,6 +62,15 @@ def sync(path: Path) -> None:
 def rename(source: Path, target: Path) -> None:
     """Give a file or folder another name, in place of a file of that name."""
     disk("rename", target, os.replace, source, target)
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the disk has no such names."""
+    try:
+        disk("link", target, os.link, source, target)
+    except OSError:
+        with open(source, "rb") as content, open_file(target) as file:
+            shutil.copyfileobj(content, file, _BUFFER)
 
 
 def append(path: Path, data: bytes) -> None:

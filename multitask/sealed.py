@@ -1,15 +1,17 @@
-"""Folders of files with the SHA-256 of each, written last: what is damaged is seen before it is used."""
+"""Folders of files with the SHA-256 of each, written last: what is damaged is seen before it is used.
+
+A file may lie in a folder of its own there, "1_Pooling/config.json", and no deeper."""
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from multitask.output import atomic_folder, open_file
+from multitask.output import atomic_folder, link, open_file
 
 SUMS = "SHA256SUMS"  # as sha256sum writes and checks it
-_LINE = re.compile(r"([0-9a-f]{64})  ([\w-][\w.-]*)")
+_LINE = re.compile(r"([0-9a-f]{64})  ((?:[\w-][\w.-]*/)?[\w-][\w.-]*)")
 
 Buffer = bytes | memoryview
 
@@ -27,24 +29,45 @@ def write_sealed(path: Path, files: Iterable[tuple[str, Iterable[Buffer]]]) -> d
         hashes = {}
         for name, content in files:
             pieces = []
+            (folder / name).parent.mkdir(exist_ok=True)
             with open_file(folder / name) as file:
                 for piece in content:
                     file.write(piece)
                     pieces.append(piece)
             hashes[name] = hashing.submit(_sha256, pieces)
         sums = {name: found.result() for name, found in hashes.items()}
-        with open_file(folder / SUMS) as file:
-            file.write("".join(f"{found}  {name}\n" for name, found in sums.items()).encode())
+        _write_sums(folder, sums)
     return sums
+
+
+def rewrite_sealed(path: Path, files: Mapping[str, bytes]) -> None:
+    """Replace or add files of a folder, all or nothing. The others are neither read nor copied, where the disk
+    can give a file two names: they are as damaged as they were, and their sums tell.
+
+    Raises Damaged where the folder has no list of sums."""
+    sums = _sums(path)
+    with atomic_folder(path) as folder:
+        for name in sums:
+            if name not in files:
+                (folder / name).parent.mkdir(exist_ok=True)
+                link(path / name, folder / name)
+        for name, content in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            with open_file(folder / name) as file:
+                file.write(content)
+        _write_sums(folder, {**sums, **{name: _sha256([content]) for name, content in files.items()}})
 
 
 def read_sealed(path: Path) -> dict[str, bytes]:
     """The files of a folder, as they were written. Raises Damaged for one that is missing, changed, a link or
     that was not there."""
     sums = _sums(path)
-    for file in sorted(path.iterdir()):
-        if file.name not in sums and file.name != SUMS:
-            raise Damaged(f"{file.name} does not belong to it")
+    known = {SUMS, *sums, *(name.split("/")[0] for name in sums)}
+    for file in sorted(path.rglob("*")):
+        if (name := file.relative_to(path).as_posix()) not in known:
+            raise Damaged(f"{name} does not belong to it")
+        if file.is_symlink():
+            raise Damaged(f"{name} is a link")
     return {name: _content(path / name, wanted) for name, wanted in sums.items()}
 
 
@@ -61,6 +84,11 @@ def check_sealed(path: Path) -> dict[str, str]:
         if found != wanted:
             raise Damaged(f"{name} is not what was written")
     return sums
+
+
+def _write_sums(folder: Path, sums: dict[str, str]) -> None:
+    with open_file(folder / SUMS) as file:
+        file.write("".join(f"{found}  {name}\n" for name, found in sums.items()).encode())
 
 
 def _sha256(pieces: Iterable[Buffer]) -> str:
@@ -100,8 +128,8 @@ def _sums(path: Path) -> dict[str, str]:
 
 
 def _content(file: Path, wanted: str) -> bytes:
-    if file.is_symlink() or not file.is_file():
-        raise Damaged(f"{file.name} is {'a link' if file.is_symlink() else 'missing'}")
+    if not file.is_file():
+        raise Damaged(f"{file.name} is missing")
     try:
         content = file.read_bytes()
     except OSError as error:
