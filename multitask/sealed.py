@@ -41,8 +41,8 @@ def write_sealed(path: Path, files: Iterable[tuple[str, Iterable[Buffer]]]) -> d
 
 
 def rewrite_sealed(path: Path, files: Mapping[str, bytes]) -> None:
-    """Replace or add files of a folder, all or nothing. The others are neither read nor copied, where the disk
-    can give a file two names: they are as damaged as they were, and their sums tell.
+    """Replace or add files of a folder, all or nothing. The others are not read, and not copied where the
+    disk can give a file two names: what was damaged of them still is, and their sums tell.
 
     Raises Damaged where the folder has no list of sums."""
     sums = _sums(path)

@@ -25,9 +25,9 @@ from multitask.backbone import (
     find_backbone,
     load_model,
     load_tokenizer,
-    save_model,
 )
 from multitask.errors import InputError
+from multitask.saving import save_model
 
 FIND = """
 import sys

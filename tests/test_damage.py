@@ -90,7 +90,9 @@ def test_without_a_whole_checkpoint_the_run_does_not_go_on(runs, stopped):
     assert contents(stopped) == before
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "..", ".secret", "a/../secret", "b/c/d", "b/.c"])
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/hostname", "..", ".secret", "a/../secret", "b/c/d", "b/.c"]
+)
 def test_a_list_of_sums_does_not_lead_out_of_the_folder(tmp_path, name):
     (tmp_path / "secret").write_bytes(b"x")
     write_sealed(tmp_path / "folder", [("a", [b"a"])])

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from test_readers import CONLL, JSONL, lines
 
 from model import MultiTaskConfig, MultiTaskTransformer
-from multitask.backbone import load_model, save_model
+from multitask.backbone import load_model
 from multitask.config import load_settings
 from multitask.config_text import keys, render
 from multitask.errors import InputError
 from multitask.labels import labels_of
 from multitask.readers import read_corpus, read_texts
+from multitask.saving import save_model
 from multitask.sealed import SUMS
 from multitask.settings import Settings
 

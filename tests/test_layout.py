@@ -8,11 +8,20 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    {"errors", "words", "spelling", "dropout", "embedding_rows", "tensor_file", "strict_json"},
+    {
+        "errors",
+        "words",
+        "spelling",
+        "dropout",
+        "embedding_rows",
+        "tensor_file",
+        "strict_json",
+        "embedding_files",
+    },
     {"yaml_input", "output", "labels", "model_folder", "hub"},
     {"sealed"},
     {"settings", "rows", "array_store", "backbone", "checkpoint"},
-    {"config_text", "optimization", "device", "lora", "loss_weighting", "formats", "subwords"},
+    {"config_text", "optimization", "device", "lora", "loss_weighting", "formats", "subwords", "saving"},
     {"config", "readers", "processes"},
     {"encoding", "interruption", "progress", "texts"},
     {"batching", "evaluation", "split"},

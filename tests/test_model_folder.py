@@ -16,10 +16,11 @@ import task_2
 import task_4
 import task_5
 from model import MultiTaskConfig, MultiTaskTransformer, SentenceTransformer
-from multitask.backbone import find_backbone, load_model, load_tokenizer, save_model
+from multitask.backbone import find_backbone, load_model, load_tokenizer
 from multitask.errors import InputError
 from multitask.labels import labels_of
 from multitask.model_folder import read_config
+from multitask.saving import save_model
 from multitask.sealed import SUMS
 
 HEADS = {"num_classes_task_a": 3, "num_labels_task_b": 4}
