@@ -13,6 +13,7 @@ from model import MultiTaskTransformer, multitask_loss
 from multitask import processes
 from multitask.backbone import load_model
 from multitask.batching import labelled_counts
+from multitask.calibration import fit
 from multitask.config import load_settings, split_overrides
 from multitask.config_text import help_text
 from multitask.device import autocast
@@ -21,7 +22,7 @@ from multitask.evaluation import Scores, table
 from multitask.interruption import Interruption, Stopped
 from multitask.lora import merged
 from multitask.optimization import finite_or_nan
-from multitask.prediction import evaluate
+from multitask.prediction import evaluate, runner_of
 from multitask.preparation import Prepared, describe, model_config, prepare
 from multitask.progress import learned
 from multitask.resuming import CONFIG, find_run, is_finished
@@ -60,10 +61,9 @@ def main() -> None:
     folder = open_folder(run, old)
     with closing(folder), Interruption() as stop:
         train(run, folder, stop)
+        dev = run.progress.best_dev
         del run  # the best model takes its place
-        scores = test(prepared, settings, folder, device) if "test" in prepared.corpora else None
-        if folder:
-            folder.log({"test": scores and scores.headline()})
+        scores = finish(prepared, settings, folder, device, dev, stop)
     if scores:
         print(f"Test, with the best model\n{table(scores)}")
     print(f"Run folder: {folder.path if folder else ''}")
@@ -162,7 +162,7 @@ def end_epoch(run: Training, folder: RunFolder | None, losses: dict, dev: Scores
     run.restart()
     if folder and better:
         run.best = {name: value.detach().to("cpu", copy=True) for name, value in learned(run).items()}
-        run.best_weights = folder.save(merged(run.model))
+        run.best_weights = folder.save(merged(run.model), metrics["dev"])
     if folder:
         folder.log(metrics)
 
@@ -196,14 +196,29 @@ def gradients(run: Training, windows: np.ndarray, counts: tuple[float, float]) -
             finite_or_nan(run.weighting(losses, share) * processes.count()).backward()
 
 
-def test(prepared: Prepared, settings: Settings, folder: RunFolder | None, device: torch.device) -> Scores:
-    """Scores of the best model on the test set."""
+def finish(
+    prepared: Prepared,
+    settings: Settings,
+    folder: RunFolder | None,
+    device: torch.device,
+    dev: dict | None,
+    stop: Interruption,
+) -> Scores | None:
+    """Fit the best model's temperatures on dev, score it on test, and write both into its folder."""
     if folder:
         model = load_model(MultiTaskTransformer, folder.model).to(device)
     else:
         model = build(prepared, settings).to(device)
     processes.same_weights(model)
-    return evaluate(model, prepared.corpora["test"], prepared.labels, trained_tasks(settings))
+    corpora, labels, runner = prepared.corpora, prepared.labels, runner_of(model)
+    if "dev" in corpora:
+        temperatures = fit(runner, corpora["dev"], labels)
+        model.config.temperature_task_a, model.config.temperature_task_b = temperatures
+    test = evaluate(runner, corpora["test"], labels, trained_tasks(settings)) if "test" in corpora else None
+    if folder:
+        with stop.deferred():
+            folder.finish(model, dev, test, fitted="dev" in corpora)
+    return test
 
 
 if __name__ == "__main__":

@@ -98,6 +98,8 @@ def model_config(settings: Settings, prepared: Prepared) -> dict:
         "stride": m.stride,
         "hidden_dropout_prob": m.dropout,
         "attention_probs_dropout_prob": m.attention_dropout,
+        "temperature_task_a": 1.0,  # those of a starting model were fitted to its own heads
+        "temperature_task_b": 1.0,
     }
 
 

@@ -28,6 +28,11 @@ class Progress:
     metrics: list[dict] = field(default_factory=list)  # of the epochs that are over
     trained: bool = False  # no epoch is left
 
+    @property
+    def best_dev(self) -> dict | None:
+        """The dev scores of the model that is kept; None without dev."""
+        return self.metrics[-1 - self.without_gain]["dev"]
+
     def end_epoch(self, metrics: dict, score: float | None, num_epochs: int, patience: int | None) -> bool:
         """An epoch is over. Whether its model is the one to keep: the first best, or the last without dev."""
         better = score is None or self.best is None or score > self.best

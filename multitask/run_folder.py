@@ -16,14 +16,16 @@ from multitask.checkpoint import Checkpoint, Checkpoints
 from multitask.config import load_settings
 from multitask.config_text import render
 from multitask.errors import InputError, say
+from multitask.evaluation import Scores
 from multitask.interruption import Stopped
 from multitask.lora import merged
+from multitask.model_card import model_card
 from multitask.output import append, atomic_file, rename
-from multitask.preparation import resolved
+from multitask.preparation import Prepared, resolved
 from multitask.progress import best_weights, capture, restore
 from multitask.resuming import CONFIG, METRICS, Origin, check_origin, check_settings, origin_of
-from multitask.saving import save_model
-from multitask.sealed import Buffer, Damaged, check_sealed
+from multitask.saving import config_file, save_model
+from multitask.sealed import Buffer, Damaged, check_sealed, rewrite_sealed
 from multitask.settings import TASKS, Settings
 
 RUNS = Path("runs")
@@ -34,11 +36,11 @@ LATEST_MODEL = str(RUNS / "latest" / "model")
 class RunFolder:
     """config.yml, metrics.jsonl, model/ and checkpoints/ of one run, which no other process writes to."""
 
-    def __init__(self, path: Path, origin: Origin, tokenizer_source: Path):
+    def __init__(self, path: Path, origin: Origin, settings: Settings, prepared: Prepared):
         """An existing folder, from which leftovers of a process that was killed go.
 
         Raises InputError where another process trains in it."""
-        self.path, self.origin, self.tokenizer_source = path, origin, tokenizer_source
+        self.path, self.origin, self.settings, self.prepared = path, origin, settings, prepared
         self.checkpoints = Checkpoints(path / CHECKPOINTS)
         self.lock = _locked(path)
         for leftover in _leftovers(path):
@@ -58,16 +60,25 @@ class RunFolder:
         """Append a line to metrics.jsonl."""
         append(self.path / METRICS, (json.dumps(metrics) + "\n").encode())
 
-    def save(self, model) -> str:
-        """Replace model/ by this model and its tokenizer, and let runs/latest point here → the SHA-256 of its
-        weights."""
-        sums = save_model(model, self.tokenizer_source, self.model)
+    def save(self, model, dev: dict | None) -> str:
+        """Replace model/ by this model, which has these scores on dev, and let runs/latest point here → the
+        SHA-256 of its weights."""
+        card = model_card(self.settings, self.prepared, dev)
+        sums = save_model(model, self.prepared.backbone.folder, self.model, card)
         if self.path.parent.resolve() == RUNS.resolve():
             link = RUNS / f".latest.{os.getpid()}"
             link.unlink(missing_ok=True)
             link.symlink_to(self.path.name)
             rename(link, RUNS / "latest")
         return sums["model.safetensors"]
+
+    def finish(self, model, dev: dict | None, test: Scores | None, fitted: bool) -> None:
+        """Write the model's temperatures and its scores on test into model/, whose weights it has."""
+        config = model.config
+        temperatures = (config.temperature_task_a, config.temperature_task_b) if fitted else None
+        card = model_card(self.settings, self.prepared, dev, test, temperatures)
+        rewrite_sealed(self.model, {"config.json": config_file(model), "README.md": card.encode()})
+        self.log({"test": test and test.headline()})
 
     def holds(self, weights: str) -> bool:
         """Whether model/ is whole, and its weights have this SHA-256."""
@@ -108,20 +119,21 @@ def open_folder(run, old: Path | None) -> RunFolder | None:
 
     Raises InputError where it can't: for other settings or data, for damage, for another run in it."""
     settings = resolved(run.settings, run.prepared, str(run.device))
-    origin, source = origin_of(settings, run.prepared, run.device), run.prepared.backbone.folder
+    origin = origin_of(settings, run.prepared, run.device)
     folder = checkpoint = None
     with processes.first_goes_first():
         if old:
             check_settings(settings, load_settings(old / CONFIG), old)
         if processes.rank() == 0:
-            folder = RunFolder(old, origin, source) if old else _new_run(settings, origin, source)
+            parts = origin, settings, run.prepared
+            folder = RunFolder(old, *parts) if old else _new_run(*parts)
         if old:
             checkpoint = folder.go_on() if folder else Checkpoints(old / CHECKPOINTS).newest()[0]
     if checkpoint:
         restore(run, checkpoint.facts, checkpoint.files)
         if folder and run.best_weights and not folder.holds(run.best_weights):
             with best_weights(run):
-                folder.save(merged(run.model))
+                folder.save(merged(run.model), run.progress.best_dev)
         print(f"Resuming {old} after step {run.steps}, {run.progress.step} of epoch {run.progress.epoch}")
     return folder
 
@@ -180,10 +192,10 @@ def check_output_dir(output_dir: str | None) -> None:
         raise InputError(f"output_dir: {path} is not empty; a run gets a folder of its own")
 
 
-def _new_run(settings: Settings, origin: Origin, tokenizer_source: Path) -> RunFolder:
+def _new_run(origin: Origin, settings: Settings, prepared: Prepared) -> RunFolder:
     """Make the folder. Raises InputError if it is there and not empty: no run is overwritten."""
     path = _new_folder(settings.output_dir)
-    folder = RunFolder(path, origin, tokenizer_source)
+    folder = RunFolder(path, origin, settings, prepared)
     check_output_dir(str(path))  # another run may have taken it by now
     with atomic_file(path / CONFIG) as file:
         file.write(render(settings).encode())

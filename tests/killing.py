@@ -37,7 +37,8 @@ class Runs:
     def __call__(self, folder: Path, *arguments: str, **how) -> Outcome:
         """`kill_at`: kill -9 in the middle of the disk's N-th change, a write after half of its bytes.
         `signals`: [(seconds, number)], sent so long after the start. `at_step`: {step: [numbers]}, signals
-        raised by the run itself in the middle of it, or of scoring ("test"). `largest_file`: bytes."""
+        raised by the run itself in the middle of it, or when it has trained ("finish"). `largest_file`:
+        bytes."""
         request = {"folder": str(folder), "arguments": [str(word) for word in arguments], **how}
         print(json.dumps(request), file=self.server.stdin, flush=True)
         return Outcome(**json.loads(self.server.stdout.readline()))
@@ -131,22 +132,22 @@ def count_changes(kill_at: int, handle: int) -> None:
 
 
 def raise_signals(at_step: dict[str, list[int]]) -> None:
-    """Let the run send itself signals in the middle of a step, or of scoring the test set ("test")."""
+    """Let the run send itself signals in the middle of a step, or of finishing ("finish")."""
     import task_4
 
-    real, real_test = task_4.gradients, task_4.test
+    real, real_finish = task_4.gradients, task_4.finish
 
     def gradients(run, *arguments):
         real(run, *arguments)
         for number in at_step.pop(str(run.steps + 1), ()):
             os.kill(os.getpid(), number)
 
-    def test(*arguments):
-        for number in at_step.pop("test", ()):
+    def finish(*arguments):
+        for number in at_step.pop("finish", ()):
             os.kill(os.getpid(), number)
-        return real_test(*arguments)
+        return real_finish(*arguments)
 
-    task_4.gradients, task_4.test = gradients, test
+    task_4.gradients, task_4.finish = gradients, finish
 
 
 if __name__ == "__main__":

@@ -8,17 +8,8 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    {
-        "errors",
-        "words",
-        "spelling",
-        "dropout",
-        "embedding_rows",
-        "tensor_file",
-        "strict_json",
-        "embedding_files",
-    },
-    {"yaml_input", "output", "labels", "model_folder", "hub"},
+    {"errors", "words", "spelling", "dropout", "embedding_rows", "tensor_file", "strict_json"},
+    {"yaml_input", "output", "labels", "model_folder", "hub", "embedding_files"},
     {"sealed"},
     {"settings", "rows", "array_store", "backbone", "checkpoint"},
     {"config_text", "optimization", "device", "lora", "loss_weighting", "formats", "subwords", "saving"},
@@ -27,7 +18,7 @@ ORDER = [
     {"batching", "evaluation", "split"},
     {"features", "runner"},
     {"inference", "preparation"},
-    {"prediction"},
+    {"prediction", "model_card"},
     {"answers", "calibration"},
     {"answer_file", "terminal"},
     {"answering"},

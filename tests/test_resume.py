@@ -157,7 +157,7 @@ def test_the_newest_run_is_resumed_unless_one_is_named(runs, fresh):
 def test_a_signal_while_the_test_set_is_scored_loses_no_training(runs, fresh):
     folder = fresh("testing")
     words = [*SETTINGS, "data.test=rows.jsonl", "training.checkpoint_every=null"]
-    assert runs(folder, *words, at_step={"test": [signal.SIGINT]}).status == 130
+    assert runs(folder, *words, at_step={"finish": [signal.SIGINT]}).status == 130
     weights = (folder / "run/model/model.safetensors").read_bytes()
     outcome = runs(folder, "--resume", "run")
     assert outcome.status == 0 and "Epoch" not in outcome.out and "Test, with the best" in outcome.out
