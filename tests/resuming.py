@@ -57,8 +57,12 @@ def fingerprint(folder: Path) -> dict:
     last = max((folder / "checkpoints").iterdir())
     facts = json.loads((last / "state.json").read_text())
     facts["progress"].pop("metrics")
-    files = [*(folder / "model").iterdir(), *last.glob("*.safetensors")]
-    hashes = {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    files = [*(folder / "model").rglob("*"), *last.glob("*.safetensors")]
+    hashes = {
+        f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest()
+        for f in files
+        if f.is_file()
+    }
     return {"metrics": metrics(folder), "last": last.name, "facts": facts, **hashes}
 
 
@@ -92,5 +96,5 @@ def resumed(runs, folder, arguments):
 
 def seal(folder: Path) -> None:
     """Let a folder's sums be those of what is in it now."""
-    files = [(path.name, [path.read_bytes()]) for path in folder.iterdir() if path.name != "SHA256SUMS"]
-    write_sealed(folder, files)
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS"]
+    write_sealed(folder, [(path.relative_to(folder).as_posix(), [path.read_bytes()]) for path in files])

@@ -115,11 +115,11 @@ def test_the_kept_model_is_made_again_where_it_is_not_the_best_one(runs, stopped
     # before the next epoch ends, which may put a better one there
     outcome = runs(stopped, "--resume", "run", at_step={5: [signal.SIGTERM]})
     assert outcome.status == 143
-    assert {path.name for path in (stopped / "run/model").iterdir()} == {
-        path.name for path in (killed / "run/model").iterdir()
-    }
-    for path in (killed / "run/model").iterdir():
-        assert (stopped / "run/model" / path.name).read_bytes() == path.read_bytes()
+    made, first = (
+        {path.relative_to(folder): content for path, content in contents(folder / "run/model").items()}
+        for folder in (stopped, killed)
+    )
+    assert made == first
     assert resumed(runs, stopped, []) == whole[0]
 
 

@@ -85,6 +85,22 @@ def test_every_kind_of_training_goes_on_from_the_middle_of_an_epoch(runs, fresh,
     assert resumed(runs, folder, arguments) == whole
 
 
+def test_a_run_that_is_killed_while_it_finishes_ends_as_if_it_had_not_been(runs, fresh, whole, tmp_path):
+    folder = fresh("trained")
+    assert runs(folder, *SETTINGS, at_step={"finish": [signal.SIGKILL]}).status == -signal.SIGKILL
+    resume = ["--resume", "run"]
+    changes = runs(shutil.copytree(folder, tmp_path / "whole"), *resume).changes
+    first = next(at for at, (kind, _) in enumerate(changes, 1) if kind == "link")
+    renamed = next(at for at, (kind, _) in enumerate(changes, 1) if kind == "rename" and at > first)
+    written = [at for at, (kind, path) in enumerate(changes, 1) if kind == "write" and "/.model" in path]
+    for point in (first + 1, *written, renamed, renamed + 1, len(changes)):
+        copy = shutil.copytree(folder, tmp_path / f"killed-{point}")
+        assert runs(copy, *resume, kill_at=point).status == -signal.SIGKILL
+        card = (copy / "run/model/README.md").read_text()
+        assert ("logits are divided by" in card) == (point > renamed), changes[point - 1]
+        assert resumed(runs, copy, []) == whole[0], changes[point - 1]
+
+
 def test_each_folder_is_on_the_disk_before_it_gets_its_name(whole):
     changes = [(kind, Path(path)) for kind, path in whole[1]]
     targets = re.compile(r"model|step-\d+")
@@ -93,23 +109,20 @@ def test_each_folder_is_on_the_disk_before_it_gets_its_name(whole):
     for number in named:
         target = changes[number][1]
         begin = number
-        while any(path.name.startswith(f".{target.name}.") for path in list_of(changes[begin - 1][1])):
+        while any(part.startswith(f".{target.name}.") for part in changes[begin - 1][1].parts):
             begin -= 1
         check_order(changes[begin : number + 2], target)
-
-
-def list_of(path):
-    return path, path.parent
 
 
 def check_order(changes, target):
     """Files, the list of sums last; all of them synced; the folder; the new name; the folder of the name."""
     *before, rename, last = changes
-    written = list(dict.fromkeys(path for kind, path in before if kind == "write"))
+    made = list(dict.fromkeys(path for kind, path in before if kind != "sync"))
     synced = [path for kind, path in before if kind == "sync"]
-    assert len(written) >= 5 and written[-1].name == "SHA256SUMS"
-    assert set(synced) == {*written, written[0].parent} and synced[-1] == written[0].parent
-    assert [kind for kind, _ in before] == ["write"] * (len(before) - len(synced)) + ["sync"] * len(synced)
+    assert len(made) >= 5 and made[-1].name == "SHA256SUMS"
+    assert set(synced) == {*made, *(path.parent for path in made)} and synced[-1] == made[-1].parent
+    kinds = [kind for kind, _ in before]
+    assert kinds == sorted(kinds, key=["link", "write", "sync"].index)
     assert (rename, last) == (("rename", target), ("sync", target.parent))
 
 

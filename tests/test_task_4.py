@@ -11,7 +11,8 @@ from transformers import AutoModelForTokenClassification
 
 import task_4
 from model import MultiTaskTransformer
-from multitask import split
+from multitask import split, training
+from multitask.backbone import load_model
 from multitask.config import load_settings
 from multitask.preparation import prepare
 from multitask.settings import Settings
@@ -148,18 +149,18 @@ def test_what_is_frozen_is_bit_equal_after_training_and_the_rest_is_not(
 
 def test_the_model_that_is_kept_is_the_one_with_the_best_dev_score(shell, settings_for, monkeypatch):
     scores = iter([0.5, 0.9, 0.7, 0.9])
-    real, at_best = task_4.evaluate, {}
+    real, at_best = training.evaluate, {}
 
-    def evaluate(model, corpus, labels, tasks):
-        result = real(model, corpus, labels, tasks)
-        value = next(scores, None)
+    def evaluate(runner, *arguments):
+        result, value = real(runner, *arguments), next(scores)
         if value == 0.9 and not at_best:
-            at_best.update({name: tensor.clone() for name, tensor in model.state_dict().items()})
+            at_best.update({name: tensor.clone() for name, tensor in runner.model.state_dict().items()})
         monkeypatch.setattr(type(result), "mean", lambda self: value)
         return result
 
-    monkeypatch.setattr(task_4, "evaluate", evaluate)
+    monkeypatch.setattr(training, "evaluate", evaluate)
     kept = trained(shell, settings_for, "training.num_epochs=4")
+    assert at_best.keys() == kept.keys()
     assert all(torch.equal(kept[name], value) for name, value in at_best.items())
 
 
@@ -212,6 +213,11 @@ def test_training_goes_on_from_a_models_heads_or_renews_those_with_other_names(
 ):
     trained(shell, settings_for)
     go_on = [*settings_for, "model.backbone=run/model"]
+    fitted = load_model(MultiTaskTransformer, "run/model").config
+    assert 1 not in (fitted.temperature_task_a, fitted.temperature_task_b)
+    assert shell(task_4, *go_on, "data.dev=null", "output_dir=unfitted").status == 0
+    unfitted = load_model(MultiTaskTransformer, "unfitted/model").config
+    assert (unfitted.temperature_task_a, unfitted.temperature_task_b) == (1, 1)
     assert all(torch.equal(value, weights()[name]) for name, value in initial(go_on).items())
     other = write_rows(
         "other.jsonl", [{**row, "label": "weather"} if row.get("label") == "sports" else row for row in rows]

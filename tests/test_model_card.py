@@ -1,0 +1,138 @@
+"""The model card: what it holds is what there was, its code runs, and no name breaks it."""
+
+import html
+import re
+import shlex
+
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import task_4
+import task_5
+from model import MultiTaskTransformer
+from multitask.backbone import Backbone, load_model
+from multitask.config import load_settings
+from multitask.labels import LabelSpace
+from multitask.model_card import escaped, model_card
+from multitask.preparation import Prepared
+from multitask.settings import Settings
+
+HOSTILE = [
+    "a|b",
+    "`x`",
+    "</table><script>",
+    "---",
+    "[x](y)",
+    "_em_",
+    "two\nlines",
+    "```\n# h",
+    "&amp;",
+    "\\|",
+]
+
+
+def tables(card: str) -> list[list[list[str]]]:
+    """The cells of all tables, as they are read: a cell ends at each | that no backslash stands before."""
+    found = [[]]
+    for line in card.split("\n"):
+        if not line.startswith("|"):
+            found += [[]] if found[-1] else []
+        elif not re.fullmatch(r"\| (--- \| )*--- \|", line):
+            found[-1].append([html.unescape(c) for c in re.split(r" (?<!\\)\| ", line[2:-2])])
+    return [table for table in found if table]
+
+
+def parts(card: str) -> tuple[dict, str, str]:
+    """Its front matter, its text, and the settings in it."""
+    _, front, text = card.split("---\n", 2)
+    text, settings = text.split("## Settings\n\n")
+    fence = re.match("`+", settings)[0]
+    assert settings.startswith(f"{fence}yaml\n") and settings.endswith(f"\n{fence}\n")
+    settings = settings.removeprefix(f"{fence}yaml\n").removesuffix(f"{fence}\n")
+    assert fence not in settings
+    return yaml.safe_load(front), text, settings
+
+
+def test_a_card_says_what_the_run_was(shell, settings_for, rows, write_rows, tmp_path):
+    for number, name in enumerate(HOSTILE):
+        tokens = {"tokens": ["the", "chip"], "tags": ["O", f"B-{name}"], "label": f"c{name}"}
+        rows += [tokens] * (number + 1)
+    path = write_rows("a|`b.jsonl", rows)
+    every = [f"data.{split}={yaml.safe_dump(path).strip()}" for split in ("train", "dev")]
+    sizes = ["model.num_classes_task_a=null", "model.num_labels_task_b=null"]
+    ended = shell(task_4, *settings_for, *every, *sizes, "data.test=null")
+    assert ended.status == 0, ended.err
+    front, text, settings = parts((tmp_path / "run/model/README.md").read_text())
+    assert front["library_name"] == "transformers" and front["pipeline_tag"] == "token-classification"
+    assert "sentence-transformers" in front["tags"] and not front.keys() & {"base_model", "license"}
+    (tmp_path / "again.yml").write_text(settings)
+    assert load_settings("again.yml", []) == load_settings("run/config.yml", [])
+    scores, classes, types, files = tables(text)
+    assert [row[0] for row in scores] == ["split", "dev"]
+    counts = {f"c{name}": [str(n), str(n)] for n, name in enumerate(HOSTILE, 1)}
+    counts |= {"politics": ["3", "3"], "sports": ["4", "4"]}
+    assert {row[0]: row[1:] for row in classes[1:]} == counts
+    assert {row[0] for row in types[1:]} == {"LOC", "PER", *HOSTILE}
+    total = str(len(rows))
+    assert files == [["split", "file", "rows"], *([split, "a|`b.jsonl", total] for split in ("train", "dev"))]
+    assert str(tmp_path) not in text
+
+
+@given(st.text(max_size=20))
+def test_any_name_is_one_cell_of_text(name):
+    text = escaped(name)
+    assert html.unescape(text) == name or not name.isprintable()
+    assert not re.search(r"[|`<>\[\]*\\\n\r#~]|(?<!&)#", re.sub(r"&#\d+;", "", text))
+
+
+def test_a_hub_name_is_the_base_model_and_a_folder_is_none(tiny):
+    def front(folder, name):
+        labels = LabelSpace(("a",), ("X",))
+        prepared = Prepared(labels, (1, 2), frozenset(), Backbone(folder, name), None, {}, {})
+        return parts(model_card(Settings(), prepared, None))[0]
+
+    assert front(tiny, "someone/some-bert")["base_model"] == "someone/some-bert"
+    assert front(tiny, "all-MiniLM-L6-v2")["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert "base_model" not in front(tiny, str(tiny))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_the_code_in_a_card_runs_and_gives_the_same_numbers(shell, settings_for, tmp_path, pooling):
+    assert shell(task_4, *settings_for, f"model.pooling={pooling}").status == 0
+    (tmp_path / "MODEL").symlink_to(tmp_path / "run/model")
+    _, text, _ = parts((tmp_path / "MODEL/README.md").read_text())
+    names: dict = {}
+    with torch.inference_mode():
+        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+            exec(block, names)
+        model, batch = names["model"], names["batch"]
+        hidden = model.encode(batch["input_ids"], batch["attention_mask"])
+        assert torch.equal(names["hidden"], hidden)
+        pooled = model.pool(hidden, batch["attention_mask"])
+        assert torch.equal(torch.from_numpy(names["embeddings"]), pooled)
+        assert torch.equal(names["tagger"](**batch).logits, names["token_logits"])
+        assert torch.equal(names["sentence_logits"], model.sentence_classifier(pooled))
+    (command,) = re.findall(r"```sh\n(.*?)\n```", text)
+    assert shell(task_5, *shlex.split(command)[2:]).status == 0
+
+
+def test_a_card_has_the_scores_of_the_end_and_the_configuration_the_temperatures(shell, settings_for):
+    ended = shell(task_4, *settings_for, "training.num_epochs=4", "model.freeze_backbone=false")
+    with open("run/metrics.jsonl") as file:
+        *epochs, last = map(yaml.safe_load, file)
+    with open("run/model/README.md") as file:
+        _, text, _ = parts(file.read())
+    scores, *per_label = tables(text)
+    keys = ("accuracy", "macro_f1", "entity_f1", "exact_match")
+    best = max(epochs, key=lambda row: (row["dev"]["accuracy"] + row["dev"]["entity_f1"], -row["epoch"]))
+    for name, row in (("dev", best["dev"]), ("test", last["test"])):
+        assert [name, *(f"{row[key]:.4f}" for key in keys)] in scores
+    for name, *figures in per_label[0][1:] + per_label[1][1:]:
+        assert re.search(rf"\n  {name} +{' +'.join(figures)}\n", ended.out)
+    config = load_model(MultiTaskTransformer, "run/model").config
+    written = [f"{getattr(config, f'temperature_task_{task}'):.4g}" for task in "ab"]
+    assert written != ["1", "1"]
+    assert f"logits are divided by {written[0]} (A) and {written[1]} (B)" in text
