@@ -215,8 +215,8 @@ def finish(
         temperatures = fit(runner, corpora["dev"], labels)
         model.config.temperature_task_a, model.config.temperature_task_b = temperatures
     test = evaluate(runner, corpora["test"], labels, trained_tasks(settings)) if "test" in corpora else None
-    if folder:
-        with stop.deferred():
+    with stop.deferred():
+        if folder:
             folder.finish(model, dev, test, fitted="dev" in corpora)
     return test
 
