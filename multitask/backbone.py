@@ -154,7 +154,7 @@ def _check_sums(folder: Path) -> None:
     safetensors sees that a file is cut, but not that a bit of it is another."""
     if (folder / SUMS).exists():
         try:
-            check_sealed(folder)
+            check_sealed(folder, free=("README.md",))  # a card may be edited, on the hub too
         except Damaged as damage:
             raise InputError(f"{folder}: {damage}; where that is meant, remove {SUMS}") from None
 

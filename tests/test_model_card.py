@@ -18,6 +18,7 @@ from multitask.config import load_settings
 from multitask.labels import LabelSpace
 from multitask.model_card import escaped, model_card
 from multitask.preparation import Prepared
+from multitask.progress import Progress
 from multitask.settings import Settings
 
 HOSTILE = [
@@ -60,7 +61,7 @@ def test_a_card_says_what_the_run_was(shell, settings_for, rows, write_rows, tmp
     for number, name in enumerate(HOSTILE):
         tokens = {"tokens": ["the", "chip"], "tags": ["O", f"B-{name}"], "label": f"c{name}"}
         rows += [tokens] * (number + 1)
-    path = write_rows("a|`b.jsonl", rows)
+    path = write_rows("a|```b.jsonl", rows)
     every = [f"data.{split}={yaml.safe_dump(path).strip()}" for split in ("train", "dev")]
     sizes = ["model.num_classes_task_a=null", "model.num_labels_task_b=null"]
     ended = shell(task_4, *settings_for, *every, *sizes, "data.test=null")
@@ -77,7 +78,10 @@ def test_a_card_says_what_the_run_was(shell, settings_for, rows, write_rows, tmp
     assert {row[0]: row[1:] for row in classes[1:]} == counts
     assert {row[0] for row in types[1:]} == {"LOC", "PER", *HOSTILE}
     total = str(len(rows))
-    assert files == [["split", "file", "rows"], *([split, "a|`b.jsonl", total] for split in ("train", "dev"))]
+    assert files == [
+        ["split", "file", "rows"],
+        *([split, "a|```b.jsonl", total] for split in ("train", "dev")),
+    ]
     assert str(tmp_path) not in text
 
 
@@ -97,6 +101,13 @@ def test_a_hub_name_is_the_base_model_and_a_folder_is_none(tiny):
     assert front(tiny, "someone/some-bert")["base_model"] == "someone/some-bert"
     assert front(tiny, "all-MiniLM-L6-v2")["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert "base_model" not in front(tiny, str(tiny))
+
+
+def test_the_scores_on_dev_are_those_of_the_model_that_is_kept():
+    progress = Progress()
+    for epoch, (score, kept) in enumerate([(0.5, 1), (0.9, 2), (0.7, 2), (0.9, 2), (0.95, 5)], 1):
+        progress.end_epoch({"dev": {"of": epoch}}, score, 9, None)
+        assert progress.best_dev == {"of": kept}
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])

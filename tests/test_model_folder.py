@@ -386,9 +386,14 @@ def test_every_task_ends_in_one_line_and_status_2(shell, trained, settings_for, 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "SHA256SUMS"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "tokenizer.json", "SHA256SUMS", "1_Pooling/config.json"]
+)
 def test_a_saved_model_is_not_used_where_a_bit_of_it_is_another(shell, settings_for, tmp_path, name):
     assert shell(task_4, *settings_for).status == 0
+    assert shell(task_5, "predict", "Anna won.", "--model", "run/model").status == 0
+    with open(tmp_path / "run/model/README.md", "a") as card:
+        card.write("Mine.")
     assert shell(task_5, "predict", "Anna won.", "--model", "run/model").status == 0
     file = tmp_path / "run/model" / name
     content = bytearray(file.read_bytes())
