@@ -172,7 +172,11 @@ def test_a_signal_while_the_test_set_is_scored_loses_no_training(runs, fresh):
     words = [*SETTINGS, "data.test=rows.jsonl", "training.checkpoint_every=null"]
     assert runs(folder, *words, at_step={"finish": [signal.SIGINT]}).status == 130
     weights = (folder / "run/model/model.safetensors").read_bytes()
+    card, config = folder / "run/model/README.md", folder / "run/model/config.json"
+    assert "\n| dev | 0." in card.read_text() and "\n| test | 0." not in card.read_text()
+    assert '"temperature_task_a": 1.0' in config.read_text()
     outcome = runs(folder, "--resume", "run")
+    assert "\n| dev | 0." in card.read_text() and "\n| test | 0." in card.read_text()
     assert outcome.status == 0 and "Epoch" not in outcome.out and "Test, with the best" in outcome.out
     assert (folder / "run/model/model.safetensors").read_bytes() == weights
     assert list(metrics(folder / "run")[-1]) == ["test"]
