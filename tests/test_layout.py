@@ -16,10 +16,10 @@ ORDER = [
     {"config", "readers", "processes"},
     {"encoding", "interruption", "progress", "texts"},
     {"batching", "evaluation", "split"},
-    {"features", "runner"},
-    {"inference", "preparation"},
-    {"prediction"},
-    {"answers"},
+    {"features", "runner", "quantization"},
+    {"inference", "preparation", "onnx_model"},
+    {"prediction", "onnx_graph"},
+    {"answers", "export"},
     {"answer_file", "terminal"},
     {"answering"},
     {"training", "resuming"},
@@ -34,6 +34,7 @@ WITHOUT_TORCH = [
     "array_store",
     "split",
     "prediction",
+    "onnx_model",
 ]
 MODULES = {path.stem for path in (ROOT / "multitask").glob("[a-z]*.py")}
 
