@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from conftest import ROOT
 from onnx import numpy_helper
 
 import task_5
@@ -197,3 +198,12 @@ def test_what_is_not_installed_is_named(exported, shell, monkeypatch):
         2,
         "error: export needs onnxscript, not installed: pip install -r requirements-export.txt\n",
     )
+
+
+def test_the_readme_pins_what_the_requirements_pin():
+    pinned = re.search(r"^pip install (numpy==.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)[
+        1
+    ]
+    files = [(ROOT / f"requirements{kind}.txt").read_text() for kind in ("", "-export")]
+    required = re.findall(r"^([\w-]+==\S+)", "\n".join(files), re.M)
+    assert set(pinned.split()) <= set(required) and len(pinned.split()) == 3
