@@ -19,10 +19,11 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Use a trained model.")
     commands = parser.add_subparsers(dest="command", required=True)
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
+    of_model = argparse.ArgumentParser(add_help=False)
+    of_model.add_argument(
         "--model", default=LATEST_MODEL, metavar="DIR", help=f"a model folder ({LATEST_MODEL})"
     )
+    shared = argparse.ArgumentParser(add_help=False, parents=[of_model])
     shared.add_argument("--device", metavar="DEVICE", help="cpu, cuda or cuda:1 (CUDA where there is one)")
     predict_parser = commands.add_parser(
         "predict", parents=[shared], help="class and entities of texts, as JSON Lines"
@@ -45,6 +46,15 @@ def parse() -> argparse.Namespace:
     evaluate_parser.add_argument("corpus", metavar="CORPUS_FILE", help="as config.yml's data.test")
     evaluate_parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
     evaluate_parser.set_defaults(main=evaluate_corpus)
+    export_parser = commands.add_parser(
+        "export", parents=[of_model], help="a folder that runs without torch, compared with torch"
+    )
+    export_parser.add_argument("folder", metavar="DIR", help="made, or replaced where it is an export")
+    export_parser.add_argument("--int8", action="store_true", help="products of matrices in int8")
+    export_parser.add_argument(
+        "--dev", metavar="FILE", help="an annotated file to compare on (data.dev of the model's run)"
+    )
+    export_parser.set_defaults(main=export_model)
     return parser.parse_args()
 
 
@@ -113,10 +123,28 @@ def evaluate_corpus(arguments: argparse.Namespace) -> None:
     print(json.dumps(scores.to_dict()) if arguments.json else table(scores))
 
 
-def load(name: str, device: str | None = None, several: bool = False):
+def export_model(arguments: argparse.Namespace) -> None:
+    """The model as an ONNX graph in a folder, and how near it is to the model."""
+    from tqdm import tqdm
+
+    from multitask.export import check_export, comparison_corpus, export, table
+
+    check_export(arguments.folder)
+    predictor = load(arguments.model, "cpu", precision="fp32")
+    if not hasattr(predictor.runner, "model"):
+        raise InputError(f"{arguments.model}: is an export itself; --model names what training saved")
+    config = Path(arguments.model).resolve().parent / "config.yml"
+    corpus = comparison_corpus(predictor, arguments.dev, config)
+    with tqdm(total=corpus and len(corpus), unit=" rows", disable=None) as progress:
+        found = export(predictor, arguments.folder, corpus, arguments.int8, progress.update)
+    print(table(found))
+
+
+def load(name: str, device: str | None = None, several: bool = False, precision: str = "auto"):
     """A model folder, of training or of an export → a Predictor, on the device or on CUDA where it is.
 
-    `several` processes may share the work, where a launcher has started some. What each kind needs is
+    `several` processes may share the work, where a launcher has started some; `precision` is that of a
+    Predictor of a torch model. What each kind needs is
     imported here: starting takes longer than a sentence does."""
     folder = Path(name)
     if not folder.is_dir():
@@ -145,7 +173,8 @@ def load(name: str, device: str | None = None, several: bool = False):
     labels = labels_of(MultiTaskConfig.from_dict(read_config(folder)))
     if not (labels.classes or labels.types):
         raise InputError(f"{folder}: an encoder without trained heads; python task_4.py trains them")
-    return Predictor(load_model(MultiTaskTransformer, folder).to(on), load_tokenizer(folder), labels)
+    model = load_model(MultiTaskTransformer, folder).to(on)
+    return Predictor(model, load_tokenizer(folder), labels, precision)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from tokenizers import Tokenizer
 
 from multitask.encoding import EncodedCorpus, encode
 from multitask.evaluation import Scores, score
-from multitask.labels import TASKS, LabelSpace, ragged
+from multitask.labels import TASKS, LabelSpace, labels_of, ragged
 from multitask.rows import Example, text_example
 from multitask.runner import Outputs, Runner, outputs
 
@@ -64,6 +65,14 @@ class Predictor:
 
             model = fast_runner(model, precision)
         self.runner, self.tokenizer, self.labels, self.config = model, tokenizer, labels, model.config
+
+    @classmethod
+    def from_onnx(cls, folder: str | Path) -> Predictor:
+        """Of a folder that task_5.py export made. Raises InputError as OnnxModel does."""
+        from multitask.onnx_model import OnnxModel
+
+        model = OnnxModel(folder)
+        return cls(model, model.tokenizer(), labels_of(model.config))
 
     def predict(
         self,

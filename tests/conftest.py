@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from killing import Runs
 from resuming import SETTINGS, finished, newest_good
 from transformers import BertConfig, BertModel, BertTokenizer
 
+from model import MultiTaskTransformer
 from multitask import errors
 from multitask.backbone import load_tokenizer
 
@@ -154,6 +156,49 @@ def settings_for(tiny, rows, write_rows):
         "device=cpu",
         "output_dir=run",
     ]
+
+
+class Exported(NamedTuple):
+    """A model's folder in a run's, the folder that task_5.py export made of it, and how the command ended."""
+
+    model: Path
+    folder: Path
+    rows: Path
+    ended: Ended
+
+
+@pytest.fixture(scope="session")
+def exported(tiny, tmp_path_factory) -> Exported:
+    """The export of a random model of two classes and two types, in a process of its own."""
+    folder = tmp_path_factory.mktemp("exported")
+    tags = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
+    torch.manual_seed(4)
+    model = MultiTaskTransformer.from_pretrained(
+        tiny,
+        num_hidden_layers=2,
+        num_classes_task_a=2,
+        classes=["politics", "sports"],
+        id2label=dict(enumerate(tags)),
+        label2id={tag: i for i, tag in enumerate(tags)},
+        tag_scheme="BIO",
+        pooling="mean",
+        max_length=24,
+        stride=6,
+        temperature_task_a=2.5,
+        temperature_task_b=0.5,
+    )
+    for head in (model.classifier, model.sentence_classifier):  # untrained heads say O to everything
+        torch.nn.init.normal_(head.weight)
+        torch.nn.init.normal_(head.bias)
+    model.save_pretrained(folder / "run" / "model")
+    shutil.copy(tiny / "tokenizer.json", folder / "run" / "model")
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (folder / "run" / "config.yml").write_text(f"data:\n  dev: {rows}\n")
+    command = [sys.executable, ROOT / "task_5.py", "export", "out", "--model", "run/model"]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    how = Ended(ended.returncode, ended.stdout, ended.stderr)
+    return Exported(folder / "run" / "model", folder / "out", rows, how)
 
 
 @pytest.fixture(scope="session")

@@ -16,10 +16,10 @@ ORDER = [
     {"config", "readers", "processes"},
     {"encoding", "interruption", "progress", "texts"},
     {"batching", "evaluation", "split"},
-    {"features", "runner"},
-    {"inference", "preparation"},
-    {"prediction", "model_card"},
-    {"answers", "calibration"},
+    {"features", "runner", "quantization"},
+    {"inference", "preparation", "onnx_model"},
+    {"prediction", "model_card", "onnx_graph"},
+    {"answers", "calibration", "export"},
     {"answer_file", "terminal"},
     {"answering"},
     {"training", "resuming"},
@@ -35,6 +35,7 @@ WITHOUT_TORCH = [
     "split",
     "prediction",
     "calibration",
+    "onnx_model",
 ]
 MODULES = {path.stem for path in (ROOT / "multitask").glob("[a-z]*.py")}
 
