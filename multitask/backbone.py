@@ -160,11 +160,13 @@ def _check_sums(folder: Path) -> None:
 
 
 def transformers_tokenizer(folder: Path, **fields):
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, BertTokenizer
 
     if not any((folder / name).is_file() for name in hub.TOKENIZERS):
         raise InputError(f"{folder}: no {' and no '.join(hub.TOKENIZERS)} in it, so it has no tokenizer")
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **fields)
+    # a vocabulary alone is one of BERT's, where the other class asks the configuration
+    kind = AutoTokenizer if (folder / "tokenizer.json").is_file() else BertTokenizer
+    return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **fields)
 
 
 def _tokenizer_config(folder: Path) -> dict:

@@ -91,7 +91,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     Raises InputError where it is no BERT's, where a field can't be, and where two fields are at odds."""
     file = Path(folder) / "config.json"
     values = read_json(file, "so it is no model")
-    kind = values.get("model_type")
+    # the first BERTs that were published say nothing of their kind; their weights are looked at all the same
+    kind = values.get("model_type", "bert")
     if kind != "bert":
         raise InputError(
             f"{folder}: its model_type is {kind!r}; only BERT encoders (model_type 'bert') are supported"

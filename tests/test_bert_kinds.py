@@ -47,6 +47,19 @@ def published(tmp_path):
         return folder, model.bert(IDS, attention_mask=IDS.sign()).last_hidden_state
 
 
+def test_a_configuration_of_the_first_days_says_no_kind(published):
+    folder, expected = published
+    file = folder / "config.json"
+    values = json.loads(file.read_text())
+    del values["model_type"], values["architectures"]
+    file.write_text(json.dumps(values))
+    model = load_model(SentenceTransformer, folder)
+    with torch.inference_mode():
+        assert torch.equal(model.eval().encode(IDS, IDS.sign())[0], expected[0])
+    assert load_tokenizer(folder).encode("The Paris won").tokens == ["[CLS]", "The", "Paris", "won", "[SEP]"]
+    assert set(tokenizer_files(folder)) == {"tokenizer.json", "tokenizer_config.json"}
+
+
 def old_name(name: str) -> str:
     return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
 
