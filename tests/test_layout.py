@@ -19,7 +19,7 @@ ORDER = [
     {"features", "runner"},
     {"inference", "preparation"},
     {"prediction"},
-    {"answers"},
+    {"answers", "calibration"},
     {"answer_file", "terminal"},
     {"answering"},
     {"training", "resuming"},
@@ -34,6 +34,7 @@ WITHOUT_TORCH = [
     "array_store",
     "split",
     "prediction",
+    "calibration",
 ]
 MODULES = {path.stem for path in (ROOT / "multitask").glob("[a-z]*.py")}
 
