@@ -16,7 +16,7 @@ ORDER = [
     {"config", "readers", "processes"},
     {"encoding", "interruption", "progress", "texts"},
     {"batching", "evaluation", "split"},
-    {"features", "runner"},
+    {"features", "runner", "bootstrap"},
     {"inference", "preparation"},
     {"prediction"},
     {"answers", "calibration"},
