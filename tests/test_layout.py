@@ -20,8 +20,8 @@ ORDER = [
     {"inference", "preparation"},
     {"prediction"},
     {"answers", "calibration"},
-    {"answer_file", "terminal"},
-    {"answering"},
+    {"answer_file", "terminal", "confidence"},
+    {"answering", "mistakes"},
     {"training", "resuming"},
     {"run_folder"},
 ]
