@@ -21,7 +21,8 @@ ORDER = [
     {"prediction"},
     {"answers", "calibration"},
     {"answer_file", "terminal", "confidence"},
-    {"answering", "mistakes"},
+    {"answering", "mistakes", "report"},
+    {"assessment"},
     {"training", "resuming"},
     {"run_folder"},
 ]
