@@ -45,6 +45,12 @@ def parse() -> argparse.Namespace:
     evaluate_parser = commands.add_parser("evaluate", parents=[shared], help="scores on an annotated file")
     evaluate_parser.add_argument("corpus", metavar="CORPUS_FILE", help="as config.yml's data.test")
     evaluate_parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
+    evaluate_parser.add_argument(
+        "--against", metavar="DIR", help="another model folder: which does better on the same rows?"
+    )
+    evaluate_parser.add_argument(
+        "--pictures", default="evaluation", metavar="DIR", help="where pictures go (evaluation)"
+    )
     evaluate_parser.set_defaults(main=evaluate_corpus)
     export_parser = commands.add_parser(
         "export", parents=[of_model], help="a folder that runs without torch, compared with torch"
@@ -100,27 +106,20 @@ def predict(arguments: argparse.Namespace) -> None:
 
 
 def evaluate_corpus(arguments: argparse.Namespace) -> None:
-    """Scores of a model on an annotated file."""
-    from tqdm import tqdm
+    """Scores of a model on an annotated file, alone or against another model's."""
+    from multitask.assessment import assess, draw, figures, lines
+    from multitask.output import check_folder
 
-    from multitask.evaluation import table
-    from multitask.prediction import evaluate
-    from multitask.preparation import unknown_labels
-    from multitask.split import read_split
-    from multitask.subwords import Subwords
-
-    predictor = load(arguments.model, arguments.device)
-    model, labels = predictor.runner, predictor.labels
-    window = predictor.config.max_length, predictor.config.stride
-    split = read_split([arguments.corpus], Subwords(predictor.tokenizer), *window)
-    for line in [*split.notices, *unknown_labels(arguments.corpus, split, labels)]:
-        say(line)
-    corpus = split.corpus(labels)
-    with tqdm(total=len(corpus), unit=" rows", disable=None) as progress:
-        scores = evaluate(model, corpus, labels, progress=progress.update)
-    if not (scores.task_a or scores.task_b):
-        raise InputError(f"{arguments.corpus}: no row is annotated for what the model has learned")
-    print(json.dumps(scores.to_dict()) if arguments.json else table(scores))
+    pictures = check_folder(arguments.pictures)
+    first = assess(load(arguments.model, arguments.device), arguments.model, arguments.corpus)
+    second = None
+    if arguments.against:
+        other = load(arguments.against, arguments.device)
+        second = assess(other, arguments.against, arguments.corpus, second=True)
+    found = figures(first, second)
+    print(json.dumps(found) if arguments.json else lines(first, found), flush=True)
+    for path in draw(first, pictures):
+        say(f"picture: {path}")
 
 
 def export_model(arguments: argparse.Namespace) -> None:
@@ -149,7 +148,7 @@ def load(name: str, device: str | None = None, several: bool = False, precision:
     folder = Path(name)
     if not folder.is_dir():
         hint = "; python task_4.py trains one" if name == LATEST_MODEL else ""
-        raise InputError(f"--model: no folder {folder}{hint}")
+        raise InputError(f"no folder {folder}{hint}")
     from multitask import processes
     from multitask.prediction import Predictor
 

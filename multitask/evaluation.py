@@ -1,6 +1,7 @@
 """Scores of both tasks, from arrays: a row without an annotation counts for no score of that task."""
 
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -140,9 +141,30 @@ def _score_entities(
     corpus: EncodedCorpus, labels: LabelSpace, tags: np.ndarray
 ) -> tuple[EntityScores, np.ndarray]:
     """The scores, and for each row (N,) whether all of its entities, and no others, were found."""
+    m = match(corpus, labels, tags)
     tagged = np.repeat(corpus.row_tagged, np.diff(corpus.word_rows))
+    per_type = _tally(m.types[m.right], m.types, corpus.spans[2], labels.types)
+    micro = Score(int(m.right.sum()), len(m.starts), len(m.found))
+    gold_tags, words = corpus.word_tags[tagged], int(tagged.sum())
+    accuracy = float((gold_tags == tags[tagged]).mean()) if words else 0.0
+    return EntityScores(int(corpus.row_tagged.sum()), words, accuracy, micro, per_type), m.row_right
+
+
+class Matches(NamedTuple):
+    """Entities that were said (F,) of the rows whose entities are annotated, and which of both are right."""
+
+    starts: np.ndarray  # (F,) in words of the corpus, ascending
+    ends: np.ndarray  # (F,)
+    types: np.ndarray  # (F,) type ids
+    right: np.ndarray  # (F,) whether each is an annotated one: both ends and the type
+    found: np.ndarray  # (E,) whether each annotated one was said
+    row_right: np.ndarray  # (N,) whether all of a row's entities were said, and no others
+
+
+def match(corpus: EncodedCorpus, labels: LabelSpace, tags: np.ndarray) -> Matches:
+    """Tag ids (W,) against a corpus."""
     starts, ends, types = labels.find_spans(tags, corpus.word_rows)
-    kept = tagged[starts]
+    kept = corpus.row_tagged[np.searchsorted(corpus.word_rows, starts, side="right") - 1]
     starts, ends, types = starts[kept], ends[kept], types[kept]
     gold_starts, gold_ends, gold_types = corpus.spans
 
@@ -154,12 +176,7 @@ def _score_entities(
     right = (gold_at == found_at) & (found_at > 0)
     wrong_before = np.concatenate([[0], np.cumsum(gold_at != found_at)])
     row_right = wrong_before[corpus.word_rows[1:]] == wrong_before[corpus.word_rows[:-1]]
-
-    per_type = _tally(found_at[right] % span, types, gold_types, labels.types)
-    micro = Score(int(right.sum()), len(starts), len(gold_starts))
-    gold_tags, words = corpus.word_tags[tagged], int(tagged.sum())
-    accuracy = float((gold_tags == tags[tagged]).mean()) if words else 0.0
-    return EntityScores(int(corpus.row_tagged.sum()), words, accuracy, micro, per_type), row_right
+    return Matches(starts, ends, types, right[starts], right[gold_starts], row_right)
 
 
 def _tally(

@@ -155,6 +155,16 @@ def check_writable(path: str | Path, suffix: str = "") -> None:
         raise InputError(f"{path}: there is no folder {path.parent}")
 
 
+def check_folder(path: str | Path) -> Path:
+    """Raises InputError for a name that can't become a folder, before any work is done for it."""
+    path = Path(path)
+    if occupied := next(
+        (each for each in (path, *path.parents) if each.exists() and not each.is_dir()), None
+    ):
+        raise InputError(f"{path}: {occupied} is a file")
+    return path
+
+
 class NpyWriter:
     """An array written into an .npy file piece by piece; the number of rows comes last.
 

@@ -16,7 +16,7 @@ from multitask.labels import LabelSpace, labels_of
 from multitask.lora import check_peft
 from multitask.model_folder import read_config
 from multitask.settings import ModelSettings, Settings, trained_tasks
-from multitask.split import Split, read_split
+from multitask.split import Split, read_split, unknown_labels
 from multitask.subwords import Subwords
 
 _SKIP_HINT = "(data.on_bad_row=skip goes on without these rows)"
@@ -191,21 +191,6 @@ def _sizes(settings: Settings, labels: LabelSpace) -> tuple[int, int]:
     if problems:
         raise InputError(report(problems))
     return sizes[0], sizes[1]
-
-
-def unknown_labels(what: str, split: Split, labels: LabelSpace) -> list[str]:
-    """A warning for each class and type that rows to be scored have, but the model can't say."""
-    kinds = (("class", split.classes, labels.class_ids), ("type", split.types, labels.type_ids))
-    unknown = [
-        (kind, name, n)
-        for kind, counts, known in kinds
-        for name, n in counts.items()
-        if known and name is not None and name not in known
-    ]
-    return [
-        f"warning: {what} has the {kind} {name!r} {n:,} times, train never: each is scored as wrong"
-        for kind, name, n in unknown
-    ]
 
 
 def _check_annotation(settings: Settings, corpora: dict[str, EncodedCorpus]) -> None:

@@ -118,6 +118,21 @@ def read_split(
     return _split(arrays, subwords)
 
 
+def unknown_labels(what: str, split: Split, labels: LabelSpace) -> list[str]:
+    """A warning for each class and type that rows to be scored have, but the model can't say."""
+    kinds = (("class", split.classes, labels.class_ids), ("type", split.types, labels.type_ids))
+    unknown = [
+        (kind, name, n)
+        for kind, counts, known in kinds
+        for name, n in counts.items()
+        if known and name is not None and name not in known
+    ]
+    return [
+        f"warning: {what} has the {kind} {name!r} {n:,} times, train never: each is scored as wrong"
+        for kind, name, n in unknown
+    ]
+
+
 def _append(append: Append, part: dict[str, np.ndarray], totals: dict) -> None:
     """Append a part, whose positions count from its own beginning, after `totals`, which go on."""
     words, subwords, windows = totals.values()

@@ -1,0 +1,172 @@
+"""What a trained model is worth on annotated rows: scores, how much of them is chance, how far its confidence
+can be trusted, and its surest mistakes; and two models side by side."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from multitask.bootstrap import FEW, METRICS, RESAMPLES, Comparison, Tally, compare, intervals, tally
+from multitask.calibration import Bins
+from multitask.confidence import Said, class_bins, entity_bins, said_of
+from multitask.encoding import EncodedCorpus
+from multitask.errors import InputError, say
+from multitask.evaluation import Scores, score, table
+from multitask.labels import TASKS, UNLABELLED, LabelSpace
+from multitask.mistakes import Mistake, surest_mistakes
+from multitask.prediction import Predictor
+from multitask.report import confusion, draw_confusion, draw_reliability
+from multitask.split import read_split, unknown_labels
+from multitask.subwords import Subwords
+
+_UNKNOWN = "(not in train)"
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A model's answers to a corpus file, and their scores."""
+
+    model: str
+    file: str
+    labels: LabelSpace
+    temperatures: tuple[float, float]
+    corpus: EncodedCorpus
+    said: Said
+    scores: Scores
+
+    @property
+    def tasks(self) -> set[str]:
+        """Those that have a score."""
+        return {task for task in TASKS if getattr(self.scores, task)}
+
+    def tally(self, tasks: Collection[str] = TASKS) -> Tally:
+        classes = self.said.classes if "task_a" in tasks else None
+        return tally(self.corpus, self.labels, classes, self.said.tags if "task_b" in tasks else None)
+
+    def bins(self) -> dict[str, tuple[float, list[Bins]]]:
+        """The model's temperature, and answers by confidence at temperature 1 and at the model's own."""
+        found = {}
+        if self.scores.task_a:
+            found["classes"] = self.temperatures[0], class_bins(self.said, self.corpus)
+        if self.scores.task_b:
+            found["words' tags"] = self.temperatures[1], list(self.said.word_bins)
+            found["found entities"] = self.temperatures[1], entity_bins(self.said)
+        return found
+
+
+def assess(predictor: Predictor, model: str, file: str, second: bool = False) -> Assessment:
+    """Let a folder's model answer all rows. Says which labels it can't know; of a second model by its name.
+
+    Raises InputError where the file can't be read, and where no row is annotated for what it has learned."""
+    labels, config = predictor.labels, predictor.config
+    split = read_split([file], Subwords(predictor.tokenizer), config.max_length, config.stride)
+    unknown = unknown_labels(file, split, labels)
+    for line in [f"{model}: {line}" for line in unknown] if second else [*split.notices, *unknown]:
+        say(line)
+    corpus = split.corpus(labels)
+    has_class = bool(labels.classes) and (corpus.row_classes != UNLABELLED).any()
+    if not has_class and not (labels.types and corpus.row_tagged.any()):
+        raise InputError(f"{file}: no row is annotated for what {model} has learned")
+    with tqdm(total=len(corpus), unit=" rows", disable=None) as progress:
+        said = said_of(predictor, corpus, progress.update)
+    temperatures = float(config.temperature_task_a), float(config.temperature_task_b)
+    scores = score(corpus, labels, said.classes, said.tags)
+    return Assessment(model, file, labels, temperatures, corpus, said, scores)
+
+
+def figures(a: Assessment, b: Assessment | None = None) -> dict:
+    """All figures, as JSON has them; `b` is another model's answers to the same file."""
+    row = a.scores.to_dict()
+    row["intervals"] = {name: found and list(found) for name, found in intervals(a.tally()).items()}
+    row["calibration"] = {
+        name: {
+            "answers": int(before.count.sum()),
+            "temperature": temperature,
+            "ece_at_temperature_1": before.error,
+            "ece": after.error,
+        }
+        for name, (temperature, (before, after)) in a.bins().items()
+    }
+    mistakes = surest_mistakes([a.file], a.corpus, a.labels, a.said)
+    row["mistakes"] = [mistake._asdict() for mistake in mistakes]
+    if b is not None:
+        row["against"] = {"model": b.model} | {
+            name: found and {**found._asdict(), "verdict": found.verdict}
+            for name, found in compared(a, b).items()
+        }
+    return row
+
+
+def compared(a: Assessment, b: Assessment) -> dict[str, Comparison | None]:
+    """Two models on the same rows, in the tasks that both have learned; InputError where there is none."""
+    if not np.array_equal(a.corpus.row_lines, b.corpus.row_lines):
+        raise InputError(f"{a.file}: changed while it was read")
+    tasks = a.tasks & b.tasks
+    if not tasks:
+        raise InputError(f"{a.model} and {b.model} have no task in common that {a.file} is annotated for")
+    for task in sorted(a.tasks ^ b.tasks):
+        say(f"{task} is not compared: {(b if task in a.tasks else a).model} has not learned it")
+    return compare(a.tally(tasks), b.tally(tasks))
+
+
+def lines(a: Assessment, row: dict) -> str:
+    """The scores and all `figures` for a person to read."""
+    rows = len(a.corpus)
+    few = f"; of fewer than {FEW} rows they say little" if rows < FEW else ""
+    found = [table(a.scores), f"95 % intervals, {RESAMPLES:,} resamples of {rows:,} rows{few}"]
+    for name in METRICS:
+        if limits := row["intervals"][name]:
+            found.append(f"  {name:<11}  {row[name]:.4f}  {limits[0]:.4f} to {limits[1]:.4f}")
+    found.append("Expected calibration error")
+    found.append(f"  {'':<14}  answers  at temperature 1  as it is  temperature")
+    for name, c in row["calibration"].items():
+        before, after = c["ece_at_temperature_1"], c["ece"]
+        found.append(
+            f"  {name:<14}  {c['answers']:7,}  {before:16.4f}  {after:8.4f}  {c['temperature']:11.4f}"
+        )
+    if mistakes := [Mistake(**mistake) for mistake in row["mistakes"]]:
+        found += [f"The {len(mistakes)} wrong answers that it was surest of", *map(str, mistakes)]
+    if "against" in row:
+        found += _comparison(a.model, row["against"])
+    return "\n".join(found)
+
+
+def _comparison(model: str, found: dict) -> list[str]:
+    rows = [
+        f"First: {model}; second: {found['model']}; both scored on the same resamples",
+        "  score         first  second  difference  95 % interval            p  verdict",
+    ]
+    for name in METRICS:
+        if c := found[name]:
+            limits = f"{c['low']:+.4f} to {c['high']:+.4f}"
+            rows.append(
+                f"  {name:<11}  {c['first']:.4f}  {c['second']:.4f}  {c['difference']:+10.4f}  {limits}  "
+                f"{c['p']:.4f}  {c['verdict']}"
+            )
+    return rows
+
+
+def draw(a: Assessment, folder: Path) -> list[Path]:
+    """Confusion matrices and reliability diagrams of what is scored, as PNG files in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    corpus, said, paths = a.corpus, a.said, []
+    if a.scores.task_a:
+        names, kept = [*a.labels.classes, _UNKNOWN], corpus.row_classes != UNLABELLED
+        counts = confusion(corpus.row_classes[kept], said.classes[kept], len(names))
+        paths.append(folder / "confusion_classes.png")
+        draw_confusion(paths[-1], "Classes of sentences", counts, names)
+    if a.scores.task_b:
+        names, kept = ["O", *a.labels.types, _UNKNOWN], corpus.word_tags != UNLABELLED
+        # under BIO two tags are of one type
+        gold, tags = (
+            tags[kept] if a.labels.scheme == "IO" else (tags[kept] + 1) // 2
+            for tags in (corpus.word_tags, said.tags)
+        )
+        paths.append(folder / "confusion_types.png")
+        draw_confusion(paths[-1], "Types of words", confusion(gold, tags, len(names)), names)
+    paths.append(folder / "reliability.png")
+    panels = {name: each if t != 1 else each[:1] for name, (t, each) in a.bins().items()}
+    draw_reliability(paths[-1], panels)
+    return paths
