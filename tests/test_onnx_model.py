@@ -173,6 +173,7 @@ def test_weights_that_one_file_can_not_hold_have_a_second_one(exported, predicto
     folder = exported.folder
     monkeypatch.setattr("multitask.export.graph_of", lambda model: onnx.load(folder / MODEL))
     monkeypatch.setattr(onnx_graph, "_LIMIT", 10_000)
+    monkeypatch.setattr(onnx_graph, "_SMALL", 100)  # tensors that end in a page's middle too
     write_sealed(tmp_path / "two", _files(predictor, int8=False))
     assert (tmp_path / "two" / MODEL).stat().st_size < (folder / MODEL).stat().st_size / 2
     assert (tmp_path / "two" / onnx_graph.DATA).stat().st_size > 10_000
@@ -223,7 +224,8 @@ def test_labels_hold_all_that_prediction_repeats(made):
         ({"tags": [["O"]]}, "tags: is not"),
         ({"tag_scheme": "BIOES"}, "tag_scheme: is not one of IO, BIO, null"),
         ({"pooling": ["cls"]}, "pooling: is not one of cls, mean"),
-        ({"max_length": True}, "max_length: is not a whole number from 4"),
+        ({"max_length": 3}, "max_length: is not a whole number from 4"),
+        ({"stride": True}, "stride: is not a whole number from 0"),
         ({"max_length": 8}, "stride: 6, but it is below 6"),
         ({"stride": -1}, "stride: is not a whole number from 0"),
         ({"temperature_task_a": 0}, "temperature_task_a: is not a finite number above 0"),
