@@ -64,7 +64,7 @@ def main() -> None:
         folder = Path(name)
         predictors = {"Predictor": task_5.load(arguments.model, "cpu"), **exports(arguments.model, folder)}
         speeds = rounds(contenders(arguments.model, predictors), texts, arguments.rounds)
-        started = startup(arguments.model, folder)
+        started = startup({"Predictor": arguments.model, "ONNX int8": str(folder / "ONNX-int8")}, folder)
         small, large = (
             from_file(arguments.model, folder, texts, count)
             for count in (len(texts) * arguments.rounds, arguments.large)
@@ -177,12 +177,11 @@ def scores(predictor: Predictor, test: str) -> dict[str, float | None]:
     return evaluate(predictor.runner, split.corpus(predictor.labels), predictor.labels).headline()
 
 
-def startup(model: str, folder: Path) -> dict[str, list[float]]:
-    """Seconds of the command with one sentence, and of the imports alone, in turn."""
-    commands = {
-        "task_5.py predict": [TASK_5, "predict", SENTENCE, "--model", model, "--device", "cpu"],
-        "imports": ["-c", IMPORTS],
-    }
+def startup(models: dict[str, str], folder: Path) -> dict[str, list[float]]:
+    """Seconds of the command with one sentence and each model, and of the imports alone, in turn."""
+    commands = {"imports": ["-c", IMPORTS]}
+    for name, model in models.items():
+        commands[name] = [TASK_5, "predict", SENTENCE, "--model", model, "--device", "cpu"]
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(STARTS):
         for name, words in commands.items():
@@ -228,13 +227,16 @@ def report(record: dict) -> str:
             ]
         )
     parts, started = record["share_of_the_model"], record["seconds_of_one_sentence"]
-    one, imports = (statistics.median(started[name]) for name in ("task_5.py predict", "imports"))
+    one, imports, light = (statistics.median(started[key]) for key in ("Predictor", "imports", "ONNX int8"))
     lines = [markdown(rows), ""]
     lines.append(
         f"Reading {parts['reading'] / parts['all']:.1%}, the model {parts['model'] / parts['all']:.1%}, "
         f"encoding, decoding, offsets and output {parts['rest'] / parts['all']:.1%} of the time."
     )
-    lines.append(f"One sentence: {one:.2f} s, the imports alone {imports:.2f} s: {one / imports:.2f} times.")
+    lines.append(
+        f"One sentence: {one:.2f} s, the imports alone {imports:.2f} s: {one / imports:.2f} times; "
+        f"as ONNX {light:.2f} s."
+    )
     for size, found in record["from_a_file"].items():
         lines.append(
             f"A {size} file of {found['sentences']:,}: {found['seconds']:.0f} s, "

@@ -7,12 +7,12 @@ from test_confidence import LABELS, corpus_of, random_predictor, random_rows
 
 import task_5
 from multitask import report
-from multitask.backbone import save_tokenizer
 from multitask.bootstrap import METRICS, compare, intervals, tally
 from multitask.confidence import said_of
 from multitask.evaluation import score, table
 from multitask.labels import LabelSpace
 from multitask.mistakes import surest_mistakes
+from multitask.saving import save_model
 
 KINDS = {
     "both": LABELS,
@@ -35,8 +35,7 @@ def models(tiny, tokenizer, tmp_path_factory):
             config.id2label = dict(enumerate(labels.tags))
             config.label2id = {tag: i for i, tag in enumerate(labels.tags)}
             config.tag_scheme = labels.scheme
-        predictor.runner.model.save_pretrained(folder)
-        save_tokenizer(tiny, folder)
+        save_model(predictor.runner.model, tiny, folder)
         made[name] = str(folder), predictor
     return made
 

@@ -28,7 +28,7 @@ from multitask.sealed import SUMS, write_sealed
 
 TEXTS = ["anna won in paris", "", "the vote", "a " * 90 + "end", "Paris, anna and the match!", "chip"]
 BLOCKS = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-RUNTIME = ("numpy", "numpy.libs", "tokenizers", "onnxruntime", "flatbuffers", "google", "packaging")
+RUNTIME = ("numpy", "numpy.libs", "tokenizers", "onnxruntime", "flatbuffers", "google", "packaging", "tqdm")
 WITHOUT = """
 import json, sys
 for name in ("torch", "transformers", "pydantic", "onnx"):
@@ -122,6 +122,19 @@ def test_it_predicts_the_same_without_torch(made, bare):
             assert [e["score"] for e in two["entities"]] == pytest.approx(
                 [e.score for e in one.entities], abs=1e-4
             )
+
+
+def test_the_command_answers_without_torch(made, bare, tmp_path):
+    predictor, folder, near = made
+    (tmp_path / "in.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    command = [bare, ROOT / "task_5.py", "predict", "--model", folder, "--input", "in.txt"]
+    files = ["--output", "out.jsonl", "--embeddings", "e.npy"]
+    ended = subprocess.run([*command, *files], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    wanted = predictor.predict(TEXTS, embeddings=True)
+    lines = (tmp_path / "out.jsonl").read_bytes().split(b"\n")
+    assert [json.loads(line)["text"] for line in lines[:-1]] == TEXTS
+    np.testing.assert_allclose(np.load(tmp_path / "e.npy"), [row.embedding for row in wanted], atol=near)
 
 
 def test_the_readme_of_an_export_runs_as_it_stands(made, bare):
