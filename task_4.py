@@ -20,6 +20,7 @@ from multitask.device import autocast
 from multitask.errors import run as run_task
 from multitask.evaluation import Scores, table
 from multitask.interruption import Interruption, Stopped
+from multitask.labels import TASKS
 from multitask.lora import merged
 from multitask.optimization import finite_or_nan
 from multitask.prediction import evaluate, runner_of
@@ -35,7 +36,7 @@ from multitask.run_folder import (
     keep,
     open_folder,
 )
-from multitask.settings import TASKS, Settings, trained_tasks
+from multitask.settings import Settings, trained_tasks
 from multitask.training import Training
 
 READ_EVERY = 50  # steps: reading a loss makes the CPU wait for the device

@@ -143,8 +143,8 @@ def load(name: str, device: str | None = None, several: bool = False, precision:
     """A model folder, of training or of an export → a Predictor, on the device or on CUDA where it is.
 
     `several` processes may share the work, where a launcher has started some; `precision` is that of a
-    Predictor of a torch model. What each kind needs is
-    imported here: starting takes longer than a sentence does."""
+    Predictor of a torch model. What each kind needs is imported here: starting takes longer than a sentence
+    does."""
     folder = Path(name)
     if not folder.is_dir():
         hint = "; python task_4.py trains one" if name == LATEST_MODEL else ""

@@ -26,9 +26,10 @@ from multitask.config import load_settings
 from multitask.device import choose_device
 from multitask.encoding import EncodedCorpus
 from multitask.errors import run
+from multitask.labels import TASKS
 from multitask.prediction import evaluate
 from multitask.preparation import Prepared, model_config, prepare
-from multitask.settings import TASKS, Settings
+from multitask.settings import Settings
 
 WANTED = ("input_ids", "attention_mask", "labels_task_a", "labels_task_b")
 

@@ -26,9 +26,10 @@ from multitask.config import load_settings
 from multitask.device import choose_device, choose_precision
 from multitask.encoding import EncodedCorpus
 from multitask.errors import run
+from multitask.labels import TASKS
 from multitask.preparation import prepare
 from multitask.saving import save_model
-from multitask.settings import TASKS, Settings
+from multitask.settings import Settings
 
 ATTENTIONS = ("sdpa", "eager")
 _STEPS, _REPEATS = 6, 5

@@ -24,9 +24,7 @@ class Tally(NamedTuple):
     correct: np.ndarray  # entities
     said: np.ndarray
     gold: np.ndarray
-    whole: (
-        np.ndarray
-    )  # 1 where everything is right, 0 where not; −1 in rows not annotated for all that is scored
+    whole: np.ndarray  # 1: all is right, 0: something is not; −1 in rows not annotated for all that is scored
 
 
 class Comparison(NamedTuple):

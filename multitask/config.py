@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from multitask import yaml_input
 from multitask.config_text import keys
 from multitask.errors import InputError, report
-from multitask.settings import TASKS, LossWeights, Settings, trained_tasks
+from multitask.labels import TASKS
+from multitask.settings import LossWeights, Settings, trained_tasks
 from multitask.spelling import nearest
 
 _HINTS = 20  # problems that are listed; finding the key that was meant takes milliseconds

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 DATA = f"{MODEL}.data"
-_LIMIT = (1 << 31) - (
-    1 << 20
-)  # bytes of weights in one file: protobuf ends at 2 GB, and the graph wants some
+_LIMIT = (1 << 31) - (1 << 20)  # bytes of weights in one file: protobuf ends at 2 GB, the graph wants some
 _PAGE = 4096  # bytes: what begins at a multiple of it can be mapped
 _SMALL = 1024  # bytes of a tensor that stays in the graph
 

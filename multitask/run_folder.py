@@ -18,6 +18,7 @@ from multitask.config_text import render
 from multitask.errors import InputError, say
 from multitask.evaluation import Scores
 from multitask.interruption import Stopped
+from multitask.labels import TASKS
 from multitask.lora import merged
 from multitask.model_card import model_card
 from multitask.output import append, atomic_file, rename
@@ -26,7 +27,7 @@ from multitask.progress import best_weights, capture, restore
 from multitask.resuming import CONFIG, METRICS, Origin, check_origin, check_settings, origin_of
 from multitask.saving import config_file, save_model
 from multitask.sealed import Buffer, Damaged, check_sealed, rewrite_sealed
-from multitask.settings import TASKS, Settings
+from multitask.settings import Settings
 
 RUNS = Path("runs")
 CHECKPOINTS = "checkpoints"

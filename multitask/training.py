@@ -19,14 +19,14 @@ from multitask.errors import InputError, say
 from multitask.evaluation import Scores
 from multitask.features import Features
 from multitask.inference import TorchRunner
-from multitask.labels import UNLABELLED
+from multitask.labels import TASKS, UNLABELLED
 from multitask.lora import add_lora
 from multitask.loss_weighting import LossWeighting, gradient_cosine
 from multitask.optimization import Update, make_optimizer
 from multitask.prediction import evaluate
 from multitask.preparation import Prepared
 from multitask.progress import Progress
-from multitask.settings import TASKS, Settings, trained_tasks
+from multitask.settings import Settings, trained_tasks
 
 
 class Training:
