@@ -7,8 +7,10 @@ from test_confidence import LABELS, corpus_of, random_predictor, random_rows
 
 import task_5
 from multitask import report
+from multitask.assessment import assess, compared
 from multitask.bootstrap import METRICS, compare, intervals, tally
 from multitask.confidence import said_of
+from multitask.errors import InputError
 from multitask.evaluation import score, table
 from multitask.labels import LabelSpace
 from multitask.mistakes import surest_mistakes
@@ -137,6 +139,16 @@ def test_models_without_a_task_in_common_and_rows_without_annotation_are_refused
         ended = shell(task_5, "evaluate", *arguments)
         assert (ended.status, ended.out) == (2, ""), arguments
         assert reason in ended.err.splitlines()[-1]
+
+
+def test_two_models_that_read_other_rows_are_not_compared(models, write_rows):
+    _, predictor = models["both"]
+    rows = random_rows(4)
+    first, second = (
+        assess(predictor, "m", write_rows(name, rows[:n])) for name, n in (("a.jsonl", 4), ("b.jsonl", 3))
+    )
+    with pytest.raises(InputError, match="a.jsonl: changed while it was read"):
+        compared(first, second)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ WITHOUT_TORCH = [
     "array_store",
     "split",
     "prediction",
-    "calibration",
+    "assessment",
     "onnx_model",
 ]
 MODULES = {path.stem for path in (ROOT / "multitask").glob("[a-z]*.py")}

@@ -39,6 +39,7 @@ def test_of_many_names_the_most_confused_are_shown_and_nothing_is_lost():
     counts = np.diag(random.integers(1, 9, 60))
     for name in (3, 30, 57):
         counts[name, (name + 1) % 60] = 100
+    counts[10, 10] = 1000  # often, but right
     counts = np.pad(counts, (0, 2))  # two names that never occur
     small, names = reduced(counts, [str(i) for i in range(62)], most=7)
     assert names == ["3", "4", "30", "31", "57", "58", "(54 others)"]
@@ -76,7 +77,7 @@ def test_a_matrix_is_readable_whatever_its_size(tmp_path, drawn, size):
     )
     draw_confusion(tmp_path / "a.png", "Title", counts, [f"name {i}" for i in range(size)])
     figure = drawn[0]
-    axes, shown = figure.axes[0], min(size, report.MOST)
+    axes, shown = figure.axes[0], min(size, 25)
     assert len(texts(axes)) == shown
     (x0, y0), (x1, y1) = axes.transData.transform([(0, 0), (1, 1)])
     cell = min(abs(x1 - x0), abs(y1 - y0)) * 72 / figure.dpi
