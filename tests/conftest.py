@@ -12,6 +12,8 @@ from typing import NamedTuple
 # before any library reads them: no test asks a hub, wherever it runs
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "true"
+if "PYTEST_XDIST_WORKER" in os.environ:  # a test runs on every core: threads would wait for each other's
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
