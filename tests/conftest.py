@@ -30,10 +30,22 @@ from multitask.backbone import load_tokenizer
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("project")
 
+MINUTES = (
+    "test_readme.py",
+    "test_benchmarks.py",
+    "test_training.py",
+    "test_backbone.py",
+)  # files that take some
+
 ROOT = Path(__file__).resolve().parent.parent
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = [chr(c) for c in range(33, 127) if not chr(c).isupper()] + list("éß中न0")
 WORDS = ["the", "won", "in", "and", "paris", "anna", "##son", "##ing", "vote", "match", "chip"]
+
+
+def pytest_collection_modifyitems(items):
+    """What takes longest is begun first, so that all cores are at work to the end."""
+    items.sort(key=lambda item: MINUTES.index(item.path.name) if item.path.name in MINUTES else len(MINUTES))
 
 
 @pytest.fixture(scope="session")
