@@ -11,47 +11,27 @@ the rounds have. The last line is JSON."""
 
 import argparse
 import json
-import os
+import platform
 import statistics
+import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
 
-os.environ["TOKENIZERS_PARALLELISM"] = "true"  # else the pipelines warn of it
-
-import torch  # noqa: E402
-from transformers import (  # noqa: E402
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-    pipeline,
-)
-from transformers import logging as transformers_logging  # noqa: E402
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import task_5  # noqa: E402
+# no torch here: a process that is started here would be counted as if it had the memory of this one
 from benchmarks.processes import Spent, cpu, measured  # noqa: E402
 from benchmarks.tables import figure, markdown  # noqa: E402
-from multitask import runner  # noqa: E402
-from multitask.answering import answers_to, chunks  # noqa: E402
-from multitask.answers import json_line  # noqa: E402
-from multitask.device import choose_precision  # noqa: E402
 from multitask.errors import run as run_task  # noqa: E402
-from multitask.prediction import Predictor, embed, evaluate  # noqa: E402
-from multitask.split import read_split  # noqa: E402
-from multitask.subwords import Subwords  # noqa: E402
-from multitask.texts import rows_of, rows_of_arguments  # noqa: E402
+from multitask.texts import rows_of  # noqa: E402
+from task_5 import LATEST_MODEL  # noqa: E402
 
 IMPORTS = "import torch; from transformers import BertModel, AutoTokenizer"
 TASK_5 = str(ROOT / "task_5.py")
-PIPELINES = ("pipeline text-classification", "pipeline ner")
-TIMES = 3  # the test texts in a round
 STARTS = 5  # of the command, and of the imports
 SENTENCE = "book a table for two in a diner in the city"
 
@@ -59,27 +39,24 @@ SENTENCE = "book a table for two in a diner in the city"
 def main() -> None:
     arguments = parse()
     test = str(Path(arguments.corpus) / "test.jsonl")
-    texts = [row.text for row in rows_of(test)] * TIMES
+    texts = [row.text for row in rows_of(test)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        predictors = {"Predictor": task_5.load(arguments.model, "cpu"), **exports(arguments.model, folder)}
-        speeds = rounds(contenders(arguments.model, predictors), texts, arguments.rounds)
+        own = [sys.executable, str(ROOT / "benchmarks" / "predictors.py"), test, arguments.model, name]
+        said = subprocess.run([*own, str(arguments.rounds)], stdout=subprocess.PIPE, check=True).stdout
+        compared = json.loads(said.splitlines()[-1])
         started = startup({"Predictor": arguments.model, "ONNX int8": str(folder / "ONNX-int8")}, folder)
         small, large = (
             from_file(arguments.model, folder, texts, count)
-            for count in (len(texts) * arguments.rounds, arguments.large)
+            for count in (compared["sentences"], arguments.large)
         )
     record = {
         "command": " ".join(["python", "benchmarks/predict_speed.py", *sys.argv[1:]]),
-        "sentences": len(texts) * arguments.rounds,
-        "sentences_per_second": speeds,
-        "scores": {name: scores(predictor, test) for name, predictor in predictors.items()},
-        "share_of_the_model": share_of_the_model(predictors["Predictor"], texts),
+        **compared,
         "seconds_of_one_sentence": started,
         "from_a_file": {"small": small, "large": large},
-        "precision": str(choose_precision("auto", torch.device("cpu"))),
-        "threads": torch.get_num_threads(),
         "cpu": cpu(),
+        "python": platform.python_version(),
         "versions": {
             name: version(name)
             for name in ("torch", "transformers", "sentence-transformers", "onnxruntime", "numpy")
@@ -94,87 +71,11 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Time predictions beside those of other libraries.")
     parser.add_argument("--corpus", required=True, metavar="FOLDER", help="with test.jsonl in it")
-    parser.add_argument("--model", default=task_5.LATEST_MODEL, metavar="DIR", help="trained on that corpus")
+    parser.add_argument("--model", default=LATEST_MODEL, metavar="DIR", help="trained on that corpus")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--large", type=int, default=100_000, metavar="N", help="sentences of the large file")
     parser.add_argument("--output", metavar="FILE", help="the record goes here too")
     return parser.parse_args()
-
-
-def exports(model: str, folder: Path) -> dict[str, Predictor]:
-    """The model as ONNX, in float32 and int8."""
-    found = {}
-    for name, words in (("ONNX float32", []), ("ONNX int8", ["--int8"])):
-        target = folder / name.replace(" ", "-")
-        command = [sys.executable, TASK_5, "export", str(target), "--model", model, *words]
-        measured(command, ROOT, folder)
-        found[name] = Predictor.from_onnx(target)
-    return found
-
-
-def contenders(model: str, predictors: dict[str, Predictor]) -> dict[str, Callable]:
-    """What is timed: a name, and a function of texts."""
-    from sentence_transformers import SentenceTransformer
-
-    transformers_logging.set_verbosity_error()
-    torch_model = predictors["Predictor"]
-    # its class head is none of theirs: a new one of its size costs as much
-    classes = {"num_labels": len(torch_model.labels.classes), "ignore_mismatched_sizes": True}
-    of_classes = AutoModelForSequenceClassification.from_pretrained(model, **classes)
-    of_tags = AutoModelForTokenClassification.from_pretrained(model)
-    shared = {"tokenizer": AutoTokenizer.from_pretrained(model), "batch_size": 32, "device": "cpu"}
-    found: dict[str, Callable] = {name: each.predict for name, each in predictors.items()}
-    found[PIPELINES[0]] = pipeline("text-classification", of_classes, top_k=None, **shared)
-    found[PIPELINES[1]] = pipeline("ner", of_tags, aggregation_strategy="simple", **shared)
-    found["embed"] = lambda texts: embed(torch_model.runner, torch_model.tokenizer, texts)
-    sentence_model = SentenceTransformer(model, device="cpu")
-    found["sentence-transformers encode"] = lambda texts: sentence_model.encode(texts, batch_size=32)
-    return found
-
-
-def rounds(timed: dict[str, Callable], texts: list[str], count: int) -> dict[str, list[float]]:
-    """Sentences a second of each contender in each round, and of the two pipelines one after the other."""
-    for function in timed.values():
-        function(texts[:64])
-    speeds: dict[str, list[float]] = {name: [] for name in timed}
-    for _ in range(count):
-        for name, function in timed.items():
-            since = time.perf_counter()
-            function(texts)
-            speeds[name].append(len(texts) / (time.perf_counter() - since))
-    speeds["both pipelines"] = [1 / (1 / a + 1 / b) for a, b in zip(*(speeds[name] for name in PIPELINES))]
-    return {name: [round(speed, 1) for speed in found] for name, found in speeds.items()}
-
-
-def share_of_the_model(predictor: Predictor, texts: list[str]) -> dict[str, float]:
-    """Seconds of reading, of the model's passes, and of decoding, offsets and writing JSON, for texts."""
-    spent = {"model": 0.0}
-    passes = runner._passes
-
-    def timed(*given):
-        since = time.perf_counter()
-        found = passes(*given)
-        spent["model"] += time.perf_counter() - since
-        return found
-
-    runner._passes = timed
-    try:
-        since = time.perf_counter()
-        rows = list(chunks(rows_of_arguments(texts)))
-        read = time.perf_counter() - since
-        for chunk in rows:
-            answers_to(predictor, chunk, json_line, False)
-        total = time.perf_counter() - since
-    finally:
-        runner._passes = passes
-    return {"reading": read, **spent, "rest": total - read - spent["model"], "all": total}
-
-
-def scores(predictor: Predictor, test: str) -> dict[str, float | None]:
-    """Its headline scores on the test file."""
-    config = predictor.config
-    split = read_split([test], Subwords(predictor.tokenizer), config.max_length, config.stride)
-    return evaluate(predictor.runner, split.corpus(predictor.labels), predictor.labels).headline()
 
 
 def startup(models: dict[str, str], folder: Path) -> dict[str, list[float]]:
@@ -226,7 +127,7 @@ def report(record: dict) -> str:
                 *(figure(scored.get(key), ".4f") for key in ("accuracy", "entity_f1", "exact_match")),
             ]
         )
-    parts, started = record["share_of_the_model"], record["seconds_of_one_sentence"]
+    parts, started = record["seconds_of_a_round"], record["seconds_of_one_sentence"]
     one, imports, light = (statistics.median(started[key]) for key in ("Predictor", "imports", "ONNX int8"))
     lines = [markdown(rows), ""]
     lines.append(
