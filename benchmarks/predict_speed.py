@@ -32,7 +32,6 @@ from task_5 import LATEST_MODEL  # noqa: E402
 
 IMPORTS = "import torch; from transformers import BertModel, AutoTokenizer"
 TASK_5 = str(ROOT / "task_5.py")
-STARTS = 5  # of the command, and of the imports
 SENTENCE = "book a table for two in a diner in the city"
 
 
@@ -45,7 +44,8 @@ def main() -> None:
         own = [sys.executable, str(ROOT / "benchmarks" / "predictors.py"), test, arguments.model, name]
         said = subprocess.run([*own, str(arguments.rounds)], stdout=subprocess.PIPE, check=True).stdout
         compared = json.loads(said.splitlines()[-1])
-        started = startup({"Predictor": arguments.model, "ONNX int8": str(folder / "ONNX-int8")}, folder)
+        models = {"Predictor": arguments.model, "ONNX int8": str(folder / "ONNX-int8")}
+        started = startup(models, folder, arguments.starts)
         small, large = (
             from_file(arguments.model, folder, texts, count)
             for count in (compared["sentences"], arguments.large)
@@ -74,17 +74,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--model", default=LATEST_MODEL, metavar="DIR", help="trained on that corpus")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--large", type=int, default=100_000, metavar="N", help="sentences of the large file")
+    parser.add_argument("--starts", type=int, default=5, help="of the command, and of the imports")
     parser.add_argument("--output", metavar="FILE", help="the record goes here too")
     return parser.parse_args()
 
 
-def startup(models: dict[str, str], folder: Path) -> dict[str, list[float]]:
+def startup(models: dict[str, str], folder: Path, starts: int) -> dict[str, list[float]]:
     """Seconds of the command with one sentence and each model, and of the imports alone, in turn."""
     commands = {"imports": ["-c", IMPORTS]}
     for name, model in models.items():
         commands[name] = [TASK_5, "predict", SENTENCE, "--model", model, "--device", "cpu"]
     seconds: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(STARTS):
+    for _ in range(starts):
         for name, words in commands.items():
             seconds[name].append(round(measured([sys.executable, *words], ROOT, folder).seconds, 2))
     return seconds

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -206,3 +207,23 @@ def test_the_cost_of_a_checkpoint_is_that_of_its_bytes(tiny, corpus):
     record = bench("checkpoints.py", *words).json
     # weights, two moments and the best weights of what is trained: the occurring words, 3 layers, 2 heads
     assert record["megabytes"] == pytest.approx(4 * 4 * 32_000 / 1e6, rel=0.3)
+
+
+def test_predictions_are_compared_with_pipelines_and_table_and_record_agree(exported, tmp_path):
+    shutil.copy(exported.rows, tmp_path / "test.jsonl")
+    words = ["--corpus", tmp_path, "--model", exported.model, "--rounds", 1, "--large", 60, "--starts", 1]
+    ended = bench("predict_speed.py", *words)
+    record, (head, _, *rows) = ended.json, ended.tables[0]
+    speeds = record["sentences_per_second"]
+    assert record["sentences"] == 3 * len(exported.rows.read_text().splitlines())
+    assert [row[0] for row in rows] == list(speeds)
+    for name, other in (("Predictor", "both pipelines"), ("embed", "sentence-transformers encode")):
+        row = dict(zip(head, next(row for row in rows if row[0] == name)))
+        assert row["beside"] == other
+        assert float(row["times"]) == pytest.approx(speeds[name][0] / speeds[other][0], rel=0.01, abs=0.006)
+    parts = [speeds[f"pipeline {task}"][0] for task in ("text-classification", "ner")]
+    assert speeds["both pipelines"][0] == pytest.approx(1 / sum(1 / speed for speed in parts), rel=0.01)
+    assert record["scores"]["ONNX float32"] == record["scores"]["Predictor"]
+    seconds = record["seconds_of_a_round"]
+    assert seconds["all"] == pytest.approx(seconds["reading"] + seconds["model"] + seconds["rest"], abs=1e-3)
+    assert [found["sentences"] for found in record["from_a_file"].values()] == [record["sentences"], 60]
