@@ -9,13 +9,13 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 from multitask.errors import InputError, say
 from multitask.interruption import Stopped
-from multitask.output import NpyWriter, atomic_file, check_writable, open_file, rename, sync
+from multitask.output import NpyWriter, atomic_file, check_writable, lock, open_file, rename, sync
 from multitask.texts import Row, Unreadable
 
 _SECONDS = 5  # between two notes of how far it is: what a kill -9 can cost
@@ -38,9 +38,12 @@ class AnswerFile:
         self.partials = [target.with_name(f"{target.name}.partial") for target in self.targets]
         self.note = self.partials[0].with_name(f"{self.partials[0].name}.json")
         self.vectors: NpyWriter | None = None
+        self.locked: TextIO | None = None
 
     def begin(self, head: bytes) -> None:
         """Start anew, with what a file of the format begins with."""
+        self.partials[0].touch()
+        self._lock()
         if self.note.exists():
             say(f"{self.partials[0]}: started anew; --resume would have gone on with it")
         self.note.unlink(missing_ok=True)
@@ -58,7 +61,18 @@ class AnswerFile:
             say(f"{self.partials[0]}: nothing is there to go on with; starting")
             self.begin(head)
             return True
-        noted = self._noted()
+        if self.partials[0].exists():
+            self._lock()
+        try:
+            going_on = self._go_on(self._noted(), rows)
+        except BaseException:
+            self._unlock()
+            raise
+        if not going_on:
+            self._unlock()
+        return going_on
+
+    def _go_on(self, noted: dict, rows: Iterator[Row]) -> bool:
         if noted["finished"]:
             self._give_names()
             return False
@@ -104,7 +118,11 @@ class AnswerFile:
                 file.close()
         if kind is None:
             self._give_names()
-            return
+        self._unlock()
+        if kind is not None:
+            self._say_how_to_go_on(error)
+
+    def _say_how_to_go_on(self, error: BaseException) -> None:
         state = f"{self.partials[0]} holds what is done; the same command with --resume goes on"
         if isinstance(error, Stopped):
             name = signal.Signals(error.number).name
@@ -112,6 +130,13 @@ class AnswerFile:
                 error.number, f"stopped by {name} after {self.input.rows:,} rows; {state}"
             ) from None
         say(state)
+
+    def _lock(self) -> None:
+        self.locked = os.fdopen(lock(self.partials[0], "another process writes it"))
+
+    def _unlock(self) -> None:
+        if self.locked:
+            self.locked.close()
 
     def _open(self, mode: str, rows: int = 0, width: int = 0) -> None:
         self.files = [open_file(partial, mode) for partial in self.partials]

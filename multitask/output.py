@@ -1,6 +1,7 @@
 """Files and folders that are there whole or not at all, after a kill or on a full disk too."""
 
 import ctypes
+import fcntl
 import io
 import os
 import shutil
@@ -13,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from multitask.errors import InputError
+from multitask.errors import InputError, say
 
 _BUFFER = 1 << 20  # bytes
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
@@ -71,6 +72,21 @@ def link(source: Path, target: Path) -> None:
     except OSError:
         with open(source, "rb") as content, open_file(target) as file:
             shutil.copyfileobj(content, file, _BUFFER)
+
+
+def lock(path: Path, otherwise: str) -> int:
+    """A handle of a file or folder that other processes can't lock, until it is closed or the process ends.
+
+    Raises InputError, with these words, where another one has it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(f"{path}: {otherwise}") from None
+    except OSError as error:  # some network disks have no locks
+        say(f"{path}: can't be locked ({error.strerror}): let no second process write to it")
+    return handle
 
 
 def append(path: Path, data: bytes) -> None:

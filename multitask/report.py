@@ -84,7 +84,8 @@ def draw_reliability(path: Path, pairs: Mapping[str, Sequence[Bins]]) -> None:
                 )
             axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
             axes.set_title(f"{what} ({int(bins[0].count.sum()):,})")
-            axes.legend(loc="upper left", fontsize=8)
+            # the answers may be anywhere in the square
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=8)
         _save(figure, path)
 
 

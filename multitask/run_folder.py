@@ -1,6 +1,5 @@
 """What a run leaves: its settings, a line of metrics an epoch, the best model, and checkpoints."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ from multitask.interruption import Stopped
 from multitask.labels import TASKS
 from multitask.lora import merged
 from multitask.model_card import model_card
-from multitask.output import append, atomic_file, rename
+from multitask.output import append, atomic_file, lock, rename
 from multitask.preparation import Prepared, resolved
 from multitask.progress import best_weights, capture, restore
 from multitask.resuming import CONFIG, METRICS, Origin, check_origin, check_settings, origin_of
@@ -43,7 +42,7 @@ class RunFolder:
         Raises InputError where another process trains in it."""
         self.path, self.origin, self.settings, self.prepared = path, origin, settings, prepared
         self.checkpoints = Checkpoints(path / CHECKPOINTS)
-        self.lock = _locked(path)
+        self.lock = lock(path, "another process trains in it")
         for leftover in _leftovers(path):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         self.kept: dict | None = None  # the progress in the last one that was written
@@ -223,16 +222,3 @@ def _new_folder(output_dir: str | None) -> Path:
             continue
         return path
     raise InputError(f"{RUNS}: no name is free for a run of {name}")
-
-
-def _locked(path: Path) -> int:
-    """A handle of the folder, whose lock ends with the process, however it ends."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise InputError(f"{path}: another process trains in it") from None
-    except OSError as error:  # some network disks have no locks
-        say(f"{path}: can't be locked ({error.strerror}): start no second run in it")
-    return handle

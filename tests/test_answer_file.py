@@ -201,3 +201,16 @@ def test_started_without_resume_it_begins_anew_and_says_so(whole, tmp_path, caps
     run(tmp_path / "again", resume=False)
     assert "started anew; --resume would have gone on" in capsys.readouterr().err
     assert result(tmp_path / "again")[0] == whole[0]
+
+
+def test_two_processes_do_not_write_the_same_output(tmp_path):
+    file = AnswerFile(tmp_path / "out.csv", None, FACTS)
+    file.begin(b"head\n")
+    for resume in (False, True):
+        with pytest.raises(InputError, match="out.csv.partial: another process writes it"):
+            run(tmp_path, resume, vectors=False)
+    with file:
+        for chunk in chunks(ROWS):
+            file.write(chunk, answer(chunk)[0], None)
+    assert (tmp_path / "out.csv").read_bytes() == b"head\n" + answer(ROWS)[0]
+    run(tmp_path, resume=False, vectors=False)

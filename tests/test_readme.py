@@ -79,6 +79,7 @@ def test_every_command_that_is_promised_is_shown():
 @pytest.mark.parametrize("page", ["README.md", "task_3.md", "corpus/README.md"])
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)  # [Oslo](LOC) is no link there
     headings = {
         re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", README, re.M)
     }
