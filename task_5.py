@@ -8,7 +8,7 @@ from pathlib import Path
 
 from multitask.errors import InputError, run, say
 
-LATEST_MODEL = str(Path("runs") / "latest" / "model")
+LATEST_MODEL = str(Path("runs") / "latest" / "model")  # where RunFolder.save puts it
 
 
 def main() -> None:

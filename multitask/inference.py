@@ -66,8 +66,8 @@ class TorchRunner(Runner):
 
 
 def fast_runner(model, precision: str = "auto") -> TorchRunner:
-    """A TorchRunner for many calls: where bfloat16 is chosen, of a copy of the model with such weights. On a
-    CPU that has it, that is 1.3 times as fast as converting them for every product."""
+    """A TorchRunner for many calls: where bfloat16 is chosen, of a copy of the model with such weights,
+    so that they are not converted for every product."""
     if choose_precision(precision, model.device) == torch.bfloat16:
         model = copy.deepcopy(model).to(torch.bfloat16)
     return TorchRunner(model)

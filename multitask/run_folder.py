@@ -30,7 +30,6 @@ from multitask.settings import Settings
 
 RUNS = Path("runs")
 CHECKPOINTS = "checkpoints"
-LATEST_MODEL = str(RUNS / "latest" / "model")
 
 
 class RunFolder:
