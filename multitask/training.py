@@ -135,9 +135,9 @@ class Training:
         empty = len(windows) == 0
         windows = step[:1] if empty else windows
         batch = collate(self.corpus, windows)
-        if empty:
-            batch["labels_task_a"].fill_(UNLABELLED)
-            batch["labels_task_b"].fill_(UNLABELLED)
+        for task in TASKS:
+            if empty or task not in self.tasks:  # whose labels need not be those that the head knows
+                batch[f"labels_{task}"].fill_(UNLABELLED)
         if self.depth:
             batch["hidden"] = self.frozen("train").batch(windows)
             del batch["input_ids"]

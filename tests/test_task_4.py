@@ -236,6 +236,26 @@ def test_training_goes_on_from_a_models_heads_or_renews_those_with_other_names(
     assert changed == {"sentence_classifier.weight", "sentence_classifier.bias"}
 
 
+@pytest.mark.parametrize(("task", "other"), [("task_a", "entities"), ("task_b", "classes")])
+def test_a_task_that_is_not_trained_may_have_labels_that_its_head_does_not_know(
+    shell, settings_for, rows, write_rows, task, other
+):
+    both = trained(shell, settings_for)
+    strange = [
+        {**row, "label": f"new {number}"}
+        if other == "classes"
+        else {**row, "tags": [f"B-NEW{number}"] * len(row["tags"])}
+        for number, row in enumerate(row for row in rows if "tags" in row and "label" in row)
+    ]
+    data = [f"data.train={write_rows('strange.jsonl', strange)}", "data.dev=null", "data.test=null"]
+    more = [*data, "model.backbone=run/model", f"training.task={task}", "output_dir=more"]
+    after = trained(shell, settings_for, *more)
+    untouched = "classifier" if task == "task_a" else "sentence_classifier"
+    assert torch.equal(after[f"{untouched}.weight"], both[f"{untouched}.weight"])
+    trained_head = "sentence_classifier" if task == "task_a" else "classifier"
+    assert not torch.equal(after[f"{trained_head}.weight"], both[f"{trained_head}.weight"])
+
+
 def test_entities_of_one_file_and_classes_of_another_train_both_heads(shell, settings_for, rows, write_rows):
     only_entities = write_rows(
         "e.jsonl", [{k: v for k, v in row.items() if k != "label"} for row in rows if "tags" in row]
