@@ -86,14 +86,7 @@ def test_a_changed_record_is_noticed_and_written_and_nothing_else_changes(projec
         text.splitlines() for text in (before[project / "README.md"], (project / "README.md").read_bytes())
     )
     (changed,) = [(a, b) for a, b in zip(old, new, strict=True) if a != b]
-    assert [cell.strip() for cell in changed[1].decode().split("|")] == [
-        "",
-        "transformers.Trainer",
-        "16",
-        "12",
-        "11",
-        "",
-    ]
+    assert re.sub(" +", " ", changed[1].decode()) == "| transformers.Trainer | 16 | 12 | 11 |"
     assert {path for path in before if path.read_bytes() != before[path]} == {record, project / "README.md"}
     assert shell(write_up, "--check") == (0, "", "")
 
