@@ -74,7 +74,7 @@ def write_up(root: Path) -> tuple[dict[Path, bytes], list[str]]:
             stale += [f"{place}: table {name}"] if new != old else []
             lines += new
         made[root / page] = ("\n".join(lines) + "\n").encode()
-    for name in TABLES.keys() - placed:
+    for name in (each for each in TABLES if each not in placed):
         raise InputError(f"{' and '.join(PAGES)}: no place for the table {name}: <!-- table: {name} -->")
     for name, draw in PICTURES.items():
         path = root / "pictures" / name
