@@ -1,6 +1,6 @@
 """What a checkpoint costs, beside a plain write and fsync of as many bytes.
 
-    python benchmarks/checkpoints.py [--rounds N] [--backbone NAME] [key=value ...]
+    python benchmarks/checkpoints.py [--rounds N] [--backbone NAME] [--output FILE.json] [key=value ...]
 
 A run that fine-tunes the encoder on corpus/ takes some steps; then, round by round, it writes a checkpoint
 (hashes, list of sums, renames; not the removal of the oldest one, which goes on beside the next steps), and
@@ -8,13 +8,11 @@ a file of the same number of bytes is written and synced. Printed are the median
 of a minute that one checkpoint takes. The last line is JSON."""
 
 import argparse
-import json
 import os
 import statistics
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import task_4  # noqa: E402
-from benchmarks.processes import cpu  # noqa: E402
+from benchmarks.provenance import finish, parse, provenance  # noqa: E402
 from multitask.backbone import EMBEDDED  # noqa: E402
 from multitask.checkpoint import Checkpoints  # noqa: E402
 from multitask.config import load_settings, split_overrides  # noqa: E402
@@ -42,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time checkpoints beside a plain write of as many bytes.")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--backbone", default=EMBEDDED)
-    arguments = parser.parse_args(words)
+    arguments = parse(parser, words)
     run = trained(
         [f"model.backbone={arguments.backbone}", "model.freeze_backbone=false", "device=cpu", *overrides]
     )
@@ -55,16 +53,14 @@ def main() -> None:
     )
     print(f"one a minute takes {minute:.1%} of the time")
     record = {
-        "command": " ".join(["python", "benchmarks/checkpoints.py", *sys.argv[1:]]),
+        **provenance([run.settings.training.seed], torch.get_num_threads(), ("torch", "safetensors")),
         "megabytes": round(size / 1e6, 1),
         "checkpoint_seconds": round(seconds, 3),
         "plain_seconds": round(plain, 3),
         "ratio": round(ratio, 2),
         "share_of_a_minute": round(minute, 4),
-        "versions": {name: version(name) for name in ("torch", "safetensors")},
-        "hardware": f"{cpu()[0]}, {torch.get_num_threads()} threads",
     }
-    print(json.dumps(record))
+    finish(record, arguments.output)
 
 
 def trained(overrides: list[str]) -> Training:

@@ -2,24 +2,21 @@
 
 import argparse
 import json
-import platform
 import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
-from benchmarks.processes import Spent, cpu, measured
+from benchmarks.processes import Spent, measured
+from benchmarks.provenance import ROOT, parse, provenance
 from multitask.backbone import EMBEDDED
 from multitask.config import load_settings, split_overrides
 from multitask.errors import InputError
-from multitask.output import atomic_file, check_writable
 from multitask.settings import Settings, device_name
 from multitask.yaml_input import scalar
 
-ROOT = Path(__file__).resolve().parent.parent
 SPLITS = ("train", "dev", "test")
 BERTS_OWN = ("model.dropout=0.1", "model.attention_dropout=0.1")
 _SET_HERE = ("model.backbone", "model.freeze", "data.train", "data.dev", "data.test", "device", "output_dir")
@@ -35,18 +32,15 @@ def arguments_of(description: str, parser_options: Sequence[tuple]) -> tuple[arg
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--backbone", default=EMBEDDED, help=f"a folder or a hub name ({EMBEDDED})")
-    parser.add_argument("--output", metavar="FILE.json", help="where the last line goes, too")
     for flag, options in parser_options:
         parser.add_argument(flag, **options)
-    arguments = parser.parse_args(rest)
+    arguments = parse(parser, rest)
     for split in SPLITS:
         if not Path(arguments.corpus, f"{split}.jsonl").is_file():
             raise InputError(f"--corpus: {arguments.corpus} has no {split}.jsonl")
     for name in ("limit", "rounds", "epochs"):
         if (value := getattr(arguments, name, None)) is not None and value < 1:
             raise InputError(f"--{name} is {value}; it is 1 or more")
-    if arguments.output:
-        check_writable(arguments.output)
     try:
         device_name(arguments.device)
     except ValueError as error:
@@ -154,24 +148,9 @@ class Comparison:
 
 def record(arguments: argparse.Namespace, survey: dict, settings: Settings, results: dict) -> dict:
     """What the last line says: the figures, and all that they depend on."""
-    name, flags = cpu()
     return {
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        **provenance([settings.training.seed], survey["threads"], ("torch", "transformers")),
         "corpus": Path(arguments.corpus).resolve().name,
         "results": results,
         "survey": survey,
-        "seed": settings.training.seed,
-        "versions": {name: version(name) for name in ("torch", "transformers")},
-        "python": platform.python_version(),
-        "cpu": name,
-        "cpu_flags": flags,
     }
-
-
-def finish(arguments: argparse.Namespace, record: dict) -> None:
-    """The record as the last line, and in the file asked for."""
-    line = json.dumps(record)
-    if arguments.output:
-        with atomic_file(arguments.output) as file:
-            file.write(f"{line}\n".encode())
-    print(line)

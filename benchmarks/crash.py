@@ -1,6 +1,6 @@
 """Runs that are killed at random moments and resumed: this project, and transformers.Trainer beside it.
 
-    python benchmarks/crash.py [--kills N] [--every STEPS] [--sentences N] [--epochs N]
+    python benchmarks/crash.py [--kills N] [--every STEPS] [--sentences N] [--epochs N] [--output FILE.json]
 
 Both fine-tune the embedded encoder on the same sentences of corpus/ and save at the same interval, keeping
 two checkpoints. One run of each is left alone; then each is killed (-9) N times, at a moment drawn evenly
@@ -11,7 +11,6 @@ The last line is JSON."""
 
 import argparse
 import hashlib
-import json
 import os
 import random
 import shutil
@@ -20,15 +19,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.processes import cpu  # noqa: E402
+from benchmarks.provenance import finish, parse, provenance  # noqa: E402
 from benchmarks.tables import markdown  # noqa: E402
+from multitask.errors import run  # noqa: E402
+
+SEED = 0  # of the moments of the kills; that of the runs is config.yml's
 
 
 class Contender(NamedTuple):
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--trainer", metavar="FOLDER", help="be one run of Trainer in this folder")
-    arguments = parser.parse_args()
+    arguments = parse(parser)
     if arguments.trainer:
         trainer(Path(arguments.trainer), arguments.every)
     else:
@@ -65,13 +66,9 @@ def compare(arguments: argparse.Namespace) -> None:
     for name, result in results.items():
         rows.append([name, *(str(result[key]) for key in ("killed", "resumed", "equal"))])
     print(markdown(rows))
-    record = {
-        "command": " ".join(["python", "benchmarks/crash.py", *sys.argv[1:]]),
-        "results": results,
-        "versions": {name: version(name) for name in ("torch", "transformers", "accelerate")},
-        "hardware": f"{cpu()[0]}, {os.environ.get('OMP_NUM_THREADS', os.cpu_count())} threads",
-    }
-    print(json.dumps(record))
+    threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count()))
+    packages = ("torch", "transformers", "accelerate")
+    finish({**provenance([SEED], threads, packages), "results": results}, arguments.output)
 
 
 def contenders(arguments: argparse.Namespace) -> dict[str, Contender]:
@@ -94,7 +91,7 @@ def contenders(arguments: argparse.Namespace) -> dict[str, Contender]:
 
 def attempt(contender: Contender, folder: Path, arguments: argparse.Namespace) -> dict:
     """Kill and resume a contender's runs → what became of them."""
-    chance, failures = random.Random(0), []
+    chance, failures = random.Random(SEED), []
     alone = begin(folder / "alone", arguments)
     seconds = end(contender, alone, None)
     wanted, killed, resumed, equal = weights(contender, alone), 0, 0, 0
@@ -189,4 +186,4 @@ def trainer(folder: Path, every: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

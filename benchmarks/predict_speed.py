@@ -1,6 +1,7 @@
 """Predictions a second, beside transformers' pipelines and sentence-transformers.
 
-    python benchmarks/predict_speed.py --corpus FOLDER [--model DIR] [--rounds N] [--large N] [--output FILE]
+    python benchmarks/predict_speed.py --corpus FOLDER [--model DIR] [--rounds N] [--large N]
+        [--starts N] [--output FILE.json]
 
 The texts of FOLDER/test.jsonl, three times over, are predicted by each contender in turn, round by round, in
 one process on a CPU: class, probabilities and entities by Predictor, by its exports to ONNX in float32 and
@@ -11,12 +12,10 @@ the rounds have. The last line is JSON."""
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -24,7 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # no torch here: a process that is started here would be counted as if it had the memory of this one
-from benchmarks.processes import Spent, cpu, measured  # noqa: E402
+from benchmarks.processes import Spent, measured  # noqa: E402
+from benchmarks.provenance import finish, parse, provenance  # noqa: E402
 from benchmarks.tables import figure, markdown  # noqa: E402
 from multitask.errors import run as run_task  # noqa: E402
 from multitask.texts import rows_of  # noqa: E402
@@ -32,11 +32,12 @@ from task_5 import LATEST_MODEL  # noqa: E402
 
 IMPORTS = "import torch; from transformers import BertModel, AutoTokenizer"
 TASK_5 = str(ROOT / "task_5.py")
+PACKAGES = ("torch", "transformers", "sentence-transformers", "onnxruntime", "numpy")
 SENTENCE = "book a table for two in a diner in the city"
 
 
 def main() -> None:
-    arguments = parse()
+    arguments = options()
     test = str(Path(arguments.corpus) / "test.jsonl")
     texts = [row.text for row in rows_of(test)]
     with tempfile.TemporaryDirectory() as name:
@@ -51,32 +52,23 @@ def main() -> None:
             for count in (compared["sentences"], arguments.large)
         )
     record = {
-        "command": " ".join(["python", "benchmarks/predict_speed.py", *sys.argv[1:]]),
+        **provenance([], compared.pop("threads"), PACKAGES),
         **compared,
         "seconds_of_one_sentence": started,
         "from_a_file": {"small": small, "large": large},
-        "cpu": cpu(),
-        "python": platform.python_version(),
-        "versions": {
-            name: version(name)
-            for name in ("torch", "transformers", "sentence-transformers", "onnxruntime", "numpy")
-        },
     }
     print(report(record))
-    if arguments.output:
-        Path(arguments.output).write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record))
+    finish(record, arguments.output)
 
 
-def parse() -> argparse.Namespace:
+def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Time predictions beside those of other libraries.")
     parser.add_argument("--corpus", required=True, metavar="FOLDER", help="with test.jsonl in it")
     parser.add_argument("--model", default=LATEST_MODEL, metavar="DIR", help="trained on that corpus")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--large", type=int, default=100_000, metavar="N", help="sentences of the large file")
     parser.add_argument("--starts", type=int, default=5, help="of the command, and of the imports")
-    parser.add_argument("--output", metavar="FILE", help="the record goes here too")
-    return parser.parse_args()
+    return parse(parser)
 
 
 def startup(models: dict[str, str], folder: Path, starts: int) -> dict[str, list[float]]:

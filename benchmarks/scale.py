@@ -1,6 +1,6 @@
 """Time, memory and disk that a corpus takes before training starts, by its number of sentences.
 
-    python benchmarks/scale.py [--corpus FOLDER] [--rows N ...]
+    python benchmarks/scale.py [--corpus FOLDER] [--rows N ...] [--output FILE.json]
 
 The sentences have the classes and tags of the corpus's own, drawn at random, and at each tag a random one of
 the words that have it. Each number of rows is prepared twice, each time by a process of its own: first the
@@ -10,7 +10,6 @@ No model is loaded. The last line is JSON."""
 
 import argparse
 import json
-import platform
 import random
 import subprocess
 import sys
@@ -18,18 +17,18 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.processes import cpu  # noqa: E402
+from benchmarks.provenance import finish, parse, provenance  # noqa: E402
 from multitask.backbone import EMBEDDED  # noqa: E402
 from multitask.config import load_settings  # noqa: E402
-from multitask.errors import say  # noqa: E402
+from multitask.errors import run, say  # noqa: E402
 from multitask.preparation import prepare  # noqa: E402
 
 MB = 1e6
@@ -40,7 +39,7 @@ def main() -> None:
     parser.add_argument("--corpus", default=str(ROOT / "corpus"), help="a folder with train.jsonl")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--prepare", metavar="FILE", help=argparse.SUPPRESS)  # what the own processes do
-    arguments = parser.parse_args()
+    arguments = parse(parser)
     if arguments.prepare:
         print(json.dumps(measure(arguments.prepare)))
         return
@@ -57,14 +56,13 @@ def main() -> None:
               f"{rows / first['seconds']:>8,.0f}  {again['seconds']:>8,.2f}  "
               + "  ".join(f"{cell:>8,.1f}" for cell in cells), flush=True)  # fmt: skip
     record = {
-        "command": " ".join(["python", "benchmarks/scale.py", *sys.argv[1:]]),
+        **provenance(
+            arguments.rows, torch.get_num_threads(), ("tokenizers", "numpy")
+        ),  # rows are drawn with their number
         "corpus": Path(arguments.corpus).name,
         "results": results,
-        "versions": {name: version(name) for name in ("tokenizers", "numpy")},
-        "python": platform.python_version(),
-        "cpu": cpu()[0],
     }
-    print(json.dumps(record))
+    finish(record, arguments.output)
 
 
 def scale(source: Path, rows: int) -> dict:
@@ -130,4 +128,4 @@ def anonymous() -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

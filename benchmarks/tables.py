@@ -1,23 +1,32 @@
 """What the comparisons print, as Markdown."""
 
+import statistics
 from collections.abc import Sequence
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table; its first row is the head. Columns but the first are set to the right."""
+def markdown(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A table; its first row is the head. Columns but the first, or first few, are set to the right."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [
-        "| " + " | ".join(f"{cell:{'<' if i == 0 else '>'}{widths[i]}}" for i, cell in enumerate(row)) + " |"
+        "| "
+        + " | ".join(f"{cell:{'<' if i < left else '>'}{widths[i]}}" for i, cell in enumerate(row))
+        + " |"
         for row in rows
     ]
     rule = (
-        "|" + "|".join("-" * (width + 1) + ("-" if i == 0 else ":") for i, width in enumerate(widths)) + "|"
+        "|" + "|".join("-" * (width + 1) + ("-" if i < left else ":") for i, width in enumerate(widths)) + "|"
     )
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def figure(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Of a figure with several seeds: mean ± standard deviation (of a sample, n − 1); of one: itself."""
+    mean = format(statistics.mean(values), form)
+    return f"{mean} ± {statistics.stdev(values):{form}}" if len(values) > 1 else mean
 
 
 def settings_table(seen: dict[str, dict[str, str]]) -> str:

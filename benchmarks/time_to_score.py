@@ -12,8 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.comparison import Comparison, arguments_of, finish, record  # noqa: E402
+from benchmarks.comparison import Comparison, arguments_of, record  # noqa: E402
 from benchmarks.processes import is_busy  # noqa: E402
+from benchmarks.provenance import finish  # noqa: E402
 from benchmarks.tables import figure, machine_lines, markdown, settings_table  # noqa: E402
 from multitask.errors import InputError, run  # noqa: E402
 
@@ -59,7 +60,7 @@ def main() -> None:
     print(table(results, arguments.target) + "\n")
     print(settings_table({name: result["settings"] for name, result in results.items()}) + "\n")
     print(machine_lines(survey) + "\n")
-    finish(arguments, record(arguments, survey, settings, results) | {"target": arguments.target})
+    finish(record(arguments, survey, settings, results) | {"target": arguments.target}, arguments.output)
 
 
 def table(results: dict[str, dict], target: float) -> str:

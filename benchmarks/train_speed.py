@@ -17,9 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.comparison import Comparison, arguments_of, finish, record  # noqa: E402
+from benchmarks.comparison import Comparison, arguments_of, record  # noqa: E402
 from benchmarks.flops import Shape, Work, training_flops  # noqa: E402
 from benchmarks.processes import Spent, is_busy  # noqa: E402
+from benchmarks.provenance import finish  # noqa: E402
 from benchmarks.tables import figure, machine_lines, markdown, settings_table  # noqa: E402
 from multitask.errors import InputError, run, say  # noqa: E402
 from multitask.settings import Settings  # noqa: E402
@@ -67,7 +68,7 @@ def main() -> None:
     print(speed_table(results) + "\n")
     print(settings_table({name: result["settings"] for name, result in results.items()}) + "\n")
     print(machine_lines(survey) + "\n")
-    finish(arguments, record(arguments, survey, settings, results))
+    finish(record(arguments, survey, settings, results), arguments.output)
 
 
 def trainer_rates(text: str | None) -> tuple[float | None, float | None]:

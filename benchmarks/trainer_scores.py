@@ -1,6 +1,6 @@
 """Test scores of this project and of transformers.Trainer, each with its learning rate tuned on dev.
 
-    python benchmarks/trainer_scores.py [--corpus FOLDER] [--epochs N] [--seeds N]
+    python benchmarks/trainer_scores.py [--corpus FOLDER] [--epochs N] [--seeds N] [--output FILE.json]
 
 Both fine-tune the whole embedded encoder with the same data, windows, labels, epochs and batch size, keep the
 epoch with the best dev score (mean of accuracy and entity F1) and are scored by the same code. Trainer runs
@@ -10,15 +10,12 @@ with seed 0; the best by dev then runs with all seeds. The last line is JSON."""
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import TrainerCallback
 
@@ -26,10 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.comparison import BERTS_OWN, ROOT  # noqa: E402
 from benchmarks.contenders import make_trainer, trainer_model  # noqa: E402
-from benchmarks.processes import cpu  # noqa: E402
+from benchmarks.provenance import finish, parse, provenance  # noqa: E402
+from benchmarks.tables import spread  # noqa: E402
 from model import MultiTaskTransformer  # noqa: E402
 from multitask.backbone import EMBEDDED  # noqa: E402
 from multitask.config import load_settings  # noqa: E402
+from multitask.errors import run  # noqa: E402
 from multitask.prediction import evaluate  # noqa: E402
 from multitask.preparation import Prepared, prepare  # noqa: E402
 from multitask.settings import Settings  # noqa: E402
@@ -45,7 +44,7 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments = parse(parser)
     base = [
         f"model.backbone={EMBEDDED}",
         "model.freeze_backbone=false",
@@ -61,17 +60,14 @@ def main() -> None:
     }
     print(f"{'':<22}{'rate':>8}  {'accuracy':>17}  {'entity F1':>17}  {'exact match':>17}")
     for name, result in results.items():
-        cells = [f"{np.mean(v):.4f} ± {np.std(v, ddof=1):.4f}" for v in result["test"].values()]
+        cells = [spread(values, ".4f") for values in result["test"].values()]
         print(f"{name:<22}{result['rate']:>8.0e}  " + "  ".join(f"{cell:>17}" for cell in cells))
     record = {
-        "command": " ".join(["python", "benchmarks/trainer_scores.py", *sys.argv[1:]]),
+        **provenance(range(arguments.seeds), torch.get_num_threads(), ("torch", "transformers")),
         "corpus": Path(arguments.corpus).name,
         "results": results,
-        "versions": {name: version(name) for name in ("torch", "transformers")},
-        "python": platform.python_version(),
-        "hardware": f"{cpu()[0]}, {torch.get_num_threads()} threads",
     }
-    print(json.dumps(record))
+    finish(record, arguments.output)
 
 
 def compare(run: Run, seeds: int) -> dict:
@@ -127,4 +123,4 @@ def trainer(base: list[str], rate: float, seed: int) -> tuple[float, dict]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,7 @@
 """The settings as text: a config.yml with its comments, and the list of keys that --help prints."""
 
 import textwrap
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,11 @@ def keys(section: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             found |= keys(field.annotation, f"{prefix}{name}.")
     return found
+
+
+def flat(settings: Settings) -> dict[str, Any]:
+    """Every setting by its dotted key, as JSON has it."""
+    return dict(_flat(settings.model_dump(mode="json")))
 
 
 def help_text() -> str:
@@ -44,3 +50,11 @@ def render(settings: Settings) -> str:
         lines += [f"{indent}# {line}" for line in textwrap.wrap(field.description, 100)]
         lines += [f"{indent}{name}:" if is_section else f"{indent}{name}: {yaml_input.scalar(value)}"]
     return "\n".join(lines[1:]) + "\n"
+
+
+def _flat(values: dict, before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield before + name, value

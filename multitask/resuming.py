@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from multitask import processes
 from multitask.checkpoint import Checkpoint
+from multitask.config_text import flat
 from multitask.errors import InputError, report, say
 from multitask.formats import files_of
 from multitask.preparation import Prepared
@@ -45,7 +45,6 @@ def origin_of(settings: Settings, prepared: Prepared, device: torch.device) -> O
     files = {str(file): file for path in paths for file in files_of(path)}
     encoder = prepared.backbone.folder
     files |= {f"the encoder's {name}": encoder / name for name in _ENCODER if (encoder / name).is_file()}
-    keys = dict(_flat(settings.model_dump(mode="json")))
     machine = {
         "device": device.type,
         "processor": torch.cuda.get_device_name(device)
@@ -56,7 +55,7 @@ def origin_of(settings: Settings, prepared: Prepared, device: torch.device) -> O
         **{name: version(name) for name in _PACKAGES},
     }
     return Origin(
-        {key: value for key, value in keys.items() if key not in (*_FREE, "output_dir")},
+        {key: value for key, value in flat(settings).items() if key not in (*_FREE, "output_dir")},
         {name: sha256_of(file) for name, file in files.items()},
         processes.count(),
         machine,
@@ -87,7 +86,7 @@ def is_finished(run: Path) -> bool:
 
 def check_settings(asked: Settings, run: Settings, where: Path) -> None:
     """Raises InputError where a run would go on with other settings than its own, with every difference."""
-    before, now = (dict(_flat(settings.model_dump(mode="json"))) for settings in (run, asked))
+    before, now = (flat(settings) for settings in (run, asked))
     _refuse(_differences(before, now, _FREE), f"{where / CONFIG} has other settings, and a run keeps its own")
 
 
@@ -129,11 +128,3 @@ def _shown(values: dict, key: str) -> str:
 def _refuse(differences: list[str], why: str) -> None:
     if differences:
         raise InputError(report([f"{why}:", *differences]))
-
-
-def _flat(values: dict, before: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}.")
-        else:
-            yield before + name, value

@@ -1,0 +1,108 @@
+"""What made a record of figures: the command, seeds, versions and machine, in one form for all of them.
+
+Nothing here imports torch: see benchmarks/processes.py."""
+
+import argparse
+import json
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.processes import cpu
+from multitask.output import atomic_file, check_writable
+
+ROOT = Path(__file__).resolve().parent.parent
+_FROM_THE_ROOT = re.compile(r"(?<![^=,\[ ])/[^,\] ]+")  # also in key=[/a/b.jsonl, /a/c.jsonl]
+
+
+def parse(parser: argparse.ArgumentParser, words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line (None: this process's), with --output for the record.
+
+    Raises InputError for a name that can't become a file, before anything is measured."""
+    parser.add_argument("--output", metavar="FILE.json", help="where the last line goes, too")
+    arguments = parser.parse_args(words)
+    if arguments.output:
+        check_writable(arguments.output, ".json")
+    return arguments
+
+
+def provenance(seeds: Sequence[int] | None, threads: int | None, packages: Sequence[str]) -> dict:
+    """Of the script that runs now; its record begins with it. seeds: [] where nothing is drawn; None where
+    seeds or threads are not known."""
+    name, flags = cpu()
+    outputs = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    outputs.add_argument("--output")
+    _, words = outputs.parse_known_args(sys.argv[1:])  # where the record goes changes nothing in it
+    return {
+        "command": command(f"benchmarks/{Path(sys.argv[0]).name}", words),
+        "seeds": None if seeds is None else list(seeds),
+        "versions": {package: version(package) for package in packages},
+        "python": platform.python_version(),
+        "hardware": {"cpu": name, "flags": flags, "threads": threads},
+    }
+
+
+def command(script: str, words: Sequence[str]) -> str:
+    """`python script words`, as a shell takes it; of paths outside of the project the end is shown."""
+    return " ".join(["python", script, *(shlex.quote(_FROM_THE_ROOT.sub(_shown, word)) for word in words)])
+
+
+def _shown(match: re.Match) -> str:
+    """A path from the root: within the project from there, else its last part, of a file with its folder."""
+    path = Path(match[0])
+    if path.is_relative_to(ROOT):
+        return str(path.relative_to(ROOT))
+    return str(Path(*path.parts[1:][-2 if path.suffix else -1 :]))
+
+
+def finish(record: dict, output: str | None) -> None:
+    """The record as the last line, and in the file asked for."""
+    if output:
+        with atomic_file(output) as file:
+            file.write(f"{json.dumps(record, indent=1, ensure_ascii=False)}\n".encode())
+    print(json.dumps(record))
+
+
+def made_by(records: Sequence[dict]) -> str:
+    """Where the figures of these records are from, in a line: the commands, several of them lettered, and
+    what they ran with. What is not the same for all stands behind its command."""
+    facts = [_facts(record) for record in records]
+    shared = [
+        [fact for fact in first if all(fact in each for each in group)] for first, *group in zip(*facts)
+    ]
+    commands = []
+    for number, (record, groups) in enumerate(zip(records, facts)):
+        own = [fact for group, common in zip(groups, shared) for fact in group if fact not in common]
+        name = f"{letter(number)}: " if len(records) > 1 else ""
+        commands.append(f"{name}`{record['command']}`" + (f" ({', '.join(own)})" if own else ""))
+    return f"_Made by {'; '.join([', '.join(commands), *filter(None, map(', '.join, shared))])}._"
+
+
+def letter(number: int) -> str:
+    """The name of the command of the record of this number, from 0, under a table of several."""
+    return chr(ord("A") + number)
+
+
+def _facts(record: dict) -> list[list[str]]:
+    """What is known of seeds, machine and versions, in words."""
+    seeds, hardware = record["seeds"] or [], record["hardware"]
+    listed = (
+        f"{seeds[0]}–{seeds[-1]}"
+        if seeds[2:] and seeds == [*range(seeds[0], seeds[-1] + 1)]
+        else ", ".join(map(str, seeds))
+    )
+    name = re.sub(r"\((R|TM)\)| (Processor|CPU)\b| @", "", hardware["cpu"] or "")
+    threads = hardware["threads"]
+    return [
+        [f"seed{'s' * (len(seeds) > 1)} {listed}"] * bool(seeds),
+        [re.sub(r"(?<=\d)GHz", " GHz", name)] * bool(name)
+        + [f"{threads} thread{'s' * (threads != 1)}"] * bool(threads),
+        [
+            *(f"{package} {number}" for package, number in (record["versions"] or {}).items()),
+            *([f"Python {record['python']}"] if record["python"] else []),
+        ],
+    ]

@@ -1,0 +1,120 @@
+"""The tables of results in README.md, each made from records in benchmarks/results/ (see write_up.py)."""
+
+import statistics
+
+from benchmarks.provenance import letter
+from benchmarks.tables import markdown, spread
+from benchmarks.train_speed import DEFAULTS, OURS, TUNED
+
+RUNS = (  # a record of scores.py, the corpus, what is trained
+    ("scores_snips", "SNIPS, 7 intents, 39 slot types", "everything, 3 epochs"),
+    ("scores_uner_ewt", "EWT, 5 genres, PER/ORG/LOC", "everything, 3 epochs"),
+)
+TRAINED = (
+    ("train_speed_full", "everything"),
+    ("train_speed_layers", "the upper 2 of 6 layers"),
+    ("train_speed_frozen", "the heads"),
+)
+PIPELINES, ENCODE = "both pipelines", "sentence-transformers encode"
+PREDICTED = (  # a contender of predict_speed.py, its name, what it stands beside, and that one's name
+    ("Predictor", "`Predictor`", PIPELINES, "both pipelines"),
+    ("ONNX float32", "exported to ONNX", PIPELINES, "both pipelines"),
+    ("ONNX int8", "exported with `--int8`", PIPELINES, "both pipelines"),
+    (PIPELINES, "both pipelines, one after the other", None, None),
+    ("embed", "`embed`", ENCODE, "sentence-transformers"),
+    (ENCODE, "sentence-transformers' `encode`", None, None),
+)
+SCORES = ("accuracy", "entity_f1", "exact_match")
+MB = 1e6
+Results = dict[str, dict]  # records by name
+
+
+def scores(results: Results) -> str:
+    """Test scores, a row a way of training."""
+    beside = ("corpus/", "everything, by transformers.Trainer")
+    tests = [(*beside, results["trainer_scores"]["results"]["transformers.Trainer"]["test"])]
+    tests += [(corpus, trained, results[name]["test"]) for name, corpus, trained in RUNS]
+    rows = [["corpus", "what is trained", "task A accuracy", "task B F1", "whole", "made by"]]
+    for number, (corpus, trained, test) in enumerate(tests):
+        rows.append([corpus, trained, *(spread(test[name], ".3f") for name in SCORES), letter(number)])
+    return markdown(rows, left=2)
+
+
+def training_speed(results: Results) -> str:
+    """Sentences a second of training and peak memory, a row a way of freezing."""
+    head = ["what is trained", "sentences/s", "Trainer", "tuned", "times Trainer", "times tuned"]
+    rows = [[*head, "peak MiB: here / Trainer / tuned", "made by"]]
+    for number, (name, what) in enumerate(TRAINED):
+        record = results[name]
+        found = [record["results"][contender] for contender in (OURS, DEFAULTS, TUNED)]
+        sentences, epochs = record["survey"]["rows"], len(found[0]["rounds"][0]["seconds"])
+        middle = [result["sentences_per_second"] for result in found]
+        best = [fastest(result, sentences) for result in found]
+        ratios = [f"{middle[0] / middle[i]:.1f} ({best[0] / best[i]:.1f})" for i in (1, 2)]
+        memory = " / ".join(f"{result['peak_mib']:,.0f}" for result in found)
+        work = f"{what}, {epochs} epoch{'s' * (epochs > 1)} of {sentences:,}"
+        speeds = [f"{median:,.0f} ({most:,.0f})" for median, most in zip(middle, best)]
+        rows.append([work, *speeds, *ratios, memory, letter(number)])
+    return markdown(rows)
+
+
+def fastest(result: dict, sentences: int) -> float:
+    """Sentences a second of the fastest round of train_speed.py."""
+    return sentences / min(statistics.mean(each["seconds"]) for each in result["rounds"])
+
+
+def time_to_score(results: Results) -> str:
+    """What 2,000 sentences of training come to, at usual and at higher rates."""
+    rows = [["", "seconds of training", "task A accuracy", "task B F1"]]
+    for name, result in results["time_to_score"]["results"].items():
+        seconds = f"{result['training_seconds']:.0f}"
+        rows.append([name, seconds, f"{result['accuracy']:.3f}", f"{result['entity_f1']:.3f}"])
+    return markdown(rows)
+
+
+def predictions(results: Results) -> str:
+    """Sentences a second of predicting and embedding, beside transformers and sentence-transformers."""
+    record = results["predict_speed"]
+    speeds = record["sentences_per_second"]
+    middle = {name: statistics.median(found) for name, found in speeds.items()}
+    rows = [["", "sentences/s", "times", "accuracy", "entity F1", "whole"]]
+    for name, shown, other, others_name in PREDICTED:
+        test = record["scores"].get(name)
+        times = f"{middle[name] / middle[other]:.1f} × {others_name}" if other else ""
+        cells = [f"{test[score]:.4f}" for score in SCORES] if test else [""] * len(SCORES)
+        rows.append([shown, f"{middle[name]:,.0f} ({max(speeds[name]):,.0f})", times, *cells])
+    return markdown(rows)
+
+
+def scale(results: Results) -> str:
+    """Time, memory and disk by the number of sentences."""
+    head = ["sentences", "file, MB", "read and encoded, s", "sentences/s", "the next run, s"]
+    rows = [[*head, "anonymous memory, MB", "mapped, on disk, MB"]]
+    for each in results["scale"]["results"]:
+        first, again, count = each["first"], each["again"], each["rows"]
+        cells = [f"{count:,}", f"{each['file'] / MB:,.1f}", f"{first['seconds']:.2f}"]
+        cells += [f"{count / first['seconds']:,.0f}", f"{again['seconds']:.2f}"]
+        cells += [f"{max(first['anonymous'], again['anonymous']) / MB:,.0f}"]
+        rows.append([*cells, f"{each['disk'] / MB:,.1f}" if each["disk"] else "–"])
+    return markdown(rows, left=0)
+
+
+def crash(results: Results) -> str:
+    """What became of runs that were killed."""
+    rows = [["", "killed", "could be resumed", "ended with the same weights"]]
+    for name, result in results["crash"]["results"].items():
+        rows.append([name, *(str(result[key]) for key in ("killed", "resumed", "equal"))])
+    return markdown(rows)
+
+
+def checkpoint(results: Results) -> str:
+    """What a checkpoint costs."""
+    record = results["checkpoints"]
+    head = ["a checkpoint, MB", "seconds", "a plain write and fsync, s", "ratio", "one a minute takes"]
+    cells = [f"{record['megabytes']:.0f}", f"{record['checkpoint_seconds']:.2f}"]
+    cells += [
+        f"{record['plain_seconds']:.2f}",
+        f"{record['ratio']:.2f}",
+        f"{record['share_of_a_minute']:.1%}",
+    ]
+    return markdown([head, cells], left=0)

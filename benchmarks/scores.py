@@ -1,0 +1,105 @@
+"""The test scores of finished runs of task_4.py that differ in nothing but the seed, as one record.
+
+    python benchmarks/scores.py RUN [RUN ...] [--output FILE.json]
+
+The command in the record names what differs from config.yml, with S for the seed where they are several.
+Threads and versions are those in the runs' checkpoints (none: not known); the processor is that of the
+machine on which this is called, which is to be the one of the runs. The last line is JSON."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.processes import cpu  # noqa: E402
+from benchmarks.provenance import ROOT, command, finish, parse  # noqa: E402
+from benchmarks.tables import markdown, spread  # noqa: E402
+from multitask.checkpoint import Checkpoints  # noqa: E402
+from multitask.config import load_settings  # noqa: E402
+from multitask.config_text import flat  # noqa: E402
+from multitask.errors import InputError, run  # noqa: E402
+from multitask.yaml_input import scalar  # noqa: E402
+
+SEED = "training.seed"
+PACKAGES = ("torch", "transformers")
+_OWN = (SEED, "output_dir")  # what runs of one record may differ in
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Put the test scores of runs that differ by seed together.")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="the folder of a finished run of task_4.py")
+    arguments = parse(parser)
+    record = collected([Path(name) for name in arguments.runs])
+    rows = [["test", f"{len(arguments.runs)} runs"]]
+    rows += [[name, spread(values, ".4f")] for name, values in record["test"].items() if None not in values]
+    print(markdown(rows))
+    finish(record, arguments.output)
+
+
+def collected(runs: list[Path]) -> dict:
+    """The record of these runs, in the order of their seeds. Raises InputError where they are no series."""
+    found = sorted(
+        ((flat(load_settings(folder / "config.yml")), folder) for folder in runs),
+        key=lambda each: each[0][SEED],
+    )
+    (first, first_run), *others = found
+    for other, folder in others:
+        if differ := [key for key in first if key not in _OWN and first[key] != other[key]]:
+            said = "; ".join(f"{key} {scalar(first[key])} and {scalar(other[key])}" for key in differ)
+            raise InputError(f"{first_run} and {folder} differ in more than the seed: {said}")
+    seeds = [each[SEED] for each, _ in found]
+    if twice := {seed for seed in seeds if seeds.count(seed) > 1}:
+        raise InputError(f"{SEED} is {min(twice)} in more than one run")
+    machines = [machine(folder) for _, folder in found]
+    if any(each != machines[0] for each in machines):
+        raise InputError(f"the runs differ in threads or versions: {'; '.join(map(str, machines))}")
+    tests = [test(folder) for _, folder in found]
+    name, flags = cpu()
+    return {
+        "command": command("task_4.py", overrides(first, seeds)),
+        "seeds": seeds,
+        "versions": {package: machines[0][package] for package in PACKAGES} if machines[0] else None,
+        "python": machines[0].get("python"),
+        "hardware": {"cpu": name, "flags": flags, "threads": machines[0].get("threads")},
+        "corpus": Path(first["data.test"][0]).parent.name,
+        "test": {score: [each[score] for each in tests] for score in tests[0]},
+    }
+
+
+def overrides(chosen: dict[str, Any], seeds: list[int]) -> list[str]:
+    """key=value for all that differs from the project's config.yml."""
+    usual = flat(load_settings(ROOT / "config.yml"))
+    words = [
+        f"{key}={scalar(value)}" for key, value in chosen.items() if key not in _OWN and value != usual[key]
+    ]
+    if len(seeds) > 1:
+        return [*words, f"{SEED}=S"]
+    return [*words, f"{SEED}={seeds[0]}"] if seeds[0] != usual[SEED] else words
+
+
+def test(folder: Path) -> dict[str, float | None]:
+    """The test scores of a run. Raises InputError where it has none."""
+    path = folder / "metrics.jsonl"
+    try:
+        scores = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])["test"]
+    except (OSError, ValueError, IndexError, KeyError):
+        scores = None
+    if not scores:
+        raise InputError(f"{path}: no test scores: the run is not finished, or has no data.test")
+    return scores
+
+
+def machine(folder: Path) -> dict[str, Any]:
+    """Threads and versions of a run as its newest checkpoint has them; {} without one."""
+    checkpoint, _ = Checkpoints(folder / "checkpoints").newest()
+    if checkpoint is None:
+        return {}
+    found = checkpoint.facts["origin"]["machine"]
+    return {name: found[name] for name in ("threads", "python", *PACKAGES)}
+
+
+if __name__ == "__main__":
+    run(main)

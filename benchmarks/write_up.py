@@ -1,0 +1,161 @@
+"""The tables of results in README.md and task_3.md, and their pictures, made from benchmarks/results/*.json.
+
+    python benchmarks/write_up.py [--check]
+
+A table stands in a page between `<!-- table: NAME -->` and `<!-- end of table -->`, each a line of its own,
+and ends with a line that says what made it. Every table and picture registered below is made; where one can't
+be, nothing is written. --check writes nothing, names what is not as the records have it, and ends with 1."""
+
+import argparse
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import result_pictures, result_tables  # noqa: E402
+from benchmarks.provenance import made_by  # noqa: E402
+from multitask.errors import InputError, run, say  # noqa: E402
+from multitask.output import atomic_file  # noqa: E402
+
+# name → function(results) → Markdown. results["x"] is the record in benchmarks/results/x.json; whatever is
+# read so is named under the table, lettered in that order (see benchmarks/provenance.py)
+TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
+    "scores": result_tables.scores,
+    "training speed": result_tables.training_speed,
+    "time to a score": result_tables.time_to_score,
+    "predictions": result_tables.predictions,
+    "large corpora": result_tables.scale,
+    "kills": result_tables.crash,
+    "checkpoint": result_tables.checkpoint,
+}
+PICTURES: dict[str, Callable[[dict[str, dict]], Any]] = {  # a file in pictures/ → function → Figure
+    "speed.svg": result_pictures.speed,
+}
+PAGES = ("README.md", "task_3.md")
+END = "<!-- end of table -->"
+_BEGIN = re.compile(r"<!-- table: (.*) -->")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Make the tables and pictures of results from their records."
+    )
+    parser.add_argument("--check", action="store_true", help="only name what is not as the records have it")
+    arguments = parser.parse_args()
+    made, stale = write_up(ROOT)
+    if arguments.check:
+        for place in stale:
+            print(f"{place} is not what benchmarks/results has")
+        sys.exit(1 if stale else 0)
+    for path, content in made.items():
+        if not path.exists() or path.read_bytes() != content:
+            with atomic_file(path) as file:
+                file.write(content)
+            say(f"{path.relative_to(ROOT)}: written")
+
+
+def write_up(root: Path) -> tuple[dict[Path, bytes], list[str]]:
+    """Every page and picture as it is to be, and which tables and pictures are not so yet.
+
+    Raises InputError for a table that is not registered, has no end or stands in no page."""
+    made, stale, placed = {}, [], set()
+    texts = {page: (root / page).read_text(encoding="utf-8") for page in PAGES}
+    for page, text in texts.items():
+        lines = []
+        for place, name, old in parts(page, text):
+            new = table(name, place, root) if name else old
+            placed.add(name)
+            stale += [f"{place}: table {name}"] if new != old else []
+            lines += new
+        made[root / page] = ("\n".join(lines) + "\n").encode()
+    for name in (each for each in TABLES if each not in placed):
+        raise InputError(f"{' and '.join(PAGES)}: no place for the table {name}: <!-- table: {name} -->")
+    for name, draw in PICTURES.items():
+        path = root / "pictures" / name
+        if not any(f"](pictures/{name})" in text for text in texts.values()):
+            raise InputError(f"{' and '.join(PAGES)}: no place for the picture: ![...](pictures/{name})")
+        made[path] = svg(draw, Records(root))
+        stale += [f"pictures/{name}"] * (not path.exists() or path.read_bytes() != made[path])
+    return made, stale
+
+
+def parts(page: str, text: str) -> Iterator[tuple[str, str | None, list[str]]]:
+    """The page in order: (file:line, None, lines) of what is not made here, and (file:line, name, lines) of
+    the tables, without their marks, which belong to what stands around. Raises InputError."""
+    begun: tuple[str, str | None] = (f"{page}:1", None)
+    lines: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        place, (begun_at, name) = f"{page}:{number}", begun
+        opened = _BEGIN.fullmatch(line)
+        if name and opened:
+            raise InputError(f"{begun_at}: the table {name} has no end before {place}: {END}")
+        if not name and line == END:
+            raise InputError(f"{place}: the end of a table that was not begun")
+        if opened and opened[1] not in TABLES:
+            raise InputError(f"{place}: there is no table {opened[1]}; there are {', '.join(TABLES)}")
+        if opened:
+            yield begun_at, None, [*lines, line]
+            begun, lines = (place, opened[1]), []
+        elif line == END:
+            yield begun_at, name, lines
+            begun, lines = (place, None), [line]
+        else:
+            lines.append(line)
+    if begun[1]:
+        raise InputError(f"{begun[0]}: the table {begun[1]} has no end: {END}")
+    yield begun[0], None, lines
+
+
+class Records(dict):
+    """benchmarks/results/NAME.json by NAME: those that were asked for, in that order. Raises InputError."""
+
+    def __init__(self, root: Path):
+        super().__init__()
+        self.folder = root / "benchmarks" / "results"
+
+    def __missing__(self, name: str) -> dict:
+        try:
+            self[name] = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"there is no benchmarks/results/{name}.json") from None
+        except ValueError as error:
+            raise InputError(f"benchmarks/results/{name}.json: no JSON: {error}") from None
+        return self[name]
+
+
+def table(name: str, place: str, root: Path) -> list[str]:
+    """The lines of a table, with what made it."""
+    records = Records(root)
+    try:
+        text = TABLES[name](records)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
+    return [*text.splitlines(), "", made_by(list(records.values()))]
+
+
+def svg(draw: Callable, records: Records) -> bytes:
+    """A picture, with what made it as its description: the same bytes each time."""
+    from matplotlib import style
+
+    with (
+        style.context(["default", {"svg.hashsalt": "results", "svg.fonttype": "none"}]),
+        io.BytesIO() as file,
+    ):
+        figure = draw(records)
+        about = {
+            "Date": None,
+            "Creator": None,
+            "Description": made_by(list(records.values())).strip("_"),
+        }
+        figure.savefig(file, format="svg", facecolor="white", metadata=about)
+        return file.getvalue()
+
+
+if __name__ == "__main__":
+    run(main)
