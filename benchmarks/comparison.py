@@ -23,17 +23,22 @@ _SET_HERE = ("model.backbone", "model.freeze", "data.train", "data.dev", "data.t
 _SAME_TASK = ("training.task", "training.loss_weight")
 
 
-def arguments_of(description: str, parser_options: Sequence[tuple]) -> tuple[argparse.Namespace, list[str]]:
+def arguments_of(
+    description: str, parser_options: Sequence[tuple], **defaults
+) -> tuple[argparse.Namespace, list[str]]:
     """The command line → options and overrides. Raises InputError for what no comparison can take."""
     overrides, rest = split_overrides(sys.argv[1:])
     parser = argparse.ArgumentParser(description=description, epilog="key=value sets a key of config.yml")
-    parser.add_argument("--corpus", required=True, help="a folder with train, dev and test.jsonl")
+    parser.add_argument(
+        "--corpus", required="corpus" not in defaults, help="a folder with train, dev and test.jsonl"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="the first N training rows only")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--backbone", default=EMBEDDED, help=f"a folder or a hub name ({EMBEDDED})")
     for flag, options in parser_options:
         parser.add_argument(flag, **options)
+    parser.set_defaults(**defaults)
     arguments = parse(parser, rest)
     for split in SPLITS:
         if not Path(arguments.corpus, f"{split}.jsonl").is_file():

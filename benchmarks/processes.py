@@ -50,7 +50,7 @@ def measured(command: Sequence[str], root: Path, folder: Path, gpu: int | None =
                 process.kill()
         seconds = time.perf_counter() - started
         said.seek(0)
-        _check(process.returncode, said.read())
+        check(process.returncode, said.read())
     own = usage.ru_utime + usage.ru_stime
     others = None if busy is None else max(0.0, _busy_seconds() - busy - own) / seconds / os.cpu_count()
     return Spent(seconds, usage.ru_maxrss / 1024, watch and watch.peak(), load, others)
@@ -100,7 +100,7 @@ def cpu() -> tuple[str, list[str]]:
     return fields.get("model name", platform.machine()), flags
 
 
-def _check(status: int, said: str) -> None:
+def check(status: int, said: str) -> None:
     """Raises InputError with what the command said at its end."""
     if status:
         _, mark, error = f"\n{said}".rpartition("\nerror: ")

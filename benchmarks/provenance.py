@@ -35,8 +35,9 @@ def provenance(seeds: Sequence[int] | None, threads: int | None, packages: Seque
     seeds or threads are not known."""
     name, flags = cpu()
     outputs = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    outputs.add_argument("--output")
-    _, words = outputs.parse_known_args(sys.argv[1:])  # where the record goes changes nothing in it
+    for flag in ("--output", "--picture", "--keep"):  # where things go changes nothing in them
+        outputs.add_argument(flag)
+    _, words = outputs.parse_known_args(sys.argv[1:])
     return {
         "command": command(f"benchmarks/{Path(sys.argv[0]).name}", words),
         "seeds": None if seeds is None else list(seeds),

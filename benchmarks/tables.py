@@ -29,6 +29,11 @@ def spread(values: Sequence[float], form: str) -> str:
     return f"{mean} ± {statistics.stdev(values):{form}}" if len(values) > 1 else mean
 
 
+def scores(values: Sequence[float | None]) -> str:
+    """Of a score with several seeds; none of a task that was not learned."""
+    return "–" if None in values else spread(values, ".3f")
+
+
 def settings_table(seen: dict[str, dict[str, str]]) -> str:
     """What was seen of each contender's settings where they differ, and a line of those that do not."""
     names = list(next(iter(seen.values())))

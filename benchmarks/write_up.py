@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import result_pictures, result_tables  # noqa: E402
+from benchmarks import result_pictures, result_tables, study_pictures, study_tables  # noqa: E402
 from benchmarks.provenance import made_by  # noqa: E402
 from multitask.errors import InputError, run, say  # noqa: E402
 from multitask.output import atomic_file  # noqa: E402
@@ -33,9 +33,19 @@ TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "large corpora": result_tables.scale,
     "kills": result_tables.crash,
     "checkpoint": result_tables.checkpoint,
+    "what to freeze": study_tables.what_to_freeze,
+    "what to freeze, corpus/": study_tables.freezing_corpus,
+    "one model or two": study_tables.one_or_two,
+    "what one model and two cost": study_tables.costs,
+    "weights of the losses": study_tables.weightings,
+    "gradients": study_tables.cosines,
+    "how much data": study_tables.curves,
+    "poolings": study_tables.poolings,
 }
 PICTURES: dict[str, Callable[[dict[str, dict]], Any]] = {  # a file in pictures/ → function → Figure
     "speed.svg": result_pictures.speed,
+    "freezing.svg": lambda results: study_pictures.score_against_time(study_tables.of(results, "freezing")),
+    "learning_curves.svg": lambda results: study_pictures.learning_curves(study_tables.of(results, "joint")),
 }
 PAGES = ("README.md", "task_3.md")
 END = "<!-- end of table -->"

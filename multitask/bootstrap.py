@@ -121,19 +121,32 @@ def compare(first: Tally, second: Tally, seed: int = 0) -> dict[str, Comparison 
 
     p is how often the difference, moved to be 0 in the mean, is as far from 0 as the one that was seen, on
     either side (Koehn 2004; Berg-Kirkpatrick, Burkett & Klein 2012)."""
-    columns, counts = _kinds((*first, *second))
-    pair = Tally(*columns[: len(first)]), Tally(*columns[len(first) :])
-    seen = [scores_of(kinds, counts[None])[0] for kinds in pair]
-    differences = np.concatenate(
-        [scores_of(pair[0], times) - scores_of(pair[1], times) for times in _resamples(counts, seed)]
-    )
+    return compare_means([first], [second], seed)
+
+
+def compare_means(
+    first: Sequence[Tally], second: Sequence[Tally], seed: int = 0
+) -> dict[str, Comparison | None]:
+    """`compare` for two ways of training, each with several models on the same rows: the means of their
+    scores. The interval is that of other rows, not that of other seeds."""
+    columns, counts = _kinds([column for each in (*first, *second) for column in each])
+    kinds = [
+        Tally(*columns[at : at + len(Tally._fields)]) for at in range(0, len(columns), len(Tally._fields))
+    ]
+    pair = kinds[: len(first)], kinds[len(first) :]
+
+    def means(times: np.ndarray) -> list[np.ndarray]:
+        return [np.mean([scores_of(each, times) for each in models], axis=0) for models in pair]
+
+    seen = [scores[0] for scores in means(counts[None])]
+    differences = np.concatenate([a - b for a, b in map(means, _resamples(counts, seed))])
     found: dict[str, Comparison | None] = dict.fromkeys(METRICS)
     for name, a, b, drawn in zip(METRICS, *seen, differences.T):
         if not np.isnan(a - b):
             drawn = drawn[~np.isnan(drawn)]
             as_far = np.abs(drawn - (a - b)) >= abs(a - b) - 1e-12  # a rounding error less is as far
             p = (1 + as_far.sum()) / (1 + len(drawn))
-            rows = int((_counted(first, name) >= 0).sum())
+            rows = int((_counted(first[0], name) >= 0).sum())
             found[name] = Comparison(float(a), float(b), float(a - b), *_interval(drawn), float(p), rows)
     return found
 

@@ -3,7 +3,7 @@ import pytest
 from test_evaluation import LABELS, random_corpus
 
 from multitask import bootstrap
-from multitask.bootstrap import METRICS, compare, intervals, scores_of, tally
+from multitask.bootstrap import METRICS, compare, compare_means, intervals, scores_of, tally
 from multitask.encoding import encode
 from multitask.evaluation import score
 from multitask.labels import LabelSpace, Span, spans_to_tags
@@ -149,3 +149,20 @@ def test_a_score_that_one_model_lacks_is_not_compared(tokenizer):
     found = compare(tally(corpus, LABELS, classes, tags), tally(corpus, LABELS, classes, None))
     assert found["entity_f1"] is None
     assert found["accuracy"].difference == 0
+
+
+def test_means_of_several_models_differ_by_the_mean_of_their_differences(tokenizer):
+    corpus, _, classes, tags = random_corpus(tokenizer, 0)
+    random = np.random.default_rng(0)
+    worse = [np.where(random.random(len(classes)) < share, 0, classes) for share in (0.2, 0.5, 0.8)]
+    a, b, c = (tally(corpus, LABELS, each, tags) for each in worse)
+    once, twice = compare(a, b), compare_means([a, a], [b, b])
+    assert once == twice
+    mixed = compare_means([a, b], [c, c])
+    for name in METRICS:
+        apart = [compare(each, c)[name] for each in (a, b)]
+        assert mixed[name].difference == pytest.approx(np.mean([each.difference for each in apart]))
+    assert mixed["accuracy"].low < mixed["accuracy"].difference < mixed["accuracy"].high
+    width = mixed["accuracy"].high - mixed["accuracy"].low
+    widths = [compare(each, c)["accuracy"].high - compare(each, c)["accuracy"].low for each in (a, b)]
+    assert width < max(widths) + 0.05  # the rows of both are drawn together, not one after the other

@@ -1,0 +1,38 @@
+"""What it takes to answer the test set with one model or with several, see joint.py."""
+
+import json
+import resource
+import time
+from pathlib import Path
+
+import torch
+
+from model import MultiTaskTransformer
+from multitask.backbone import load_model, load_tokenizer
+from multitask.labels import labels_of
+from multitask.prediction import evaluate, runner_of
+from multitask.split import read_split
+from multitask.subwords import Subwords
+
+
+def main(folder: Path) -> None:
+    """Do what the folder's spec.json says; the answer is its outcome.json. Each model has the whole pass and
+    the decoding, of rows that were encoded before; the first of two rounds warms up."""
+    spec = json.loads((folder / "spec.json").read_text())
+    torch.set_num_threads(spec["threads"])
+    loaded = []
+    for path in spec["models"]:
+        model, tokenizer = load_model(MultiTaskTransformer, path), load_tokenizer(Path(path))
+        split = read_split([spec["test"]], Subwords(tokenizer), model.config.max_length, model.config.stride)
+        labels = labels_of(model.config)
+        loaded.append((runner_of(model), split.corpus(labels), labels))
+    for _ in range(2):
+        since = time.perf_counter()
+        for each in loaded:
+            evaluate(*each)
+        seconds = time.perf_counter() - since
+    answer = {
+        "rows_per_second": len(loaded[0][1]) / seconds,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    (folder / "outcome.json").write_text(json.dumps(answer))

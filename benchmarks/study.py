@@ -1,0 +1,193 @@
+"""Runs of task_4.py that differ in one choice, over several seeds, each run a process of its own.
+
+What is run once is kept where --keep says: an interrupted study goes on there, and two studies that need the
+same run share it."""
+
+import hashlib
+import importlib
+import json
+import multiprocessing
+import os
+import random
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.processes import check
+from benchmarks.provenance import ROOT, provenance
+from multitask import errors
+from multitask.config import load_settings
+from multitask.errors import InputError, say
+from multitask.output import atomic_file, check_writable
+from multitask.yaml_input import scalar
+
+OPTIONS = (
+    ("--epochs", {"type": int, "default": 3}),
+    ("--seeds", {"type": int, "default": 3, "help": "seeds 0, 1, … (3)"}),
+    ("--jobs", {"type": int, "default": 2, "help": "runs at once, which share the cores (2)"}),
+    ("--keep", {"metavar": "DIR", "help": "keep finished runs here, and use those that are there"}),
+)
+DEFAULTS = {"corpus": str(ROOT / "corpus"), "batch_size": 16}
+# chosen on EWT's dev set for the installed encoder, see README
+RATES = ("training.learning_rate=2e-4", "training.head_learning_rate=2e-3")
+
+
+def check_picture(path: str | None) -> None:
+    """Raises InputError for a name that can't become a picture, before anything is measured."""
+    if path:
+        check_writable(path, ".svg")
+
+
+class Run(NamedTuple):
+    """A choice: what it sets, the name of the run whose model it starts from, and how much of the training
+    data it gets. `epochs` are times --epochs; 0: heads as they are drawn. `keep`: its model is asked for."""
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    start: str | None = None
+    share: float = 1.0
+    epochs: float = 1.0
+    keep: bool = False
+
+
+class Outcome(NamedTuple):
+    """What a run with one seed came to: numbers that it trained, seconds of each epoch, seconds (wall clock
+    and CPU, without importing torch) and MiB at the peak until its model was saved, and test scores of all
+    that the model has learned. `folder` has the rows' tally, and the model where it is kept."""
+
+    trainable: int
+    sentences: int
+    seconds: list[float]
+    total_seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    peak_gpu_mib: float | None
+    test: dict
+    metrics: list[dict]
+    folder: str
+
+
+class Study:
+    """A corpus, and what all runs on it have in common. Use it in a `with` block."""
+
+    def __init__(self, arguments: Namespace, overrides: Sequence[str]):
+        for name in ("seeds", "jobs"):
+            if (value := getattr(arguments, name)) < 1:
+                raise InputError(f"--{name} is {value}; it is 1 or more")
+        self._temporary = None if arguments.keep else tempfile.TemporaryDirectory()
+        self.folder = Path(arguments.keep or self._temporary.name).resolve()
+        self.seeds, self.jobs, self.epochs = range(arguments.seeds), arguments.jobs, arguments.epochs
+        self.threads = max(1, len(os.sched_getaffinity(0)) // self.jobs)
+        self.corpus = Path(arguments.corpus).resolve()
+        rows = (self.corpus / "train.jsonl").read_bytes().splitlines(keepends=True)
+        self._train, self._limit = [row for row in rows if row.strip()], arguments.limit
+        self.test = self.corpus / "test.jsonl"
+        self._backbone = arguments.backbone
+        self._common = [
+            "model.num_classes_task_a=null",
+            "model.num_labels_task_b=null",
+            *RATES,
+            f"training.batch_size={arguments.batch_size}",
+            "training.checkpoint_every=null",
+            f"device={arguments.device}",
+            # all runs are scored with their last epoch's model: choosing among epochs is another question
+            "data.dev=null",
+            "data.test=null",
+            "cache_dir=null",
+            *overrides,
+        ]
+        load_settings(ROOT / "config.yml", self._common)  # mistakes are said before anything runs
+        # the processes of the runs are forked from one that has imported torch: seconds saved for each
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        self._processes = multiprocessing.get_context("forkserver")
+        self._processes.set_forkserver_preload(["benchmarks.study_run"])
+
+    def __enter__(self) -> "Study":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._temporary:
+            self._temporary.cleanup()
+
+    def outcomes(self, runs: Sequence[Run], seeds: Sequence[int] | None = None) -> dict[str, list[Outcome]]:
+        """Every run with every seed, or these."""
+        seeds, started = self.seeds if seeds is None else seeds, {}
+        total = len(runs) * len(seeds)
+        with ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                # those that wait for others come last, when these have begun
+                for run, seed in sorted(product(runs, seeds), key=lambda each: each[0].start is not None):
+                    start = started.get((run.start, seed))
+                    started[run.name, seed] = pool.submit(self._outcome, run, seed, start)
+                for number, ((name, seed), future) in enumerate(started.items(), 1):
+                    outcome = future.result()
+                    say(f"{number}/{total}: {name}, seed {seed}: {outcome.total_seconds:.1f} s")
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return {run.name: [started[run.name, seed].result() for seed in seeds] for run in runs}
+
+    def record(self, results: dict) -> dict:
+        """Results, and how they came about."""
+        return {
+            **provenance(self.seeds, self.threads, ("torch", "transformers")),
+            "corpus": self.corpus.name,
+            "rows": len(self._train[: self._limit]),
+            "epochs": self.epochs,
+            "jobs": self.jobs,
+            "results": results,
+        }
+
+    def _outcome(self, run: Run, seed: int, start: Future | None) -> Outcome:
+        """A run with one seed: from where it is kept, or run now."""
+        begin = start.result().folder if start else None
+        train = self.rows(seed, run.share)
+        epochs = max(1, round(self.epochs * run.epochs))
+        words = [*self._common, f"training.num_epochs={epochs}", f"training.seed={seed}", *run.overrides]
+        trained = run.epochs > 0
+        backbone = Path(begin).name if begin else self._backbone
+        named = json.dumps([words, trained, backbone, self.threads]).encode() + b"".join(train)
+        folder = self.folder / hashlib.sha256(named).hexdigest()[:16]
+        answer = folder / "outcome.json"
+        if answer.is_file() and ((folder / "model").is_dir() or not run.keep):
+            return Outcome(**json.loads(answer.read_text()), folder=str(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "train.jsonl").write_bytes(b"".join(train))
+        words.append(f"data.train={scalar(str(folder / 'train.jsonl'))}")
+        words.append(f"model.backbone={scalar(f'{begin}/model' if begin else self._backbone)}")
+        spec = {"overrides": words, "trained": trained, "keep": run.keep, "test": str(self.test)}
+        spec["threads"] = self.threads
+        with atomic_file(folder / "spec.json") as file:
+            file.write(json.dumps(spec).encode())
+        self.in_a_process("study_run", folder)
+        return Outcome(**json.loads(answer.read_text()), folder=str(folder))
+
+    def in_a_process(self, module: str, folder: Path) -> None:
+        """Call main(folder) of a module of benchmarks/ in a process of its own, with torch imported.
+
+        Raises InputError where it fails."""
+        process = self._processes.Process(target=_main_of, args=(module, folder))
+        process.start()
+        process.join()
+        check(process.exitcode, (folder / "stderr").read_text(errors="replace"))
+
+    def rows(self, seed: int, share: float) -> list[bytes]:
+        """Rows of the training file: all, or the first of an order that the seed draws, so that a smaller
+        part is part of a larger one, and the seeds' spread is also that of other data."""
+        if self._limit is None and share == 1:
+            return self._train
+        rows = random.Random(seed).sample(self._train, len(self._train))[: self._limit]
+        return rows[: max(1, round(len(rows) * share))]
+
+
+def _main_of(module: str, folder: Path) -> None:
+    """What a process that was just forked does; what it says goes into a file."""
+    with open(folder / "stderr", "w") as said, open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+    main = importlib.import_module(f"benchmarks.{module}").main
+    errors.run(lambda: main(folder))

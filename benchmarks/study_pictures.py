@@ -1,0 +1,102 @@
+"""Pictures of the studies: score against time by what is frozen, and scores by how much data there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from multitask.output import atomic_file
+
+if TYPE_CHECKING:  # takes a second to import
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SCORES = {"accuracy": "task A accuracy", "entity_f1": "task B F1"}
+BLUE, ORANGE, GREY = "#2563a8", "#c2570c", "#6b7280"
+LAYERS = "layers frozen"  # in the names of the choices that are joined by a line
+NAMED = {  # short names of the others, and where they stand beside their point
+    "backbone frozen": ("backbone", (7, -11)),
+    "backbone frozen, 10 times the epochs": ("backbone,\n10 × epochs", (7, -11)),
+    "nothing frozen": ("nothing", (7, 3)),
+    "LoRA, rank 8": ("LoRA", (7, -9)),
+}
+
+
+def write(path: str, draw: Callable[[Mapping[str, dict]], Figure], record: dict) -> None:
+    """A study's picture into a file."""
+    from benchmarks.write_up import svg
+
+    with atomic_file(path) as file:
+        file.write(svg(draw, {record["corpus"]: record}))
+
+
+def score_against_time(records: Mapping[str, dict]) -> Figure:
+    """A row of panels a corpus: each choice's mean score over the CPU seconds of its runs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.3, 3.4 * len(records)), layout="constrained")
+    grid = figure.subplots(len(records), 2, squeeze=False)
+    for row, (corpus, record) in zip(grid, records.items()):
+        for axes, (score, title) in zip(row, SCORES.items()):
+            _against_time(axes, record["results"], score)
+            axes.set_title(f"{corpus}: {title}", loc="left", fontsize=10, fontweight="bold")
+            axes.set_xlabel("CPU seconds", fontsize=9)
+    return figure
+
+
+def _against_time(axes: Axes, results: dict[str, dict], score: str) -> None:
+    layers = [name for name in results if name.endswith(LAYERS)]
+    points = {name: _point(results[name], score) for name in (*NAMED, *layers) if name in results}
+    line = [points[name] for name in (*layers, "nothing frozen")]
+    axes.plot(*zip(*line), color=BLUE, linewidth=1, zorder=1)
+    for name, (seconds, mean) in points.items():
+        spread = stdev(results[name][score]) if len(results[name][score]) > 1 else 0
+        colour = BLUE if name in layers or name == "nothing frozen" else ORANGE
+        axes.errorbar(seconds, mean, spread, fmt="o", markersize=5, color=colour, capsize=2, linewidth=1)
+        text, offset = NAMED.get(name, (name.split()[1], (5, -11)))
+        axes.annotate(text, (seconds, mean), offset, textcoords="offset points", fontsize=8, color=colour)
+    axes.margins(x=0.16, y=0.12)
+    _plain(axes)
+
+
+def _point(result: dict, score: str) -> tuple[float, float]:
+    return fmean(result["cpu_seconds"]), fmean(result[score])
+
+
+def learning_curves(records: Mapping[str, dict]) -> Figure:
+    """A row of panels a corpus: scores of one model for both tasks, and of one for each, by sentences."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+
+    from benchmarks.joint import JOINT, A, B
+
+    figure = Figure(figsize=(8.3, 3.2 * len(records)), layout="constrained")
+    grid = figure.subplots(len(records), 2, squeeze=False)
+    for row, (corpus, record) in zip(grid, records.items()):
+        curves = record["results"]["curves"].values()
+        sentences = [each["rows"] for each in curves]
+        for axes, (score, title), alone in zip(row, SCORES.items(), (A, B)):
+            for kind, colour, name in ((JOINT, BLUE, "both in one model"), (alone, ORANGE, "alone")):
+                found = [each[kind][score] for each in curves]
+                spreads = [stdev(each) if len(each) > 1 else 0 for each in found]
+                axes.errorbar(
+                    sentences, list(map(fmean, found)), spreads, fmt="o-", markersize=4, color=colour,
+                    capsize=2, linewidth=1.2, label=name,
+                )  # fmt: skip
+            axes.set_xscale("log")
+            axes.set_xticks(sentences, [f"{each:,}" for each in sentences])
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.set_title(f"{corpus}: {title}", loc="left", fontsize=10, fontweight="bold")
+            axes.set_xlabel("training sentences", fontsize=9)
+            axes.legend(fontsize=8, loc="lower right", frameon=False)
+            _plain(axes)
+    return figure
+
+
+def _plain(axes: Axes) -> None:
+    axes.grid(color="#e5e7eb", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(labelsize=8, color=GREY)

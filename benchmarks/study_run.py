@@ -1,0 +1,76 @@
+"""One run of a study, see study.py, in a process of its own.
+
+It trains with task_4.py's own code, and then has the model answer the test set, for all that it has learned;
+task_4.py itself scores the tasks that were trained only."""
+
+import json
+import resource
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import task_4
+from multitask.assessment import assess
+from multitask.backbone import load_model, load_tokenizer
+from multitask.config import load_settings
+from multitask.device import choose_device
+from multitask.labels import labels_of
+from multitask.output import atomic_file
+from multitask.prediction import Predictor
+from multitask.preparation import prepare
+from multitask.training import make_ready
+
+ROOT = Path(task_4.__file__).resolve().parent
+
+
+def main(folder: Path) -> None:
+    """Do what the folder's spec.json says; the answer is its outcome.json."""
+    started = time.perf_counter()
+    spec = json.loads((folder / "spec.json").read_text())
+    torch.set_num_threads(spec["threads"])
+    config, out = str(ROOT / "config.yml"), folder / "run"
+    shutil.rmtree(out, ignore_errors=True)  # of one that was interrupted
+    settings = load_settings(config, spec["overrides"])
+    device = choose_device(settings.device)
+    answer = {"seconds": [], "metrics": []}
+    if spec["trained"]:
+        sys.argv = ["task_4.py", f"--config={config}", f"output_dir={out}", *spec["overrides"]]
+        task_4.main()
+        rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()][:-1]
+        answer = {"seconds": [row["seconds"] for row in rows], "metrics": rows}
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    answer |= {
+        "total_seconds": time.perf_counter() - started,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_mib": used.ru_maxrss / 1024,
+        "peak_gpu_mib": torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
+    }
+    prepared = prepare(settings)
+    model = task_4.build(prepared, settings)
+    answer["sentences"] = len(prepared.corpora["train"])
+    answer["trainable"] = trainable(model, settings, prepared) if spec["trained"] else 0
+    predictor = Predictor(model, prepared.tokenizer, prepared.labels)
+    if spec["trained"]:
+        model = load_model(task_4.MultiTaskTransformer, out / "model").to(device)
+        predictor = Predictor(model, load_tokenizer(out / "model"), labels_of(model.config))
+    found = assess(predictor, folder.name, spec["test"])
+    answer["test"] = found.scores.headline()
+    np.savez(folder / "tally.npz", **found.tally()._asdict())
+    if spec["keep"]:
+        shutil.rmtree(folder / "model", ignore_errors=True)
+        (out / "model").rename(folder / "model")
+    shutil.rmtree(out, ignore_errors=True)
+    with atomic_file(folder / "outcome.json") as file:
+        file.write(json.dumps(answer).encode())
+
+
+def trainable(model, settings, prepared) -> int:
+    """How many numbers the settings leave to train; changes the model."""
+    every_row = settings.training.model_copy(update={"occurring_rows": False})
+    settings = settings.model_copy(update={"training": every_row})
+    make_ready(model, prepared.corpora["train"], settings, "sdpa")
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,90 @@
+"""The tables of the studies in task_3.md and README.md, made from their records (see write_up.py)."""
+
+from statistics import fmean
+
+from benchmarks import freezing, joint, pooling
+from benchmarks.tables import markdown, scores
+
+CORPORA = {"EWT": "uner_ewt", "SNIPS": "snips"}
+Results = dict[str, dict]  # records by name
+
+
+def of(results: Results, study: str) -> dict[str, dict]:
+    """The records of a study by the names of the corpora."""
+    return {name: results[f"{study}_{file}"] for name, file in CORPORA.items()}
+
+
+def what_to_freeze(results: Results) -> str:
+    """Scores and CPU seconds of each choice, on both corpora."""
+    records = of(results, "freezing")
+    head = ["frozen", "trainable"]
+    for corpus in records:
+        head += [f"{corpus}: task A accuracy", "task B F1", "CPU s"]
+    rows = [head]
+    for name, first in next(iter(records.values()))["results"].items():
+        rows.append([name, f"{first['trainable']:,}"])
+        for record in records.values():
+            r = record["results"][name]
+            seconds = f"{fmean(r['cpu_seconds']):,.0f}" if r["epochs"] else "–"
+            rows[-1] += [scores(r["accuracy"]), scores(r["entity_f1"]), seconds]
+    return markdown(rows)
+
+
+def freezing_corpus(results: Results) -> str:
+    return freezing.table(results["freezing_corpus"])
+
+
+def one_or_two(results: Results) -> str:
+    """The differences between one model and two, with their intervals."""
+    return _stacked({name: joint.differences_rows(record) for name, record in of(results, "joint").items()})
+
+
+def costs(results: Results) -> str:
+    """What training and answering take, of one model and of two."""
+    head = ["", "", "training CPU s", "peak MiB", "answers/s", "MiB to answer"]
+    rows = [head]
+    for corpus, record in of(results, "joint").items():
+        for name in (joint.JOINT, joint.TWO):
+            r = record["results"]["kinds"][name]
+            figures = [fmean(r["cpu_seconds"]), fmean(r["peak_mib"]), *r["answering"].values()]
+            rows.append([corpus, name, *(f"{figure:,.0f}" for figure in figures)])
+    return markdown(rows, left=2)
+
+
+def weightings(results: Results) -> str:
+    """Scores with other weights of the losses, on both corpora."""
+    records = of(results, "joint")
+    head = ["weights of the losses, A : B"]
+    for corpus in records:
+        head += [f"{corpus}: task A accuracy", "task B F1", "whole"]
+    rows = [head]
+    for name in joint.WEIGHTINGS:
+        found = [record["results"]["weightings"][name] for record in records.values()]
+        rows.append([name, *(scores(each[figure]) for each in found for figure in joint.FIGURES)])
+    return markdown(rows)
+
+
+def cosines(results: Results) -> str:
+    """The mean cosine between the tasks' gradients, by epoch."""
+    found = {name: record["results"]["gradient_cosine"] for name, record in of(results, "joint").items()}
+    head = ["epoch", *map(str, range(1, 1 + max(map(len, found.values()))))]
+    return markdown([head, *([name, *(f"{each:+.3f}" for each in row)] for name, row in found.items())])
+
+
+def curves(results: Results) -> str:
+    """Scores by the number of training sentences."""
+    return _stacked({name: joint.curves_rows(record) for name, record in of(results, "joint").items()})
+
+
+def poolings(results: Results) -> str:
+    """[CLS] and the mean, for classes and for likeness."""
+    return _stacked(
+        {name: pooling.rows_of(record) for name, record in of(results, "pooling").items()}, left=3
+    )
+
+
+def _stacked(tables: dict[str, list[list[str]]], left: int = 2) -> str:
+    """Rows of tables with the same head, under each other, the table's name before each."""
+    head = next(iter(tables.values()))[0]
+    rows = [[name, *row] for name, (_, *table) in tables.items() for row in table]
+    return markdown([["", *head], *rows], left=left)

@@ -1,0 +1,142 @@
+"""The comparisons of what to freeze, of joint and single training, and of poolings."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_benchmarks import SHORT, bench, corpus  # noqa: F401
+
+import task_4
+from benchmarks import joint
+from benchmarks.likeness_run import likeness
+from benchmarks.study import Study
+from model import MultiTaskTransformer, SentenceTransformer
+from multitask.backbone import load_model, load_tokenizer
+from multitask.prediction import embed
+
+
+@pytest.fixture
+def words(tiny, corpus, tmp_path):  # noqa: F811
+    """The command line of a small study."""
+    kept = tmp_path / "kept"
+    return ["--corpus", corpus, "--backbone", tiny, "--seeds", 1, "--epochs", 1, "--keep", kept, *SHORT]
+
+
+def cells(table: list[list[str]]) -> dict[str, dict[str, str]]:
+    head, _, *rows = table
+    return {row[0]: dict(zip(head, row)) for row in rows}
+
+
+def test_what_is_frozen_is_what_the_table_says(words, tiny, tmp_path, shell, corpus):  # noqa: F811
+    ended = bench("freezing.py", *words, "--picture", tmp_path / "picture.svg")
+    found, shown = ended.json["results"], cells(ended.tables[0])
+    assert list(found) == list(shown)
+    model = load_model(MultiTaskTransformer, tiny, new_heads=True, num_classes_task_a=2, num_labels_task_b=3)
+    for name, frozen in (
+        ("nothing frozen", {}),
+        ("lowest 2 of 3 layers frozen", {"layers": 2}),
+        ("backbone frozen", {"backbone": True}),
+        ("… then B, head A frozen, both losses", {"task_a": True}),
+    ):
+        model.freeze(**frozen)
+        numbers = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        assert shown[name]["trainable"] == f"{numbers:,}" == f"{found[name]['trainable']:,}"
+    alone, safe = found["task A alone"], found["… then B, backbone and head A frozen"]
+    assert safe["accuracy"] == alone["accuracy"]  # to the bit: nothing of it was trained
+    assert alone["entity_f1"] == [None] and shown["task A alone"]["task B F1"] == "–"
+    assert safe["entity_f1"] != [None]
+    overrides = [f"model.backbone={tiny}", "model.freeze_backbone=false", "training.num_epochs=1", *SHORT]
+    overrides += ["model.num_classes_task_a=null", "model.num_labels_task_b=null", "data.dev=null"]
+    overrides += ["training.learning_rate=2e-4", "training.head_learning_rate=2e-3", "device=cpu"]
+    data = [f"data.{split}={corpus}/{split}.jsonl" for split in ("train", "test")]
+    config = f"--config={ROOT}/config.yml"
+    assert shell(task_4, config, *overrides, *data, "output_dir=run").status == 0
+    row = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["test"]
+    assert found["nothing frozen"]["accuracy"] == [row["accuracy"]]
+    assert found["nothing frozen"]["entity_f1"] == [row["entity_f1"]]
+    again = bench("freezing.py", *words)
+    assert again.json["results"] == found  # its seconds too: every run was kept
+
+
+def test_one_model_is_compared_with_two_on_the_same_rows(words):
+    ended = bench("joint.py", *words, "--shares", 0.5, 1)
+    results, (kinds, differences, weightings, cosines, curves) = ended.json["results"], ended.tables
+    a, b = results["kinds"]["task A alone"], results["kinds"]["task B alone"]
+    both, two = results["kinds"]["both in one model"], results["kinds"]["two models"]
+    assert (two["accuracy"], two["entity_f1"]) == (a["accuracy"], b["entity_f1"])
+    assert two["total_seconds"] == [pytest.approx(a["total_seconds"][0] + b["total_seconds"][0])]
+    for name, d in results["differences"].items():
+        assert d["difference"] == pytest.approx(both[name][0] - two[name][0])
+    assert list(cells(differences)) == ["task A accuracy", "task B F1", "whole sentences"]
+    assert results["weightings"]["1 : 1"]["accuracy"] == both["accuracy"]
+    assert (
+        cells(weightings)["3 : 1"]["task A accuracy"]
+        == f"{results['weightings']['3 : 1']['accuracy'][0]:.3f}"
+    )
+    assert len(results["gradient_cosine"]) == len(cosines[0]) - 1 == 2
+    assert all(-1 <= cosine <= 1 for cosine in results["gradient_cosine"])
+    half, whole = results["curves"].values()
+    assert half["rows"] == whole["rows"] / 2 == ended.json["rows"] / 2
+    assert whole["task A alone"]["accuracy"] == a["accuracy"]
+    assert [row[0] for row in curves[2:]] == [str(half["rows"]), str(whole["rows"])]
+    assert cells(kinds)["task A alone"]["task B F1"] == "–"
+
+
+def test_two_models_are_right_where_both_are():
+    ids = np.array([0, 1, 1, 0])
+    none, counts = np.full(4, -1), np.array([1, 0, 2, 1])
+    a = joint.Tally(ids, np.array([0, 1, 0, 0]), none, none, none, np.array([1, 1, 0, -1]))
+    b = joint.Tally(none, none, counts, counts + 1, counts, np.array([1, 0, 1, 1]))
+    found = joint.together(a, b)
+    assert found.whole.tolist() == [1, 0, 0, -1]
+    assert found.said_class is a.said_class and found.said is b.said
+
+
+def test_a_smaller_share_is_part_of_a_larger_one(words, tiny, corpus):  # noqa: F811
+    arguments = SimpleNamespace(
+        seeds=2,
+        jobs=1,
+        epochs=1,
+        keep="kept",
+        corpus=corpus,
+        limit=8,
+        backbone=tiny,
+        batch_size=4,
+        device="cpu",
+    )
+    study = Study(arguments, SHORT)
+    for seed in (0, 1):
+        whole = study.rows(seed, 1.0)
+        assert len(set(whole)) > 1 and len(whole) == 8
+        assert study.rows(seed, 0.5) == whole[:4]
+        assert study.rows(seed, 0.01) == whole[:1]
+    assert study.rows(0, 1.0) != study.rows(1, 1.0)
+
+
+def test_poolings_are_compared_and_a_frozen_encoder_is_as_near_as_it_was(words, tiny, corpus):  # noqa: F811
+    ended = bench("pooling.py", *words)
+    results = ended.json["results"]
+    assert [row[:2] for row in ended.tables[0][2:]] == [name.rsplit(", ", 1) for name in results]
+    rows = [json.loads(line) for line in (corpus / "test.jsonl").read_text().splitlines()]
+    texts = [row.get("text") or " ".join(row["tokens"]) for row in rows]
+    classes = np.array([["politics", "sports"].index(row["label"]) for row in rows])
+    for pooling, name in (("cls", "[CLS]"), ("mean", "mean")):
+        model = load_model(SentenceTransformer, tiny, pooling=pooling, max_length=32, stride=8)
+        slow = likeness(embed(model, load_tokenizer(tiny), texts).astype(np.float64), classes)
+        found = results[f"the heads; the encoder is as it was, {name}"]
+        assert (found["nearest"], found["pairs"]) == ([slow["nearest"]], [slow["pairs"]])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_likeness_is_what_pairs_say_one_by_one(seed):
+    random = np.random.default_rng(seed)
+    embeddings, classes = random.integers(-2, 3, (30, 3)) + 0.5, random.integers(0, 3, 30)
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    cosines = np.round(unit @ unit.T, 9)
+    pairs = [(cosines[i, j], classes[i] == classes[j]) for i in range(30) for j in range(i)]
+    one, two = ([c for c, same in pairs if same is np.bool_(which)] for which in (True, False))
+    slow = np.mean([(a > b) + 0.5 * (a == b) for a in one for b in two])
+    found = likeness(embeddings, classes)
+    assert found["pairs"] == pytest.approx(slow, abs=1e-3)
