@@ -41,7 +41,7 @@ def score_against_time(records: Mapping[str, dict]) -> Figure:
         for axes, (score, title) in zip(row, SCORES.items()):
             _against_time(axes, record["results"], score)
             axes.set_title(f"{corpus}: {title}", loc="left", fontsize=10, fontweight="bold")
-            axes.set_xlabel("CPU seconds", fontsize=9)
+            axes.set_xlabel("CPU seconds of a run; numbers: lowest layers that are frozen", fontsize=8)
     return figure
 
 
@@ -54,7 +54,7 @@ def _against_time(axes: Axes, results: dict[str, dict], score: str) -> None:
         spread = stdev(results[name][score]) if len(results[name][score]) > 1 else 0
         colour = BLUE if name in layers or name == "nothing frozen" else ORANGE
         axes.errorbar(seconds, mean, spread, fmt="o", markersize=5, color=colour, capsize=2, linewidth=1)
-        text, offset = NAMED.get(name, (name.split()[1], (5, -11)))
+        text, offset = NAMED.get(name, (name.split()[1], (-11, 5)))
         axes.annotate(text, (seconds, mean), offset, textcoords="offset points", fontsize=8, color=colour)
     axes.margins(x=0.16, y=0.12)
     _plain(axes)
