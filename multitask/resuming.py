@@ -45,7 +45,7 @@ def origin_of(settings: Settings, prepared: Prepared, device: torch.device) -> O
     files = {str(file): file for path in paths for file in files_of(path)}
     encoder = prepared.backbone.folder
     files |= {f"the encoder's {name}": encoder / name for name in _ENCODER if (encoder / name).is_file()}
-    keys = dict(_flat(settings.model_dump(mode="json")))
+    keys = dict(flat(settings.model_dump(mode="json")))
     machine = {
         "device": device.type,
         "processor": torch.cuda.get_device_name(device)
@@ -87,7 +87,7 @@ def is_finished(run: Path) -> bool:
 
 def check_settings(asked: Settings, run: Settings, where: Path) -> None:
     """Raises InputError where a run would go on with other settings than its own, with every difference."""
-    before, now = (dict(_flat(settings.model_dump(mode="json"))) for settings in (run, asked))
+    before, now = (dict(flat(settings.model_dump(mode="json"))) for settings in (run, asked))
     _refuse(_differences(before, now, _FREE), f"{where / CONFIG} has other settings, and a run keeps its own")
 
 
@@ -131,9 +131,9 @@ def _refuse(differences: list[str], why: str) -> None:
         raise InputError(report([f"{why}:", *differences]))
 
 
-def _flat(values: dict, before: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: dict, before: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}.")
+            yield from flat(value, f"{before}{name}.")
         else:
             yield before + name, value

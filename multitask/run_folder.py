@@ -29,11 +29,12 @@ from multitask.sealed import Buffer, Damaged, check_sealed, rewrite_sealed
 from multitask.settings import Settings
 
 RUNS = Path("runs")
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, REPORT = "checkpoints", "report.html"
 
 
 class RunFolder:
-    """config.yml, metrics.jsonl, model/ and checkpoints/ of one run, which no other process writes to."""
+    """config.yml, metrics.jsonl, model/, checkpoints/ and report.html of one run, which no other process
+    writes to."""
 
     def __init__(self, path: Path, origin: Origin, settings: Settings, prepared: Prepared):
         """An existing folder, from which leftovers of a process that was killed go.
@@ -71,12 +72,19 @@ class RunFolder:
             rename(link, RUNS / "latest")
         return sums["model.safetensors"]
 
-    def finish(self, model, dev: dict | None, test: Scores | None, fitted: bool) -> None:
-        """Write the model's temperatures and its scores on test into model/, whose weights it has."""
+    @property
+    def report(self) -> Path:
+        return self.path / REPORT
+
+    def finish(self, model, dev: dict | None, test: Scores | None, fitted: bool, page: bytes) -> None:
+        """Write the model's temperatures and its scores on test into model/, whose weights it has, and the
+        run's page."""
         config = model.config
         temperatures = (config.temperature_task_a, config.temperature_task_b) if fitted else None
         card = model_card(self.settings, self.prepared, dev, test, temperatures)
         rewrite_sealed(self.model, {"config.json": config_file(model), "README.md": card.encode()})
+        with atomic_file(self.report) as file:
+            file.write(page)
         self.log({"test": test and test.headline()})
 
     def holds(self, weights: str) -> bool:
@@ -203,7 +211,7 @@ def _new_run(origin: Origin, settings: Settings, prepared: Prepared) -> RunFolde
 
 def _leftovers(path: Path) -> list[Path]:
     """What a process that was killed was writing in a run's folder."""
-    names = (*(f".{name}.*" for name in (CONFIG, METRICS, "model")), f"{CHECKPOINTS}/.step-*")
+    names = (*(f".{name}.*" for name in (CONFIG, METRICS, "model", REPORT)), f"{CHECKPOINTS}/.step-*")
     return [found for name in names for found in path.glob(name) if not found.is_symlink()]
 
 

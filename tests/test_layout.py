@@ -21,10 +21,11 @@ ORDER = [
     {"prediction", "model_card", "onnx_graph"},
     {"answers", "calibration", "export"},
     {"answer_file", "terminal", "confidence"},
-    {"answering", "mistakes", "report"},
+    {"answering", "originals", "pictures", "page", "slowest"},
+    {"mistakes"},
     {"assessment"},
     {"training", "resuming"},
-    {"run_folder"},
+    {"run_folder", "report"},
 ]
 WITHOUT_TORCH = [
     "config",
