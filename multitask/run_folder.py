@@ -23,10 +23,11 @@ from multitask.model_card import model_card
 from multitask.output import append, atomic_file, lock, rename
 from multitask.preparation import Prepared, resolved
 from multitask.progress import best_weights, capture, restore
-from multitask.resuming import CONFIG, METRICS, Origin, check_origin, check_settings, origin_of
+from multitask.resuming import CONFIG, METRICS, Origin, check_origin, check_settings, flat, origin_of
 from multitask.saving import config_file, save_model
 from multitask.sealed import Buffer, Damaged, check_sealed, rewrite_sealed
 from multitask.settings import Settings
+from multitask.tracking import EVENTS, Tracker
 
 RUNS = Path("runs")
 CHECKPOINTS, REPORT = "checkpoints", "report.html"
@@ -46,18 +47,29 @@ class RunFolder:
         for leftover in _leftovers(path):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         self.kept: dict | None = None  # the progress in the last one that was written
+        self.tracker: Tracker | None = None
 
     def close(self) -> None:
         """Let others train in it."""
         self.checkpoints.wait()
         os.close(self.lock)
+        if self.tracker:
+            self.tracker.close()
+
+    def track(self, metrics: list[dict]) -> None:
+        """Let the tracker that the settings name, if any, know these metrics, and those that are logged."""
+        if self.settings.training.tracker:
+            settings = dict(flat(self.settings.model_dump(mode="json")))
+            self.tracker = Tracker(self.path, settings, metrics)
 
     @property
     def model(self) -> Path:
         return self.path / "model"
 
     def log(self, metrics: dict) -> None:
-        """Append a line to metrics.jsonl."""
+        """Append a line to metrics.jsonl. The tracker is told first: the test set's line ends a run."""
+        if self.tracker:
+            self.tracker.log(metrics)
         append(self.path / METRICS, (json.dumps(metrics) + "\n").encode())
 
     def save(self, model, dev: dict | None) -> str:
@@ -142,6 +154,8 @@ def open_folder(run, old: Path | None) -> RunFolder | None:
             with best_weights(run):
                 folder.save(merged(run.model), run.progress.best_dev)
         print(f"Resuming {old} after step {run.steps}, {run.progress.step} of epoch {run.progress.epoch}")
+    if folder:
+        folder.track(run.progress.metrics)
     return folder
 
 
@@ -211,7 +225,7 @@ def _new_run(origin: Origin, settings: Settings, prepared: Prepared) -> RunFolde
 
 def _leftovers(path: Path) -> list[Path]:
     """What a process that was killed was writing in a run's folder."""
-    names = (*(f".{name}.*" for name in (CONFIG, METRICS, "model", REPORT)), f"{CHECKPOINTS}/.step-*")
+    names = (*(f".{name}.*" for name in (CONFIG, METRICS, "model", REPORT, EVENTS)), f"{CHECKPOINTS}/.step-*")
     return [found for name in names for found in path.glob(name) if not found.is_symlink()]
 
 
