@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from model import MultiTaskTransformer, multitask_loss
 from multitask import processes
+from multitask.assessment import assess_corpus
 from multitask.backbone import load_model
 from multitask.batching import labelled_counts
 from multitask.calibration import fit
@@ -23,9 +24,10 @@ from multitask.interruption import Interruption, Stopped
 from multitask.labels import TASKS
 from multitask.lora import merged
 from multitask.optimization import finite_or_nan
-from multitask.prediction import evaluate, runner_of
+from multitask.prediction import Predictor, runner_of
 from multitask.preparation import Prepared, describe, model_config, prepare
-from multitask.progress import learned
+from multitask.progress import Progress, learned
+from multitask.report import Report
 from multitask.resuming import CONFIG, find_run, is_finished
 from multitask.run_folder import (
     RUNS,
@@ -62,12 +64,13 @@ def main() -> None:
     folder = open_folder(run, old)
     with closing(folder), Interruption() as stop:
         train(run, folder, stop)
-        dev = run.progress.best_dev
+        progress = run.progress
         del run  # the best model takes its place
-        scores = finish(prepared, settings, folder, device, dev, stop)
+        scores = finish(prepared, settings, folder, device, progress, stop)
     if scores:
         print(f"Test, with the best model\n{table(scores)}")
-    print(f"Run folder: {folder.path if folder else ''}")
+    if folder:
+        print(f"Run folder: {folder.path}\nReport: {folder.report}")
     processes.leave()
 
 
@@ -202,23 +205,30 @@ def finish(
     settings: Settings,
     folder: RunFolder | None,
     device: torch.device,
-    dev: dict | None,
+    progress: Progress,
     stop: Interruption,
 ) -> Scores | None:
-    """Fit the best model's temperatures on dev, score it on test, and write both into its folder."""
+    """Fit the best model's temperatures on dev, score it on test, and write both into its folder, and a page
+    of test, or else of dev."""
     if folder:
         model = load_model(MultiTaskTransformer, folder.model).to(device)
     else:
         model = build(prepared, settings).to(device)
     processes.same_weights(model)
     corpora, labels, runner = prepared.corpora, prepared.labels, runner_of(model)
+    split = next((name for name in ("test", "dev") if name in corpora), None)
     if "dev" in corpora:
         temperatures = fit(runner, corpora["dev"], labels)
         model.config.temperature_task_a, model.config.temperature_task_b = temperatures
-    test = evaluate(runner, corpora["test"], labels, trained_tasks(settings)) if "test" in corpora else None
+    shown = None
+    if split:
+        files, predictor = getattr(settings.data, split), Predictor(runner, prepared.tokenizer, labels)
+        shown = assess_corpus(predictor, "", files, corpora[split], trained_tasks(settings))
+    test = shown.scores if split == "test" else None
+    page = Report(folder, progress, split, shown).page(runner) if folder else b""
     with stop.deferred():
         if folder:
-            folder.finish(model, dev, test, fitted="dev" in corpora)
+            folder.finish(model, progress.best_dev, test, "dev" in corpora, page)
     return test
 
 

@@ -1,7 +1,7 @@
 """What a trained model is worth on annotated rows: scores, how much of them is chance, how far its confidence
 can be trusted, and its surest mistakes; and two models side by side."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from multitask.errors import InputError, say
 from multitask.evaluation import Scores, score, table
 from multitask.labels import TASKS, UNLABELLED, LabelSpace
 from multitask.mistakes import Mistake, surest_mistakes
+from multitask.output import atomic_file
+from multitask.pictures import confusion, draw_confusion, draw_reliability
 from multitask.prediction import Predictor
-from multitask.report import confusion, draw_confusion, draw_reliability
 from multitask.split import read_split, unknown_labels
 from multitask.subwords import Subwords
 
@@ -26,10 +27,10 @@ _UNKNOWN = "(not in train)"
 
 @dataclass(frozen=True)
 class Assessment:
-    """A model's answers to a corpus file, and their scores."""
+    """A model's answers to a corpus, and their scores."""
 
     model: str
-    file: str
+    files: tuple[str, ...]
     labels: LabelSpace
     temperatures: tuple[float, float]
     corpus: EncodedCorpus
@@ -70,10 +71,24 @@ def assess(predictor: Predictor, model: str, file: str, second: bool = False) ->
     if not has_class and not (labels.types and corpus.row_tagged.any()):
         raise InputError(f"{file}: no row is annotated for what {model} has learned")
     with tqdm(total=len(corpus), unit=" rows", disable=None) as progress:
-        said = said_of(predictor, corpus, progress.update)
+        return assess_corpus(predictor, model, [file], corpus, TASKS, progress.update)
+
+
+def assess_corpus(
+    predictor: Predictor,
+    model: str,
+    files: Sequence[str],
+    corpus: EncodedCorpus,
+    tasks: Collection[str] = TASKS,
+    progress: Callable[[int], object] | None = None,
+) -> Assessment:
+    """Let a model answer all rows of a corpus, which was encoded from these files. Scores are those that
+    `prediction.evaluate` gives for these tasks, of several processes too."""
+    labels, config = predictor.labels, predictor.config
+    said = said_of(predictor, corpus, progress, tasks)
     temperatures = float(config.temperature_task_a), float(config.temperature_task_b)
     scores = score(corpus, labels, said.classes, said.tags)
-    return Assessment(model, file, labels, temperatures, corpus, said, scores)
+    return Assessment(model, tuple(files), labels, temperatures, corpus, said, scores)
 
 
 def figures(a: Assessment, b: Assessment | None = None) -> dict:
@@ -89,7 +104,7 @@ def figures(a: Assessment, b: Assessment | None = None) -> dict:
         }
         for name, (temperature, (before, after)) in a.bins().items()
     }
-    mistakes = surest_mistakes([a.file], a.corpus, a.labels, a.said)
+    mistakes = surest_mistakes(a.files, a.corpus, a.labels, a.said)
     row["mistakes"] = [mistake._asdict() for mistake in mistakes]
     if b is not None:
         row["against"] = {"model": b.model} | {
@@ -102,10 +117,11 @@ def figures(a: Assessment, b: Assessment | None = None) -> dict:
 def compared(a: Assessment, b: Assessment) -> dict[str, Comparison | None]:
     """Two models on the same rows, in the tasks that both have learned; InputError where there is none."""
     if not np.array_equal(a.corpus.row_lines, b.corpus.row_lines):
-        raise InputError(f"{a.file}: changed while it was read")
+        raise InputError(f"{', '.join(a.files)}: changed while it was read")
     tasks = a.tasks & b.tasks
     if not tasks:
-        raise InputError(f"{a.model} and {b.model} have no task in common that {a.file} is annotated for")
+        files = ", ".join(a.files)
+        raise InputError(f"{a.model} and {b.model} have no task in common that {files} is annotated for")
     for task in sorted(a.tasks ^ b.tasks):
         say(f"{task} is not compared: {(b if task in a.tasks else a).model} has not learned it")
     return compare(a.tally(tasks), b.tally(tasks))
@@ -148,15 +164,12 @@ def _comparison(model: str, found: dict) -> list[str]:
     return rows
 
 
-def draw(a: Assessment, folder: Path) -> list[Path]:
-    """Confusion matrices and reliability diagrams of what is scored, as PNG files in a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    corpus, said, paths = a.corpus, a.said, []
+def confusions(a: Assessment) -> dict[str, tuple[np.ndarray, list[str]]]:
+    """Of each task that has a score, how often each id was said where each is right, and their names."""
+    corpus, said, found = a.corpus, a.said, {}
     if a.scores.task_a:
         names, kept = [*a.labels.classes, _UNKNOWN], corpus.row_classes != UNLABELLED
-        counts = confusion(corpus.row_classes[kept], said.classes[kept], len(names))
-        paths.append(folder / "confusion_classes.png")
-        draw_confusion(paths[-1], "Classes of sentences", counts, names)
+        found["task_a"] = confusion(corpus.row_classes[kept], said.classes[kept], len(names)), names
     if a.scores.task_b:
         names, kept = ["O", *a.labels.types, _UNKNOWN], corpus.word_tags != UNLABELLED
         # under BIO two tags are of one type
@@ -164,9 +177,23 @@ def draw(a: Assessment, folder: Path) -> list[Path]:
             tags[kept] if a.labels.scheme == "IO" else (tags[kept] + 1) // 2
             for tags in (corpus.word_tags, said.tags)
         )
-        paths.append(folder / "confusion_types.png")
-        draw_confusion(paths[-1], "Types of words", confusion(gold, tags, len(names)), names)
-    paths.append(folder / "reliability.png")
-    panels = {name: each if t != 1 else each[:1] for name, (t, each) in a.bins().items()}
-    draw_reliability(paths[-1], panels)
-    return paths
+        found["task_b"] = confusion(gold, tags, len(names)), names
+    return found
+
+
+def reliability(a: Assessment) -> dict[str, list[Bins]]:
+    """What `draw_reliability` shows: at temperature 1 and, where that is another, at the model's own."""
+    return {name: each if t != 1 else each[:1] for name, (t, each) in a.bins().items()}
+
+
+def draw(a: Assessment, folder: Path) -> list[Path]:
+    """Confusion matrices and reliability diagrams of what is scored, as PNG files in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {"task_a": "confusion_classes", "task_b": "confusion_types"}
+    titles = {"task_a": "Classes of sentences", "task_b": "Types of words"}
+    pictures = {names[task]: draw_confusion(titles[task], *found) for task, found in confusions(a).items()}
+    pictures["reliability"] = draw_reliability(reliability(a))
+    for name, content in pictures.items():
+        with atomic_file(folder / f"{name}.png") as file:
+            file.write(content)
+    return [folder / f"{name}.png" for name in pictures]

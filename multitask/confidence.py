@@ -1,21 +1,23 @@
 """What a model says of a corpus and how sure it is of it, in one pass that holds no logits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 
+from multitask import processes
 from multitask.calibration import Bins, binned
 from multitask.encoding import EncodedCorpus
 from multitask.evaluation import Matches, match
-from multitask.labels import UNLABELLED, ragged
+from multitask.labels import TASKS, UNLABELLED, ragged
 from multitask.prediction import Predictor, entity_scores, softmax
 from multitask.runner import Outputs, outputs
 
 
 class Said(NamedTuple):
-    """A task's fields are None where the model never learned it. Pairs are at temperature 1 and at the
-    model's own."""
+    """A task's fields are None where the model never learned it, or it was not asked for. Pairs are at
+    temperature 1 and at the model's own."""
 
     classes: np.ndarray | None  # (N,) class ids
     class_chances: np.ndarray | None  # (2, N) of the class that was said
@@ -27,23 +29,31 @@ class Said(NamedTuple):
 
 
 def said_of(
-    predictor: Predictor, corpus: EncodedCorpus, progress: Callable[[int], object] | None = None
+    predictor: Predictor,
+    corpus: EncodedCorpus,
+    progress: Callable[[int], object] | None = None,
+    tasks: Collection[str] = TASKS,
 ) -> Said:
-    """Read a corpus that is encoded for the model."""
+    """Read a corpus that is encoded for the model.
+
+    Several processes share the rows, each of which is read once, and all of them get the whole."""
     labels, config = predictor.labels, predictor.config
-    classes, class_chances, tags = [], [], []
-    spans = _Spans(predictor, corpus)
-    for out in outputs(predictor.runner, corpus, progress):
-        if labels.classes:
+    in_a, in_b = labels.classes and "task_a" in tasks, labels.types and "task_b" in tasks
+    classes, class_chances = [np.zeros(0, np.int32)], [np.zeros((2, 0), np.float32)]
+    tags, spans = [np.zeros(0, np.int32)], _Spans(predictor, corpus)
+    for out in outputs(predictor.runner, corpus, progress, processes.share(len(corpus))):
+        if in_a:
             classes.append(out.sentence_logits.argmax(1).astype(np.int32))
             class_chances.append(_chances(out.sentence_logits, classes[-1], config.temperature_task_a))
-        if labels.types:
+        if in_b:
             tags.append(spans.read(out))
-    in_a = (np.concatenate(classes), np.concatenate(class_chances, 1)) if classes else (None, None)
-    if not tags:
-        return Said(*in_a, None, None, None, None, None)
-    all_tags = np.concatenate(tags)
-    return Said(*in_a, all_tags, match(corpus, labels, all_tags), *spans.found())
+    found_a, found_b = (None, None), (None, None, None, None, None)
+    if in_a:
+        found_a = processes.joined(np.concatenate(classes)), _joined(class_chances)
+    if in_b:
+        all_tags = processes.joined(np.concatenate(tags))
+        found_b = all_tags, match(corpus, labels, all_tags), *spans.found()
+    return Said(*found_a, *found_b)
 
 
 class _Spans:
@@ -53,7 +63,7 @@ class _Spans:
         self.corpus, self.labels = corpus, predictor.labels
         self.temperature = predictor.config.temperature_task_b
         nothing = binned(np.zeros(0), np.zeros(0, bool))
-        self.said, self.silent, self.bins = [], [], (nothing, nothing)
+        self.said, self.silent, self.bins = [np.zeros((2, 0))], [np.zeros((1, 0))], (nothing, nothing)
 
     def read(self, out: Outputs) -> np.ndarray:
         """A chunk's logits → its tag ids."""
@@ -69,7 +79,7 @@ class _Spans:
         begin, end = corpus.word_rows[[out.first, out.last]]
         first, last = np.searchsorted(corpus.spans[0], [begin, end])
         gold = corpus.spans[:2, first:last] - begin
-        self.silent.append(_outside(logits, *gold, self.temperature))
+        self.silent.append(_outside(logits, *gold, self.temperature)[None])
         words = np.repeat(annotated, np.diff(offsets))
         right = (tags == corpus.word_tags[begin:end])[words]
         chances = _chances(logits[words], tags[words], self.temperature)
@@ -77,7 +87,9 @@ class _Spans:
         return tags
 
     def found(self) -> tuple[np.ndarray, np.ndarray, tuple[Bins, Bins]]:
-        return np.concatenate(self.said, 1), np.concatenate(self.silent), self.bins
+        """Of all processes."""
+        bins = (reduce(Bins.plus, parts) for parts in zip(*processes.gathered(self.bins)))
+        return _joined(self.said), _joined(self.silent)[0], tuple(bins)
 
 
 def class_bins(said: Said, corpus: EncodedCorpus) -> list[Bins]:
@@ -90,6 +102,11 @@ def class_bins(said: Said, corpus: EncodedCorpus) -> list[Bins]:
 def entity_bins(said: Said) -> list[Bins]:
     """Of the entities that were said in annotated rows: right is exactly right."""
     return [binned(chances, said.matches.right) for chances in said.entity_chances]
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Parts (k, n) of this process, and of all processes → one array (k, N)."""
+    return processes.joined(np.concatenate(parts, 1).T).T
 
 
 def _chances(logits: np.ndarray, ids: np.ndarray, temperature: float) -> np.ndarray:

@@ -47,7 +47,9 @@ def render(settings: Settings) -> str:
         indent = "  " * len(sections)
         is_section = isinstance(value, BaseModel)
         lines += [""] if not sections else []
-        lines += [f"{indent}# {line}" for line in textwrap.wrap(field.description, 100)]
+        lines += [
+            f"{indent}# {line}" for line in textwrap.wrap(field.description, 100, break_on_hyphens=False)
+        ]
         lines += [f"{indent}{name}:" if is_section else f"{indent}{name}: {yaml_input.scalar(value)}"]
     return "\n".join(lines[1:]) + "\n"
 

@@ -1,18 +1,16 @@
 """The wrong answers that a model was surest of: wrong labels in the data, or what it has yet to learn."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from multitask.confidence import Said
 from multitask.encoding import EncodedCorpus
-from multitask.errors import InputError
 from multitask.labels import UNLABELLED, LabelSpace
-from multitask.readers import Reading, once_or_twice, stream
+from multitask.originals import beginning, originals
 from multitask.rows import Example
 from multitask.terminal import printable
-from multitask.texts import example_of_record
 
 MOST = 20
 _AROUND = 40  # characters on each side of the place
@@ -49,7 +47,7 @@ class _Place(NamedTuple):
 
 
 def surest_mistakes(
-    paths: list[str], corpus: EncodedCorpus, labels: LabelSpace, said: Said, most: int = MOST
+    paths: Sequence[str], corpus: EncodedCorpus, labels: LabelSpace, said: Said, most: int = MOST
 ) -> list[Mistake]:
     """The surest first. The files are read again, for the words of these rows.
 
@@ -57,7 +55,7 @@ def surest_mistakes(
     missed with nothing said in its place, as sure as the model was of O there. Raises InputError where a file
     is another than when the corpus was encoded."""
     places = _surest(corpus, said, most)
-    examples = _examples(paths, {place.row for place in places}, corpus)
+    examples = originals(paths, {place.row for place in places}, corpus)
     return [_mistake(place, examples[place.row], labels) for place in places]
 
 
@@ -94,28 +92,11 @@ def _silent(corpus: EncodedCorpus, said: Said) -> np.ndarray:
     return np.append(m.starts, corpus.word_rows[-1])[following] >= ends
 
 
-def _examples(paths: list[str], rows: set[int], corpus: EncodedCorpus) -> dict[int, Example]:
-    """The Examples of these rows, each with a text."""
-
-    def read(twice: bool) -> dict[int, Example]:
-        examples = enumerate(stream(paths, Reading(), twice=twice))
-        return {row: example for row, example in examples if row in rows}
-
-    found = once_or_twice(read) if rows else {}
-    for row in rows:
-        if row not in found or found[row].line != corpus.row_lines[row]:
-            raise InputError(f"{', '.join(paths)}: changed while it was read")
-        if found[row].text is None:
-            joined = example_of_record({"tokens": found[row].words})
-            found[row] = replace(found[row], text=joined.text, offsets=joined.offsets)
-    return found
-
-
 def _mistake(place: _Place, example: Example, labels: LabelSpace) -> Mistake:
     where = place.probability, example.path, example.line
     if place.start < 0:
         said = labels.classes[place.said]
-        return Mistake(*where, "task_a", said, example.label, _short(example.text))
+        return Mistake(*where, "task_a", said, example.label, beginning(example.text))
     there = [span for span in example.spans if span.start < place.end and span.end > place.start]
     right = [
         label if (start, end) == (place.start, place.end) else f"{label} {_bracketed(example, start, end)}"
@@ -134,14 +115,9 @@ def _sentence(example: Example, start: int, end: int) -> str:
     """The words [start, end) in brackets, and what is around them."""
     text, first, last = example.text, example.offsets[start][0], example.offsets[end - 1][1]
     before, after = text[max(0, first - _AROUND) : first], text[last:]
-    return (
-        f"{'…' if first > _AROUND else ''}{before}{_bracketed(example, start, end)}{_short(after, _AROUND)}"
-    )
+    place, dots = _bracketed(example, start, end), "…" if first > _AROUND else ""
+    return f"{dots}{before}{place}{beginning(after, _AROUND)}"
 
 
 def _bracketed(example: Example, start: int, end: int) -> str:
-    return f"[{_short(example.text[example.offsets[start][0] : example.offsets[end - 1][1]])}]"
-
-
-def _short(text: str, most: int = 2 * _AROUND) -> str:
-    return text if len(text) <= most else f"{text[:most]}…"
+    return f"[{beginning(example.text[example.offsets[start][0] : example.offsets[end - 1][1]])}]"

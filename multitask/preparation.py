@@ -18,6 +18,7 @@ from multitask.model_folder import read_config
 from multitask.settings import ModelSettings, Settings, trained_tasks
 from multitask.split import Split, read_split, unknown_labels
 from multitask.subwords import Subwords
+from multitask.tracking import check_tracker
 
 _SKIP_HINT = "(data.on_bad_row=skip goes on without these rows)"
 _NAMED = 12  # labels that a message names before it counts the rest
@@ -42,6 +43,7 @@ def prepare(settings: Settings) -> Prepared:
     Says on standard error what a person should know of. Raises InputError for bad rows, for data that lack
     what is to be trained, for heads whose size is not that of the data, and for a package that is missing."""
     check_peft(settings.model.lora)
+    check_tracker(settings.training)
     backbone = find_backbone(settings.model.backbone, settings.model.offline_backbone)
     # a plain BertConfig keeps the fields of MultiTaskConfig that it does not know
     known = labels_of(encoder_config(settings.model, backbone.folder))

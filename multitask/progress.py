@@ -29,9 +29,14 @@ class Progress:
     trained: bool = False  # no epoch is left
 
     @property
+    def best_epoch(self) -> int:
+        """The epoch, from 1, of the model that is kept."""
+        return len(self.metrics) - self.without_gain
+
+    @property
     def best_dev(self) -> dict | None:
         """The dev scores of the model that is kept; None without dev."""
-        return self.metrics[-1 - self.without_gain]["dev"]
+        return self.metrics[self.best_epoch - 1]["dev"]
 
     def end_epoch(self, metrics: dict, score: float | None, num_epochs: int, patience: int | None) -> bool:
         """An epoch is over. Whether its model is the one to keep: the first best, or the last without dev."""

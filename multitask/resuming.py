@@ -25,7 +25,10 @@ _ENCODER = (
     *("vocab.txt", "special_tokens_map.json", "added_tokens.json"),
 )
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "safetensors")
-_FREE = ("cache_dir", "device", "training.checkpoint_every", "training.feature_memory")  # change no result
+_FREE = (  # change no result
+    *("cache_dir", "device"),
+    *("training.checkpoint_every", "training.feature_memory", "training.tracker"),
+)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from multitask import processes
 from multitask.checkpoint import Checkpoint, Checkpoints
 from multitask.config import load_settings
-from multitask.config_text import render
+from multitask.config_text import flat, render
 from multitask.errors import InputError, say
 from multitask.evaluation import Scores
 from multitask.interruption import Stopped
@@ -27,13 +27,15 @@ from multitask.resuming import CONFIG, METRICS, Origin, check_origin, check_sett
 from multitask.saving import config_file, save_model
 from multitask.sealed import Buffer, Damaged, check_sealed, rewrite_sealed
 from multitask.settings import Settings
+from multitask.tracking import EVENTS, Tracker
 
 RUNS = Path("runs")
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, REPORT = "checkpoints", "report.html"
 
 
 class RunFolder:
-    """config.yml, metrics.jsonl, model/ and checkpoints/ of one run, which no other process writes to."""
+    """config.yml, metrics.jsonl, model/, checkpoints/ and report.html of one run, which no other process
+    writes to."""
 
     def __init__(self, path: Path, origin: Origin, settings: Settings, prepared: Prepared):
         """An existing folder, from which leftovers of a process that was killed go.
@@ -45,18 +47,28 @@ class RunFolder:
         for leftover in _leftovers(path):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         self.kept: dict | None = None  # the progress in the last one that was written
+        self.tracker: Tracker | None = None
 
     def close(self) -> None:
         """Let others train in it."""
         self.checkpoints.wait()
         os.close(self.lock)
+        if self.tracker:
+            self.tracker.close()
+
+    def track(self, metrics: list[dict]) -> None:
+        """Let the tracker that the settings name, if any, know these metrics, and those that are logged."""
+        if self.settings.training.tracker:
+            self.tracker = Tracker(self.path, flat(self.settings), metrics)
 
     @property
     def model(self) -> Path:
         return self.path / "model"
 
     def log(self, metrics: dict) -> None:
-        """Append a line to metrics.jsonl."""
+        """Append a line to metrics.jsonl. The tracker is told first: the test set's line ends a run."""
+        if self.tracker:
+            self.tracker.log(metrics)
         append(self.path / METRICS, (json.dumps(metrics) + "\n").encode())
 
     def save(self, model, dev: dict | None) -> str:
@@ -71,12 +83,19 @@ class RunFolder:
             rename(link, RUNS / "latest")
         return sums["model.safetensors"]
 
-    def finish(self, model, dev: dict | None, test: Scores | None, fitted: bool) -> None:
-        """Write the model's temperatures and its scores on test into model/, whose weights it has."""
+    @property
+    def report(self) -> Path:
+        return self.path / REPORT
+
+    def finish(self, model, dev: dict | None, test: Scores | None, fitted: bool, page: bytes) -> None:
+        """Write the model's temperatures and its scores on test into model/, whose weights it has, and the
+        run's page."""
         config = model.config
         temperatures = (config.temperature_task_a, config.temperature_task_b) if fitted else None
         card = model_card(self.settings, self.prepared, dev, test, temperatures)
         rewrite_sealed(self.model, {"config.json": config_file(model), "README.md": card.encode()})
+        with atomic_file(self.report) as file:
+            file.write(page)
         self.log({"test": test and test.headline()})
 
     def holds(self, weights: str) -> bool:
@@ -134,6 +153,8 @@ def open_folder(run, old: Path | None) -> RunFolder | None:
             with best_weights(run):
                 folder.save(merged(run.model), run.progress.best_dev)
         print(f"Resuming {old} after step {run.steps}, {run.progress.step} of epoch {run.progress.epoch}")
+    if folder:
+        folder.track(run.progress.metrics)
     return folder
 
 
@@ -203,7 +224,7 @@ def _new_run(origin: Origin, settings: Settings, prepared: Prepared) -> RunFolde
 
 def _leftovers(path: Path) -> list[Path]:
     """What a process that was killed was writing in a run's folder."""
-    names = (*(f".{name}.*" for name in (CONFIG, METRICS, "model")), f"{CHECKPOINTS}/.step-*")
+    names = (*(f".{name}.*" for name in (CONFIG, METRICS, "model", REPORT, EVENTS)), f"{CHECKPOINTS}/.step-*")
     return [found for name in names for found in path.glob(name) if not found.is_symlink()]
 
 

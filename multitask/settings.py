@@ -201,6 +201,11 @@ class TrainingSettings(_Section):
     early_stopping: Annotated[Whole, Field(ge=1)] | None = Field(
         None, description="Stop after this many epochs without a better dev score. null: never."
     )
+    tracker: Literal["tensorboard"] | None = Field(
+        None,
+        description="tensorboard: also write the metrics as its event files; needs "
+        "requirements-tensorboard.txt. null: none.",
+    )
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = Field(
         0, description="New heads, dropout and the order of the sentences depend on it."
     )

@@ -18,7 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a test runs on every core: threads wo
 import pytest
 import torch
 from hypothesis import settings
-from killing import Runs
+from killing import Runs, make_quick
 from resuming import SETTINGS, finished, newest_good
 from transformers import BertConfig, BertModel, BertTokenizer
 
@@ -46,6 +46,12 @@ WORDS = ["the", "won", "in", "and", "paris", "anna", "##son", "##ing", "vote", "
 def pytest_collection_modifyitems(items):
     """What takes longest is begun first, so that all cores are at work to the end."""
     items.sort(key=lambda item: MINUTES.index(item.path.name) if item.path.name in MINUTES else len(MINUTES))
+
+
+@pytest.fixture(autouse=True)
+def quick_pages(monkeypatch):
+    """A run's page without what takes a second; in test_report.py it is whole."""
+    make_quick(monkeypatch.setattr)
 
 
 @pytest.fixture(scope="session")

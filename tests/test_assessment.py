@@ -6,7 +6,7 @@ import pytest
 from test_confidence import LABELS, corpus_of, random_predictor, random_rows
 
 import task_5
-from multitask import report
+from multitask import pictures
 from multitask.assessment import assess, compared
 from multitask.bootstrap import METRICS, compare, intervals, tally
 from multitask.confidence import said_of
@@ -45,7 +45,7 @@ def models(tiny, tokenizer, tmp_path_factory):
 @pytest.fixture
 def unpainted(monkeypatch):
     """Pictures are made but not painted, which takes most of the time."""
-    monkeypatch.setattr(report, "_save", lambda figure, path: path.touch())
+    monkeypatch.setattr(pictures, "_painted", lambda figure, kind: b"")
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
 from model import MultiTaskTransformer
-from multitask import runner
+from multitask import confidence, processes, runner
 from multitask.calibration import binned
 from multitask.confidence import class_bins, entity_bins, said_of
 from multitask.evaluation import match, score
@@ -129,3 +131,63 @@ def test_rows_without_entities_said_or_annotated_are_no_trouble(tiny, tokenizer,
     said = said_of(predictor, corpus_of(path, predictor))
     assert said.entity_chances.shape == (2, 0) and said.silent_chances.shape == (0,)
     assert [bins.count.sum() for bins in said.word_bins] == [0, 0]
+
+
+class Together:
+    """Two processes, each a thread here, that meet where they exchange their parts."""
+
+    def __init__(self, monkeypatch):
+        self.mine, self.barrier, self.parts = threading.local(), threading.Barrier(2), [None, None]
+        monkeypatch.setattr(processes, "count", lambda: 2)
+        monkeypatch.setattr(processes, "rank", lambda: self.mine.rank)
+        monkeypatch.setattr(processes, "gathered", self.gathered)
+
+    def gathered(self, part):
+        self.parts[self.mine.rank] = part
+        self.barrier.wait(timeout=60)
+        parts = list(self.parts)
+        self.barrier.wait(timeout=60)
+        return parts
+
+    def __call__(self, work):
+        def in_process(rank):
+            self.mine.rank = rank
+            return work()
+
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(in_process, range(2)))
+
+
+@pytest.mark.parametrize("count", [25, 1])
+def test_two_processes_share_the_rows_and_both_know_all(tiny, tokenizer, write_rows, monkeypatch, count):
+    predictor = random_predictor(tiny, tokenizer)
+    corpus = corpus_of(write_rows("rows.jsonl", random_rows(count, seed=2)), predictor)
+    alone, read = said_of(predictor, corpus), []
+    real = confidence.outputs
+
+    def outputs(*arguments):
+        read.append(arguments[-1])
+        return real(*arguments)
+
+    monkeypatch.setattr(confidence, "outputs", outputs)
+    for said in Together(monkeypatch)(lambda: said_of(predictor, corpus)):
+        for name in ("classes", "tags"):
+            assert (getattr(said, name) == getattr(alone, name)).all()
+        for name in ("class_chances", "entity_chances", "silent_chances"):
+            np.testing.assert_allclose(getattr(said, name), getattr(alone, name), atol=1e-6)
+        for ours, theirs in zip(said.word_bins, alone.word_bins):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        assert all((a == b).all() for a, b in zip(said.matches, alone.matches))
+    assert sorted(read) == [(0, count // 2), (count // 2, count)]
+
+
+def test_what_is_not_asked_for_is_left_out(tiny, tokenizer, write_rows):
+    predictor = random_predictor(tiny, tokenizer)
+    corpus = corpus_of(write_rows("rows.jsonl", random_rows(9)), predictor)
+    both = said_of(predictor, corpus)
+    for task, fields in (("task_a", both._fields[:2]), ("task_b", both._fields[2:])):
+        said = said_of(predictor, corpus, tasks=[task])
+        for name in both._fields:
+            assert (getattr(said, name) is not None) == (name in fields)
+        expected = evaluate(predictor.runner, corpus, LABELS, [task])
+        assert score(corpus, LABELS, said.classes, said.tags) == expected

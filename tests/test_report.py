@@ -1,112 +1,227 @@
-import re
-import warnings
+"""The page that a run of task_4.py leaves, on the tiny model."""
 
-import matplotlib.font_manager
-import numpy as np
+import base64
+import copy
+import hashlib
+import json
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
 import pytest
-from matplotlib.figure import Figure
 
-from multitask import report
-from multitask.calibration import binned
-from multitask.report import confusion, draw_confusion, draw_reliability, reduced
+import task_4
+import task_5
+from multitask.assessment import assess, figures
+from multitask.terminal import printable
+
+VOID = {"meta", "img"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: text, tables by their captions, images; every tag is closed."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.text, self.images, self.tags, self.tables = "", [], set(), {}
+        self.open, self.rows, self.caption = [], [], None
+        self.feed(Path(path).read_text(encoding="utf-8"))
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.add(tag)
+        if tag == "img":
+            self.images.append(attributes)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            assert (tag == "th") == (attributes.get("scope") in ("row", "col"))
+        if tag == "caption":
+            self.caption, self.rows = "", []
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag == "table":
+            self.tables[self.caption] = self.rows
+
+    def handle_data(self, data):
+        if "style" in self.open:
+            return
+        self.text += data
+        if "caption" in self.open:
+            self.caption += data
+        elif {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+    def table(self, beginning):
+        (found,) = [rows for caption, rows in self.tables.items() if caption.startswith(beginning)]
+        return found[0], found[1:]
 
 
 @pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were drawn, which a file of pixels no longer tells."""
-    figures, save = [], Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: figures.append(self) or save(self, *a, **k))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield figures
+def page(shell, settings_for):
+    """Train, and read the run's page."""
+
+    def run(*overrides):
+        ended = shell(task_4, *settings_for, *overrides)
+        assert ended.status == 0, ended.err
+        return Page("run/report.html")
+
+    return run
 
 
-def texts(axes):
-    return [label.get_text() for label in axes.get_xticklabels()]
+class TestWhole:
+    """With pictures, and rows measured."""
+
+    @pytest.fixture(autouse=True)
+    def quick_pages(self):
+        """Nothing is left out."""
+
+    def test_it_says_what_the_metrics_and_an_evaluation_of_the_model_say(self, page, tmp_path):
+        found = page("training.num_epochs=3", "model.freeze_backbone=false", "training.learning_rate=1e-3")
+        *epochs, last = map(json.loads, Path("run/metrics.jsonl").read_text().splitlines())
+        head, rows = found.table("Epochs")
+        assert head[:5] == ["epoch", "loss, weighted sum", "loss, task A", "loss, task B", "dev: class right"]
+        for row, epoch in zip(rows, epochs, strict=True):
+            losses = [epoch[name] for name in ("loss", "loss_task_a", "loss_task_b")]
+            assert row[:8] == [str(epoch["epoch"]), *_digits([*losses, *epoch["dev"].values()])]
+        kept = max(epochs, key=lambda epoch: epoch["dev"]["accuracy"] + epoch["dev"]["entity_f1"])
+        assert f"the one of epoch {kept['epoch']}, which is best on dev" in found.text
+        a = assess(task_5.load("run/model", "cpu", precision="fp32"), "run", str(tmp_path / "rows.jsonl"))
+        expected = figures(a)
+        _, rows = found.table("Scores")
+        for (_, dev, *row), (name, score) in zip(rows, last["test"].items(), strict=True):
+            assert score == pytest.approx(expected[name])
+            assert row == _digits([expected[name], *expected["intervals"][name]])
+            assert [dev] == _digits([kept["dev"][name]])
+        for caption, scores in (
+            ("Each class", expected["task_a"]["per_class"]),
+            ("Each type", expected["task_b"]["per_type"]),
+        ):
+            rows = [
+                [name, *_digits([s["precision"], s["recall"], s["f1"]]), str(s["gold"]), str(s["predicted"])]
+                for name, s in scores.items()
+            ]
+            assert found.table(caption)[1] == rows
+        errors = [
+            _digits([c["temperature"], c["ece_at_temperature_1"], c["ece"]])
+            for c in expected["calibration"].values()
+        ]
+        assert [row[2:] for row in found.table("Expected calibration")[1]] == errors
+        mistakes = [
+            [f"{m['file']}:{m['line']}", *_digits([m["probability"]]), m["said"], m["right"], m["sentence"]]
+            for m in expected["mistakes"]
+        ]
+        assert found.table("The surest first")[1] == mistakes and mistakes
+        assert sorted(len(row[4]) > 0 for row in found.table("The slowest first")[1]) == [True] * 8
+        sums = dict(found.table("Files that it read")[1])
+        content = (tmp_path / "rows.jsonl").read_bytes()
+        assert sums[str(tmp_path / "rows.jsonl")] == hashlib.sha256(content).hexdigest()
+        assert ["training.num_epochs", "3"] in found.table("Settings that are not")[1]
+
+    def test_pictures_are_part_of_it_and_nothing_of_it_runs_or_comes_from_elsewhere(self, page):
+        found = page("training.num_epochs=2")
+        assert len(found.images) == 2 + 2 + 3 and all(image["alt"] for image in found.images)
+        assert not found.tags & {"script", "link", "iframe", "object", "a"}
+        for image in found.images:
+            kind, _, data = image["src"].partition(";base64,")
+            assert kind == "data:image/svg+xml"
+            picture = ElementTree.fromstring(base64.b64decode(data))
+            assert picture.tag.endswith("}svg")
+            for element in picture.iter():
+                assert not element.tag.endswith("}script")
+                for name, value in element.attrib.items():
+                    assert not name.endswith("href") or value.startswith(("#", "data:image/png;base64,"))
+
+    def test_what_can_not_be_drawn_is_said_and_loses_nothing(self, shell, settings_for, monkeypatch):
+        for name in ("matplotlib", "matplotlib.figure"):
+            monkeypatch.setitem(sys.modules, name, None)
+        ended = shell(task_4, *settings_for)
+        assert ended.status == 0
+        (line,) = ended.err.splitlines()
+        assert line.startswith("report.html lacks pictures: ModuleNotFoundError: ") and "matplotlib" in line
+        found = Page("run/report.html")
+        assert found.images == [] and "could not be drawn" in found.text
+        assert found.table("Each class")[1]
+        assert "test" in json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
 
 
-def test_a_confusion_matrix_counts_what_was_said_where_what_was_right():
-    random = np.random.default_rng(0)
-    gold, said = random.integers(0, 4, (2, 200))
-    counts = confusion(gold.astype(np.int32), said, 4)
-    for i in range(4):
-        for j in range(4):
-            assert counts[i, j] == sum(1 for g, s in zip(gold, said) if (g, s) == (i, j))
+def _digits(values):
+    return [f"{value:.4f}" for value in values]
 
 
-def test_of_many_names_the_most_confused_are_shown_and_nothing_is_lost():
-    random = np.random.default_rng(0)
-    counts = np.diag(random.integers(1, 9, 60))
-    for name in (3, 30, 57):
-        counts[name, (name + 1) % 60] = 100
-    counts[10, 10] = 1000  # often, but right
-    counts = np.pad(counts, (0, 2))  # two names that never occur
-    small, names = reduced(counts, [str(i) for i in range(62)], most=7)
-    assert names == ["3", "4", "30", "31", "57", "58", "(54 others)"]
-    assert small.sum() == counts.sum()
-    assert small[0].tolist() == [counts[3, 3], 100, 0, 0, 0, 0, 0]
-    assert small[-1, -1] == sum(counts[i, i] for i in range(60) if str(i) not in names)
-    kept, all_names = reduced(counts, [str(i) for i in range(62)], most=60)
-    assert all_names == [str(i) for i in range(60)] and (kept == counts[:60, :60]).all()
+def test_labels_words_and_paths_of_any_kind_are_text(page, write_rows, rows, tmp_path):
+    names = {"sports": "<script>alert(1)</script>", "politics": 'a "b" & \x1b[2J\u202e عربي'}
+    kinds = {"PER": "</td><img src=x onerror='y'>", "LOC": "&amp;"}
+    rows = copy.deepcopy(rows)
+    for row in rows:
+        row |= {"label": names[row["label"]]} if "label" in row else {}
+        row |= {"tags": [tag[:2] + kinds.get(tag[2:], "") for tag in row["tags"]]} if "tags" in row else {}
+        for span in row.get("entities", ()):
+            span["label"] = kinds[span["label"]]
+    rows[0]["tokens"][0] = "</p><b>anna\x07"
+    path = write_rows("<i>&'.jsonl", rows)
+    files = [f"data.{split}={json.dumps(path)}" for split in ("train", "dev", "test")]
+    found = page(*files)
+    assert not found.tags & {"script", "i", "b"} and found.images == []
+    assert {row[0] for row in found.table("Each class")[1]} == set(map(printable, names.values()))
+    assert {row[0] for row in found.table("Each type")[1]} == set(kinds.values())
+    assert path in dict(found.table("Files that it read")[1])
+    assert any("</p><b>anna\\x07" in row[4] for row in found.table("The surest first")[1])
 
 
-def test_names_of_any_kind_are_drawn_without_a_warning(tmp_path, drawn):
-    names = ["体育", "$x_{$", "n" * 300, "_under", "मौसम", "a\nb\x1b", "العربية", "plain"]
-    draw_confusion(tmp_path / "a.png", "Title", np.eye(8, dtype=int) * 12345, names)
-    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    (axes,) = drawn[0].axes
-    shown = texts(axes)
-    assert shown[1:4] == ["$x_{$", "n" * 23 + "…", "_under"] and shown[5] == "a\\nb\\x1b"
-    assert shown[6:] == ["العربية", "plain"]
-    assert shown[0] in ("体育", r"\u4f53\u80b2")  # where a font has them, and where none has
-    assert {text.get_text() for text in axes.texts} == {"12k"}
+@pytest.mark.parametrize("change", ["gone", "shorter"])
+def test_a_file_that_is_another_by_then_costs_the_page_its_sentences_only(
+    page, monkeypatch, write_rows, rows, change
+):
+    path, train = write_rows("test.jsonl", rows), task_4.train
 
+    def then_changed(*arguments):
+        train(*arguments)
+        Path(path).unlink() if change == "gone" else Path(path).write_text('{"text": "a"}\n')
 
-def test_characters_that_no_font_has_are_spelled_out(tmp_path, drawn, monkeypatch):
-    fonts = [f for f in matplotlib.font_manager.fontManager.ttflist if f.name == "DejaVu Sans"]
-    monkeypatch.setattr(matplotlib.font_manager.fontManager, "ttflist", fonts)
-    draw_confusion(tmp_path / "a.png", "Title", np.eye(3, dtype=int), ["体育", "政a", "ok"])
-    assert texts(drawn[0].axes[0]) == [r"\u4f53\u80b2", r"\u653fa", "ok"]
-
-
-@pytest.mark.parametrize("size", [1, 7, 150])
-def test_a_matrix_is_readable_whatever_its_size(tmp_path, drawn, size):
-    random = np.random.default_rng(0)
-    counts = random.integers(1, 50, (size, size)) * (random.random((size, size)) < 0.1) + np.eye(
-        size, dtype=int
-    )
-    draw_confusion(tmp_path / "a.png", "Title", counts, [f"name {i}" for i in range(size)])
-    figure = drawn[0]
-    axes, shown = figure.axes[0], min(size, 25)
-    assert len(texts(axes)) == shown
-    (x0, y0), (x1, y1) = axes.transData.transform([(0, 0), (1, 1)])
-    cell = min(abs(x1 - x0), abs(y1 - y0)) * 72 / figure.dpi
-    assert cell > 2 * axes.texts[0].get_fontsize()  # room for four digits
-    assert sum(int(text.get_text().rstrip("k")) for text in axes.texts if "k" not in text.get_text()) > 0
-
-
-def test_a_reliability_diagram_shows_bins_and_the_error_of_each(tmp_path, drawn):
-    random = np.random.default_rng(0)
-    confidence = random.random(300)
-    before, after = binned(confidence, random.random(300) < 0.5), binned(confidence, confidence > 0.5)
-    pairs = {"classes": [before, after], "tags": [before]}
-    draw_reliability(tmp_path / "r.png", pairs)
-    first, second = drawn[0].axes
-    labels = [text.get_text() for text in first.get_legend().get_texts()]
-    assert labels == [f"temperature 1: ECE {before.error:.4f}", f"calibrated: ECE {after.error:.4f}"]
-    assert [re.sub("ECE.*", "", t.get_text()) for t in second.get_legend().get_texts()] == ["temperature 1: "]
-    np.testing.assert_allclose(first.lines[2].get_xydata(), np.stack([after.confidence, after.accuracy], 1))
-    assert first.get_title() == "classes (300)"
-
-
-def test_no_answers_make_an_empty_diagram(tmp_path, drawn):
-    nothing = binned(np.zeros(0), np.zeros(0, bool))
-    draw_reliability(tmp_path / "r.png", {"tags": [nothing, nothing]})
-    assert drawn[0].axes[0].get_title() == "tags (0)"
+    monkeypatch.setattr(task_4, "train", then_changed)
+    found = page(f"data.test={path}")
+    reason = "no such file" if change == "gone" else "changed while it was read"
+    assert found.text.count(f"{path}: {reason}") == 2
+    assert found.table("The slowest first")[1][0][4] == "–"
+    assert "test" in json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
 
 
 @pytest.mark.parametrize(
-    ("n", "shown"), [(9999, "9999"), (10_000, "10k"), (9_999_999, "9999k"), (10**7, "10M")]
+    ("overrides", "shown"),
+    [
+        (["data.test=null"], "dev"),
+        (["data.dev=null"], "test"),
+        (["data.test=null", "data.dev=null"], None),
+        (["training.task=task_b"], "test"),
+        (["training.task=task_a"], "test"),
+    ],
 )
-def test_large_counts_are_shortened(n, shown):
-    assert report._short_number(n) == shown
+def test_it_is_of_test_or_else_of_dev_and_of_the_tasks_that_were_trained(page, overrides, shown):
+    found = page(*overrides)
+    tables = " ".join(found.tables)
+    assert ("Each class" in tables) == (shown is not None and "training.task=task_b" not in overrides)
+    assert ("Each type" in tables) == (shown is not None and "training.task=task_a" not in overrides)
+    assert (f"sentences of {shown}:" in found.text) == (shown is not None)
+    assert ("nothing is known of its model" in found.text) == (shown is None)
+    if "training.task=task_b" in overrides:
+        assert found.table("Epochs")[0][:3] == ["epoch", "loss, task B", "dev: entity F1"]
+        assert found.table("Scores")[1][0][1:] == ["–"] * 4
+
+
+def test_rows_that_were_left_out_do_not_move_the_others(page, write_rows, rows):
+    path = write_rows("test.jsonl", [{"tokens": ["a"], "tags": []}, *rows])
+    found = page(f"data.test={path}", "data.on_bad_row=skip")
+    listed = found.table("The surest first")[1]
+    for place, _, _, _, sentence in listed:
+        row = rows[int(place.rpartition(":")[2]) - 2]
+        words = row.get("tokens") or ["vote"]
+        assert words[-1] in sentence
+    assert ["test", "8", "1"] in found.table("Rows")[1]

@@ -93,12 +93,16 @@ def test_a_run_that_is_killed_while_it_finishes_ends_as_if_it_had_not_been(runs,
     first = next(at for at, (kind, _) in enumerate(changes, 1) if kind == "link")
     renamed = next(at for at, (kind, _) in enumerate(changes, 1) if kind == "rename" and at > first)
     last = max(at for at, (kind, _) in enumerate(changes, 1) if kind == "write" and at < renamed)
-    for point in (last, renamed, renamed + 1):
+    page = next(at for at, (_, path) in enumerate(changes, 1) if ".report.html." in path)
+    named = next(at for at, (_, path) in enumerate(changes, 1) if path.endswith("/report.html"))
+    for point in (last, renamed, renamed + 1, page, named + 1):
         copy = shutil.copytree(folder, tmp_path / f"killed-{point}")
         assert runs(copy, *resume, kill_at=point).status == -signal.SIGKILL
         card = (copy / "run/model/README.md").read_text()
         assert ("logits are divided by" in card) == (point > renamed), changes[point - 1]
+        assert (copy / "run/report.html").exists() == (point > named)
         assert resumed(runs, copy, []) == whole[0], changes[point - 1]
+        assert (copy / "run/report.html").read_text().endswith("</html>\n")
 
 
 def test_each_folder_is_on_the_disk_before_it_gets_its_name(whole):

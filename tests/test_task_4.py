@@ -49,10 +49,12 @@ def test_a_run_prints_epochs_and_leaves_its_folder(shell, settings_for, tmp_path
     lines = ended.out.splitlines()
     assert lines[0] == "Using device: cpu"
     assert [line.split(":")[0] for line in lines[1:3]] == ["Epoch 1/2, Loss", "Epoch 2/2, Loss"]
-    run = tmp_path / lines[-1].removeprefix("Run folder: ")
+    run = tmp_path / lines[-2].removeprefix("Run folder: ")
+    assert tmp_path / lines[-1].removeprefix("Report: ") == run / "report.html"
     assert run.parent.name == "runs"
     assert (tmp_path / "runs/latest").resolve() == run
-    assert {path.name for path in run.iterdir()} == {"checkpoints", "config.yml", "metrics.jsonl", "model"}
+    files = {"checkpoints", "config.yml", "metrics.jsonl", "model", "report.html"}
+    assert {path.name for path in run.iterdir()} == files
     first, second, test = metrics(run)
     assert list(first) == [
         "epoch",

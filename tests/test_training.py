@@ -71,7 +71,7 @@ def test_features_computed_once_train_the_same_model(trained, layers, monkeypatc
     monkeypatch.setattr(BertEmbeddings, "forward", lambda *a, **k: (passes.append(1), embed(*a, **k))[1])
     fast = trained("fast", *settings)
     assert made == [layers, layers], "once for train, once for dev"
-    assert len(passes) == 4, "and dev and the test set again, which the saved model reads"
+    assert len(passes) == 5, "and dev, the test set and a row again, which the saved model reads"
     assert_alike(fast, trained("slow", *settings, "training.cache_features=false"))
     assert len(made) == 2
     assert_alike(fast, trained("disk", *settings, "training.feature_memory=0"))

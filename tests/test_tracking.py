@@ -1,0 +1,89 @@
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from resuming import SETTINGS
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+import task_4
+
+ASKED = [*SETTINGS, "data.test=rows.jsonl", "training.tracker=tensorboard"]
+
+
+def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every scalar that a run's event files hold: (step, value) as they come, none left out."""
+    events = EventAccumulator(str(run / "tensorboard"), {"scalars": 0}, purge_orphaned_data=False)
+    events.Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def expected(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """The same of metrics.jsonl."""
+    found, step = {}, 0
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        step = row.pop("step", step)
+        for name in ("dev", "test", "loss_weights"):
+            row |= {f"{name}/{key}": value for key, value in row.pop(name, {}).items()}
+        for tag, value in row.items():
+            found.setdefault(tag, []).append((step, pytest.approx(value, rel=1e-6)))
+    return found
+
+
+def test_it_holds_what_the_metrics_hold_and_the_settings(runs, fresh):
+    folder = fresh("tracked")
+    words = ["training.loss_weighting=dwa", "training.gradient_cosine=true"]
+    assert runs(folder, *ASKED, *words).status == 0
+    found = scalars(folder / "run")
+    assert found == expected(folder / "run")
+    assert [step for step, _ in found["dev/entity_f1"]] == [2, 4, 6] and len(found["test/accuracy"]) == 1
+    assert {"loss_weights/task_a", "gradient_cosine", "sentences_per_second"} < set(found)
+    (hparams,) = folder.glob("run/tensorboard/*/events*")
+    events = EventAccumulator(str(hparams))
+    events.Reload()
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    started = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    assert started["training.learning_rate"].number_value == 1e-3
+    assert started["data.train"].string_value == '["rows.jsonl"]'
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"at_step": {5: [signal.SIGKILL]}},
+        {"at_step": {5: [signal.SIGTERM]}},
+        {"at_step": {"finish": [signal.SIGKILL]}},
+    ],
+    ids=["killed", "stopped", "killed at the end"],
+)
+def test_a_run_that_goes_on_shows_no_epoch_twice_and_loses_none(runs, fresh, how):
+    folder = fresh("resumed")
+    # a checkpoint at the third step of six: what was written of the second epoch is of steps taken again
+    words = [*ASKED, "training.checkpoint_every=3"]
+    assert runs(folder, *words, **how).status != 0
+    assert "loss" in scalars(folder / "run")
+    assert runs(folder, "--resume", "run").status == 0
+    found = scalars(folder / "run")
+    assert found == expected(folder / "run")
+    assert [value for _, value in found["epoch"]] == [1, 2, 3]
+
+
+def test_a_run_can_be_tracked_from_where_it_goes_on(runs, stopped):
+    assert not (stopped / "run/tensorboard").exists()
+    assert runs(stopped, "--resume", "run", "training.tracker=tensorboard").status == 0
+    assert scalars(stopped / "run")["epoch"] == [(2, 1), (4, 2), (6, 3)]
+
+
+def test_without_tensorboard_a_run_ends_before_any_work(shell, settings_for, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    before = sorted(tmp_path.iterdir())
+    ended = shell(task_4, *settings_for, "training.tracker=tensorboard")
+    assert ended.status == 2
+    wanted = "error: training.tracker needs tensorboard: pip install -r requirements-tensorboard.txt\n"
+    assert ended.err == wanted
+    assert sorted(tmp_path.iterdir()) == before
+    assert (ROOT / "requirements-tensorboard.txt").exists()
