@@ -25,14 +25,21 @@ thead th { vertical-align: bottom }
 tbody th { font-weight: normal }
 .number { text-align: end; font-variant-numeric: tabular-nums; white-space: nowrap }
 .long { min-width: 16rem; overflow-wrap: anywhere }
-.beside { display: flex; flex-wrap: wrap }
+thead .number { white-space: normal }
 figure { margin: 1rem 0 }
 img { max-width: 100%; height: auto; background: #fff }
+.beside { display: flex; flex-wrap: wrap; gap: 0 .5rem }
+.beside figure { flex: 1 1 18rem; max-width: 30rem }
+.beside img { width: 100% }
 summary { cursor: pointer }
 @media print { body { max-width: none } tr, figure { break-inside: avoid } .wide { overflow: visible } }
 """
 _NOTHING_FROM_OUTSIDE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _LONG = 32  # characters, from which a cell may be broken
+
+
+class Number(str):
+    """A number that is written as it stands here."""
 
 
 def document(title: str, parts: Iterable[str]) -> bytes:
@@ -68,8 +75,8 @@ def heading(content: str, level: int = 2) -> str:
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """The first cell of a row names it. Numbers, which are whole or have four digits behind the point, stand
-    on the right with their column's name; None is a dash."""
+    """The first cell of a row names it. Numbers stand on the right with their column's name, a float with
+    four digits behind the point; None is a dash."""
     rows = [list(row) for row in rows]
     numbers = {at for row in rows for at, value in enumerate(row) if _is_number(value)}
     lines = [f'<div class="wide" role="region" tabindex="0" aria-label="{plain(caption)}">', "<table>"]
@@ -87,14 +94,18 @@ def _cell(name: str, value: object, scope: str = "") -> str:
     if value is None:
         shown, kind = "–", "number"
     elif _is_number(value):
-        shown, kind = f"{value:,}" if isinstance(value, int) else f"{value:,.4f}", "number"
+        shown, kind = value if isinstance(value, Number) else _written(value), "number"
     else:
         shown, kind = str(value), "long" if len(str(value)) > _LONG else ""
     return f"<{name}{scope}{_class(kind)}>{text(shown)}</{name}>"
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float, Number)) and not isinstance(value, bool)
+
+
+def _written(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.4f}"
 
 
 def _class(name: str) -> str:

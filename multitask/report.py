@@ -14,7 +14,7 @@ from multitask.evaluation import Score
 from multitask.labels import TASKS
 from multitask.mistakes import surest_mistakes
 from multitask.originals import beginning, originals
-from multitask.page import beside, document, folded, heading, paragraph, picture, table
+from multitask.page import Number, beside, document, folded, heading, paragraph, picture, table
 from multitask.pictures import draw_confusion, draw_curves, draw_reliability
 from multitask.progress import Progress
 from multitask.resuming import CONFIG
@@ -23,7 +23,10 @@ from multitask.settings import Settings
 from multitask.slowest import slowest_rows
 
 _SCORES = dict(zip(METRICS, ("class right", "macro-F1 of classes", "entity F1", "whole sentence right")))
-_TITLES = {"task_a": ("Classes of sentences", "class"), "task_b": ("Entities", "type")}
+_TITLES = {  # heading, picture, what a row is
+    "task_a": ("Classes", "Classes of sentences", "class"),
+    "task_b": ("Entities", "Types of words", "type"),
+}
 _CONFUSED = 10  # pairs of names that are listed
 
 
@@ -87,14 +90,19 @@ class Report:
         yield paragraph(f"The model that was kept is {kept}.")
         names = [*(f"loss, {what}" for what in losses), *(f"dev: {what}" for what in scores)]
         epochs = [
-            [row["epoch"], *values, f"{row['seconds']:.1f}", f"{row['sentences_per_second']:,.1f}"]
+            [
+                row["epoch"],
+                *values,
+                Number(f"{row['seconds']:.1f}"),
+                Number(f"{row['sentences_per_second']:,.1f}"),
+            ]
             for row, *values in zip(metrics, *losses.values(), *scores.values())
         ]
         all_epochs = table("Epochs", ["epoch", *names, "seconds", "sentences a second"], epochs)
         yield folded("Every epoch in numbers", all_epochs)
 
     def task(self, task: str) -> Iterator[str]:
-        title, what = _TITLES[task]
+        title, matrix, what = _TITLES[task]
         scores = self.shown.scores
         per_name = scores.task_a.per_class if task == "task_a" else scores.task_b.per_type
         rows = [[name, *_rates(score)] for name, score in per_name.items()]
@@ -106,7 +114,7 @@ class Report:
         right, total = int(counts.trace()), int(counts.sum())
         unit = "sentences" if task == "task_a" else "words"
         alt = f"Confusion matrix: {right:,} of {total:,} {unit} are on its diagonal, right."
-        yield self.drawn(alt, partial(draw_confusion, title, counts, names))
+        yield self.drawn(alt, partial(draw_confusion, matrix, counts, names))
         wrong = counts - np.diag(counts.diagonal())
         order = [at for at in np.argsort(-wrong, axis=None, kind="stable")[:_CONFUSED] if wrong.flat[at]]
         pairs = [(int(at) // len(names), int(at) % len(names)) for at in order]
@@ -147,7 +155,7 @@ class Report:
         if not mistakes:
             yield paragraph(f"None: all answers on {self.split} are right.")
             return
-        yield paragraph("Such rows often have a wrong label. The place is in brackets.")
+        yield paragraph("It may be the label that is wrong. The place is in brackets.")
         rows = [[f"{m.file}:{m.line}", m.probability, m.said, m.right, m.sentence] for m in mistakes]
         yield table("The surest first", ["row", "probability", "said", "right", "sentence"], rows)
 
@@ -168,7 +176,7 @@ class Report:
         rows = [
             [
                 f"{a.files[a.corpus.file_of_row[s.row]]}:{a.corpus.row_lines[s.row]}",
-                f"{s.milliseconds:.1f}",
+                Number(f"{s.milliseconds:.1f}"),
                 *(s.tokens, s.windows, sentences.get(s.row)),
             ]
             for s in slow

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from multitask import pictures
 from multitask.calibration import binned
-from multitask.pictures import confusion, draw_confusion, draw_reliability, reduced
+from multitask.pictures import confusion, draw_confusion, draw_curves, draw_reliability, reduced
 
 
 @pytest.fixture
@@ -110,3 +110,20 @@ def test_no_answers_make_an_empty_diagram(drawn):
 )
 def test_large_counts_are_shortened(n, shown):
     assert pictures._short_number(n) == shown
+
+
+def test_curves_hold_every_epoch_and_where_the_model_is_from(drawn):
+    random = np.random.default_rng(0)
+    values = [*random.random(60).tolist(), None]
+    svg = draw_curves("score", {"a": values, "b": values[::-1]}, 7, "svg")
+    assert svg.startswith(b"<?xml") and svg == draw_curves(
+        "score", {"a": values, "b": values[::-1]}, 7, "svg"
+    )
+    first, second, kept = drawn[0].axes[0].lines
+    np.testing.assert_array_equal(first.get_xdata(), range(1, 62))
+    np.testing.assert_array_equal(first.get_ydata(), np.array(values, float))
+    np.testing.assert_array_equal(second.get_ydata(), np.array(values[::-1], float))
+    assert list(kept.get_xdata()) == [7, 7]
+    assert first.get_linestyle() != second.get_linestyle()
+    draw_curves("loss", {"a": [-1.0]}, None)
+    assert drawn[-1].axes[0].get_ylim()[0] < -1 and len(drawn[-1].axes[0].lines) == 1

@@ -207,6 +207,7 @@ def test_a_task_that_was_not_trained_has_no_names_until_it_is(shell, settings_fo
     end = trained(shell, settings_for, *more)
     config = MultiTaskTransformer.from_pretrained("both/model").config
     assert (config.classes, config.tag_scheme) == (["politics", "sports"], "IO")
+    assert metrics("both")[-1]["test"]["accuracy"] is None
     assert torch.equal(end["sentence_classifier.weight"], start["sentence_classifier.weight"])
 
 
