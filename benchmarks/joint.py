@@ -57,7 +57,7 @@ def main() -> None:
     with Study(arguments, overrides) as study:
         parts = study.outcomes([part(kind, share) for share in reversed(arguments.shares) for kind in KINDS])
         weightings = study.outcomes([Run(name, (*TRAIN_ALL, *more)) for name, more in WEIGHTINGS.items()])
-        slow = Run(COSINE, (*TRAIN_ALL, "training.gradient_cosine=true"), epochs=2)
+        slow = Run(COSINE, (*TRAIN_ALL, "training.gradient_cosine=true"))
         cosines = study.outcomes([slow], seeds=study.seeds[:1])[COSINE][0].metrics
         whole = {kind: parts[f"{kind}, 1"] for kind in KINDS}
         results = {
