@@ -17,7 +17,7 @@ def of(results: Results, study: str) -> dict[str, dict]:
 def what_to_freeze(results: Results) -> str:
     """Scores and CPU seconds of each choice, on both corpora."""
     records = of(results, "freezing")
-    head = ["frozen", "trainable"]
+    head = ["frozen", f"trainable ({next(iter(records))})"]
     for corpus in records:
         head += [f"{corpus}: task A accuracy", "task B F1", "CPU s"]
     rows = [head]
