@@ -2,7 +2,7 @@
 
     python benchmarks/joint.py [--corpus FOLDER] [--limit N] [--epochs N] [--seeds N] [--jobs N]
         [--keep DIR] [--batch-size N] [--device cpu|cuda] [--backbone NAME] [--output FILE.json]
-        [--shares S ...] [--picture FILE.svg] [key=value ...]
+        [--shares S ...] [--turns N] [--picture FILE.svg] [key=value ...]
 
 Nothing is frozen. The same data, rates and epochs train task A alone, task B alone and both; the differences
 have intervals by the paired bootstrap over test rows, of the means of all seeds. Then both with other weights
@@ -40,14 +40,15 @@ SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 COSINE = "cosine"
 TITLES = {"accuracy": "task A accuracy", "entity_f1": "task B F1", "exact_match": "whole sentences"}
 FIGURES = tuple(TITLES)
-TURNS = 5  # in which the time of answers is measured
 
 
 def main() -> None:
     shares = {"type": float, "nargs": "+", "default": SHARES, "metavar": "S", "help": "of the data, each ≤ 1"}
+    turns = {"type": int, "default": 5, "metavar": "N", "help": "to measure answering in; 0: not at all (5)"}
     options = (
         *OPTIONS,
         ("--shares", shares),
+        ("--turns", turns),
         ("--picture", {"metavar": "FILE.svg", "help": "draw the learning curves"}),
     )
     arguments, overrides = arguments_of("Compare joint and single training.", options, **DEFAULTS)
@@ -61,7 +62,7 @@ def main() -> None:
         cosines = study.outcomes([slow], seeds=study.seeds[:1])[COSINE][0].metrics
         whole = {kind: parts[f"{kind}, 1"] for kind in KINDS}
         results = {
-            "kinds": kinds(whole, answering(study, whole)),
+            "kinds": kinds(whole, answering(study, whole, arguments.turns)),
             "differences": differences(whole),
             "weightings": {name: test_scores(found) for name, found in weightings.items()},
             "gradient_cosine": [row["gradient_cosine"] for row in cosines],
@@ -88,12 +89,12 @@ def part(kind: str, share: float) -> Run:
     return Run(f"{kind}, {share:g}", overrides, share=share, epochs=share**-0.5, keep=share == 1)
 
 
-def answering(study: Study, whole: dict[str, list[Outcome]]) -> dict[str, dict]:
+def answering(study: Study, whole: dict[str, list[Outcome]], turns: int) -> dict[str, dict]:
     """What it takes to answer the test set with one model and with two, by turns, each in its process."""
     models = {kind: str(Path(found[0].folder, "model")) for kind, found in whole.items()}
     ways = {JOINT: [models[JOINT]], TWO: [models[A], models[B]]}
     taken: dict[str, list[dict]] = {name: [] for name in ways}
-    for _ in range(TURNS):
+    for _ in range(turns):
         for name, folders in ways.items():
             folder = study.folder / "answering"
             folder.mkdir(exist_ok=True)
@@ -102,7 +103,9 @@ def answering(study: Study, whole: dict[str, list[Outcome]]) -> dict[str, dict]:
             study.in_a_process("answering_run", folder)
             taken[name].append(json.loads((folder / "outcome.json").read_text()))
     return {
-        name: {key: median(each[key] for each in turns) for key in turns[0]} for name, turns in taken.items()
+        name: {key: median(each[key] for each in found) for key in found[0]}
+        for name, found in taken.items()
+        if found
     }
 
 
@@ -181,7 +184,7 @@ def differences_rows(record: dict) -> list[list[str]]:
     rows = [["one model less two", "one", "two", "difference", "95 % interval", "p", "in words"]]
     for name, d in record["results"]["differences"].items():
         if d:
-            verdict = d["verdict"].replace("the first", "one model").replace("the second", "two")
+            verdict = d["verdict"].replace("the first is", "one model is").replace("the second is", "two are")
             limits = f"{d['low']:+.3f} to {d['high']:+.3f}"
             rows.append([TITLES[name], f"{d['first']:.3f}", f"{d['second']:.3f}", f"{d['difference']:+.3f}"])
             rows[-1] += [limits, f"{d['p']:.3f}", verdict]

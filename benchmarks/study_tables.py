@@ -3,7 +3,7 @@
 from statistics import fmean
 
 from benchmarks import freezing, joint, pooling
-from benchmarks.tables import markdown, scores
+from benchmarks.tables import figure, markdown, scores
 
 CORPORA = {"EWT": "uner_ewt", "SNIPS": "snips"}
 Results = dict[str, dict]  # records by name
@@ -41,13 +41,13 @@ def one_or_two(results: Results) -> str:
 
 def costs(results: Results) -> str:
     """What training and answering take, of one model and of two."""
-    head = ["", "", "training CPU s", "peak MiB", "answers/s", "MiB to answer"]
-    rows = [head]
+    rows = [["", "", "training CPU s", "peak MiB", "answers/s", "MiB to answer"]]
     for corpus, record in of(results, "joint").items():
         for name in (joint.JOINT, joint.TWO):
             r = record["results"]["kinds"][name]
-            figures = [fmean(r["cpu_seconds"]), fmean(r["peak_mib"]), *r["answering"].values()]
-            rows.append([corpus, name, *(f"{figure:,.0f}" for figure in figures)])
+            rows.append([corpus, name, f"{fmean(r['cpu_seconds']):,.0f}", f"{fmean(r['peak_mib']):,.0f}"])
+            answers = r["answering"] or {}
+            rows[-1] += [figure(answers.get(key), ",.0f") for key in ("rows_per_second", "peak_mib")]
     return markdown(rows, left=2)
 
 
@@ -60,7 +60,7 @@ def weightings(results: Results) -> str:
     rows = [head]
     for name in joint.WEIGHTINGS:
         found = [record["results"]["weightings"][name] for record in records.values()]
-        rows.append([name, *(scores(each[figure]) for each in found for figure in joint.FIGURES)])
+        rows.append([name, *(scores(each[name]) for each in found for name in joint.FIGURES)])
     return markdown(rows)
 
 
@@ -78,13 +78,11 @@ def curves(results: Results) -> str:
 
 def poolings(results: Results) -> str:
     """[CLS] and the mean, for classes and for likeness."""
-    return _stacked(
-        {name: pooling.rows_of(record) for name, record in of(results, "pooling").items()}, left=3
-    )
+    return markdown(pooling.rows_of(results["pooling_snips"]), left=2)
 
 
-def _stacked(tables: dict[str, list[list[str]]], left: int = 2) -> str:
+def _stacked(tables: dict[str, list[list[str]]]) -> str:
     """Rows of tables with the same head, under each other, the table's name before each."""
     head = next(iter(tables.values()))[0]
     rows = [[name, *row] for name, (_, *table) in tables.items() for row in table]
-    return markdown([["", *head], *rows], left=left)
+    return markdown([["", *head], *rows], left=2)

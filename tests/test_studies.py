@@ -61,7 +61,7 @@ def test_what_is_frozen_is_what_the_table_says(words, tiny, tmp_path, shell, cor
 
 
 def test_one_model_is_compared_with_two_on_the_same_rows(words):
-    ended = bench("joint.py", *words, "--shares", 0.5, 1)
+    ended = bench("joint.py", *words, "--shares", 0.5, 1, "--turns", 1)
     results, (kinds, differences, weightings, cosines, curves) = ended.json["results"], ended.tables
     a, b = results["kinds"]["task A alone"], results["kinds"]["task B alone"]
     both, two = results["kinds"]["both in one model"], results["kinds"]["two models"]

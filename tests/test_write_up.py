@@ -20,7 +20,6 @@ RECORDS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 TYPED = {  # heads of the tables that hold no results
     "key": "README.md",
     "what you see": "README.md",
-    "frozen": "task_3.md",
     "you have": "task_3.md",
 }
 
