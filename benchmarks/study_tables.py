@@ -78,11 +78,12 @@ def curves(results: Results) -> str:
 
 def poolings(results: Results) -> str:
     """[CLS] and the mean, for classes and for likeness."""
-    return markdown(pooling.rows_of(results["pooling_snips"]), left=2)
+    tables = {name: pooling.rows_of(record) for name, record in of(results, "pooling").items()}
+    return _stacked(tables, left=3)
 
 
-def _stacked(tables: dict[str, list[list[str]]]) -> str:
+def _stacked(tables: dict[str, list[list[str]]], left: int = 2) -> str:
     """Rows of tables with the same head, under each other, the table's name before each."""
     head = next(iter(tables.values()))[0]
     rows = [[name, *row] for name, (_, *table) in tables.items() for row in table]
-    return markdown([["", *head], *rows], left=2)
+    return markdown([["", *head], *rows], left=left)
