@@ -20,12 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.comparison import arguments_of  # noqa: E402
 from benchmarks.provenance import finish  # noqa: E402
-from benchmarks.study import DEFAULTS, OPTIONS, Outcome, Run, Study, check_picture  # noqa: E402
+from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study, check_picture  # noqa: E402
 from benchmarks.tables import markdown, scores  # noqa: E402
 from multitask.bootstrap import Tally, compare_means  # noqa: E402
 from multitask.errors import InputError, run  # noqa: E402
 
-TRAIN_ALL = ("model.freeze_backbone=false",)
 A, B, JOINT = "task A alone", "task B alone", "both in one model"
 TWO = "two models"
 KINDS = {JOINT: (), A: ("training.task=task_a",), B: ("training.task=task_b",)}

@@ -16,9 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.comparison import arguments_of  # noqa: E402
-from benchmarks.freezing import HEADS, TRAIN_ALL  # noqa: E402
+from benchmarks.freezing import HEADS  # noqa: E402
 from benchmarks.provenance import finish  # noqa: E402
-from benchmarks.study import DEFAULTS, OPTIONS, Outcome, Run, Study  # noqa: E402
+from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study  # noqa: E402
 from benchmarks.tables import markdown, scores  # noqa: E402
 from multitask.errors import run  # noqa: E402
 

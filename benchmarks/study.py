@@ -21,6 +21,7 @@ from benchmarks.processes import check
 from benchmarks.provenance import ROOT, provenance
 from multitask import errors
 from multitask.config import load_settings
+from multitask.config_text import flat
 from multitask.errors import InputError, say
 from multitask.output import atomic_file, check_writable
 from multitask.yaml_input import scalar
@@ -32,6 +33,7 @@ OPTIONS = (
     ("--keep", {"metavar": "DIR", "help": "keep finished runs here, and use those that are there"}),
 )
 DEFAULTS = {"corpus": str(ROOT / "corpus"), "batch_size": 16}
+TRAIN_ALL = ("model.freeze_backbone=false",)
 # chosen on EWT's dev set for the installed encoder, see README
 RATES = ("training.learning_rate=2e-4", "training.head_learning_rate=2e-3")
 
@@ -150,7 +152,9 @@ class Study:
         words = [*self._common, f"training.num_epochs={epochs}", f"training.seed={seed}", *run.overrides]
         trained = run.epochs > 0
         backbone = Path(begin).name if begin else self._backbone
-        named = json.dumps([words, trained, backbone, self.threads]).encode() + b"".join(train)
+        settings = flat(load_settings(ROOT / "config.yml", words))
+        facts = json.dumps([settings, trained, backbone, self.threads]).encode()
+        named = b"\0".join([facts, self.test.read_bytes(), *train])  # all that an outcome depends on but code
         folder = self.folder / hashlib.sha256(named).hexdigest()[:16]
         answer = folder / "outcome.json"
         if answer.is_file() and ((folder / "model").is_dir() or not run.keep):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 import task_4
+from benchmarks.provenance import ROOT
 from multitask.assessment import assess
 from multitask.backbone import load_model, load_tokenizer
 from multitask.config import load_settings
@@ -23,8 +24,6 @@ from multitask.output import atomic_file
 from multitask.prediction import Predictor
 from multitask.preparation import prepare
 from multitask.training import make_ready
-
-ROOT = Path(task_4.__file__).resolve().parent
 
 
 def main(folder: Path) -> None:

@@ -3,10 +3,10 @@
 from statistics import fmean
 
 from benchmarks import freezing, joint, pooling
+from benchmarks.result_tables import Results
 from benchmarks.tables import figure, markdown, scores
 
 CORPORA = {"EWT": "uner_ewt", "SNIPS": "snips"}
-Results = dict[str, dict]  # records by name
 
 
 def of(results: Results, study: str) -> dict[str, dict]:
