@@ -38,8 +38,23 @@ def _write(message: str) -> None:
 def run(main: Callable[[], None]) -> None:
     """Call a script's main. Exit status 2 for an InputError, 1 where the disk fails; 130 for Ctrl-C, or what
     belongs to the signal that a KeyboardInterrupt has as its `number`."""
+    interrupted = False
+
+    def note(number: int, frame: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, note)
     try:
-        main()
+        try:
+            main()
+        except Exception as error:
+            # libraries in Rust (safetensors) make errors of their own of a KeyboardInterrupt that meets them
+            if interrupted:
+                raise KeyboardInterrupt from error
+            raise
     except InputError as error:
         _write(f"error: {error}")
         sys.exit(2)

@@ -25,15 +25,18 @@ class Interruption:
     processes stop together, at the end of a `deferred` block: all of them have to come by there."""
 
     def __init__(self):
-        self.number, self.held = 0, False
+        self.number, self.held, self.raised = 0, False, False
 
     def __enter__(self) -> "Interruption":
         self.before = {number: signal.signal(number, self._note) for number in _SIGNALS}
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, *_) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
+        # libraries in Rust (safetensors) make errors of their own of an exception that meets them
+        if self.raised and isinstance(error, Exception):
+            raise Stopped(self.number) from error
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -52,4 +55,5 @@ class Interruption:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         if not self.held and processes.count() == 1:
+            self.raised = True
             raise Stopped(number)

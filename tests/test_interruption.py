@@ -1,0 +1,56 @@
+"""Signals end a script with their own status, also where a library makes another error of what they raise."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+# safetensors asks torch for the shape of a storage, and calls any failure of that an error of its own
+LOSSY = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+from multitask.errors import InputError, run
+from multitask.interruption import Interruption
+
+def load(raises):
+    try:
+        if {number}:
+            os.kill(os.getpid(), {number})
+            while True: pass
+        raise RuntimeError("of its own")
+    except (KeyboardInterrupt, RuntimeError):
+        raise raises("FILE: can't be read") from None
+
+def main():
+    load(InputError)
+
+def guarded():
+    with Interruption():
+        load(InputError)
+
+def held():
+    with Interruption() as stop, stop.deferred():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise InputError("FILE: can't be read")
+
+run({main})
+"""
+
+
+@pytest.mark.parametrize(
+    ("main", "number", "status", "said"),
+    [
+        ("main", 0, 2, "error: FILE: can't be read"),
+        ("main", signal.SIGINT, 130, "interrupted"),
+        ("guarded", 0, 2, "error: FILE: can't be read"),
+        ("guarded", signal.SIGINT, 130, "interrupted"),
+        ("guarded", signal.SIGTERM, 143, "interrupted"),
+        ("held", 0, 2, "error: FILE: can't be read"),  # it raised nothing, so the error is a real one
+    ],
+)
+def test_an_error_made_of_an_interruption_is_an_interruption(main, number, status, said):
+    code = LOSSY.format(root=str(ROOT), number=int(number), main=main)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr.strip()) == (status, said)
