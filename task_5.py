@@ -2,13 +2,11 @@
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
 from multitask.errors import InputError, run, say
-
-LATEST_MODEL = str(Path("runs") / "latest" / "model")  # where RunFolder.save puts it
+from multitask.loading import LATEST_MODEL
 
 
 def main() -> None:
@@ -140,40 +138,16 @@ def export_model(arguments: argparse.Namespace) -> None:
 
 
 def load(name: str, device: str | None = None, several: bool = False, precision: str = "auto"):
-    """A model folder, of training or of an export → a Predictor, on the device or on CUDA where it is.
+    """A model folder → a Predictor: see `load_predictor`."""
+    from multitask.loading import load_predictor
 
-    `several` processes may share the work, where a launcher has started some; `precision` is that of a
-    Predictor of a torch model. What each kind needs is imported here: starting takes longer than a sentence
-    does."""
-    folder = Path(name)
-    if not folder.is_dir():
-        hint = "; python task_4.py trains one" if name == LATEST_MODEL else ""
-        raise InputError(f"no folder {folder}{hint}")
-    from multitask import processes
-    from multitask.prediction import Predictor
+    return load_predictor(name, model_class, device, several, precision)
 
-    alone = os.environ.get("WORLD_SIZE", "1") == "1"
-    if (folder / "model.onnx").exists():
-        if device not in (None, "cpu"):
-            raise InputError(f"--device {device}: an exported model runs on the CPU")
-        if several and not alone:
-            processes.join("cpu")
-        return Predictor.from_onnx(folder)
-    import torch
 
-    from model import MultiTaskConfig, MultiTaskTransformer
-    from multitask.backbone import load_model, load_tokenizer
-    from multitask.device import choose_device
-    from multitask.labels import labels_of
-    from multitask.model_folder import read_config
+def model_class() -> type:
+    from model import MultiTaskTransformer  # torch, which an exported model does without
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    on = processes.join(device) if several else choose_device(device)
-    labels = labels_of(MultiTaskConfig.from_dict(read_config(folder)))
-    if not (labels.classes or labels.types):
-        raise InputError(f"{folder}: an encoder without trained heads; python task_4.py trains them")
-    model = load_model(MultiTaskTransformer, folder).to(on)
-    return Predictor(model, load_tokenizer(folder), labels, precision)
+    return MultiTaskTransformer
 
 
 if __name__ == "__main__":

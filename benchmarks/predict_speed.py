@@ -27,8 +27,8 @@ from benchmarks.processes import Spent, measured  # noqa: E402
 from benchmarks.provenance import finish, parse, provenance  # noqa: E402
 from benchmarks.tables import figure, markdown  # noqa: E402
 from multitask.errors import run as run_task  # noqa: E402
+from multitask.loading import LATEST_MODEL  # noqa: E402
 from multitask.texts import rows_of  # noqa: E402
-from task_5 import LATEST_MODEL  # noqa: E402
 
 IMPORTS = "import torch; from transformers import BertModel, AutoTokenizer"
 TASK_5 = str(ROOT / "task_5.py")

@@ -10,7 +10,7 @@ from pathlib import Path
 from multitask.errors import InputError
 from multitask.formats import CONLL, JSON_LINES, conll_line
 from multitask.labels import LabelSpace, Span, spans_to_tags
-from multitask.prediction import Prediction
+from multitask.predictions import Prediction
 from multitask.rows import BadRow
 from multitask.texts import Row
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -13,42 +12,11 @@ from tokenizers import Tokenizer
 from multitask.encoding import EncodedCorpus, encode
 from multitask.evaluation import Scores, score
 from multitask.labels import TASKS, LabelSpace, labels_of, ragged
+from multitask.predictions import Entity, Prediction, Word
 from multitask.rows import Example, text_example
 from multitask.runner import Outputs, Runner, outputs
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class Entity(NamedTuple):
-    """text[start:end] is the entity; score is the mean probability of its type over its words."""
-
-    start: int
-    end: int
-    text: str
-    label: str
-    score: float
-
-
-class Prediction(NamedTuple):
-    """What a model says of a text. label and probabilities, or entities, are None where it never learned that
-    task; embedding (D,) is None unless it was asked for."""
-
-    text: str
-    label: str | None
-    probabilities: dict[str, float] | None
-    entities: list[Entity] | None
-    embedding: np.ndarray | None = None
-
-    def to_dict(self) -> dict:
-        """The row that is written: plain types, probabilities to six digits."""
-        chances, entities = self.probabilities, self.entities
-        row = {
-            "text": self.text,
-            "label": self.label,
-            "probabilities": chances and {name: round(chance, 6) for name, chance in chances.items()},
-            "entities": entities and [{**e._asdict(), "score": round(e.score, 6)} for e in entities],
-        }
-        return row if self.embedding is None else {**row, "embedding": self.embedding.tolist()}
 
 
 class Predictor:
@@ -93,25 +61,31 @@ class Predictor:
         examples: Sequence[Example],
         embeddings: bool = False,
         progress: Callable[[int], object] | None = None,
+        words: bool = False,
     ) -> list[Prediction]:
-        """The same of texts whose words are known. Every Example has its text and offsets."""
+        """The same of texts whose words are known, and with `words` the tag of each. Every Example has its
+        text and offsets."""
         config = self.config
         corpus = encode(examples, self.tokenizer, self.labels, config.max_length, config.stride)
         return [
             prediction
             for out in outputs(self.runner, corpus, progress)
-            for prediction in self._decode(out, corpus, examples[out.first : out.last], embeddings)
+            for prediction in self._decode(out, corpus, examples[out.first : out.last], embeddings, words)
         ]
 
     def _decode(
-        self, out: Outputs, corpus: EncodedCorpus, examples: Sequence[Example], embeddings: bool
+        self, out: Outputs, corpus: EncodedCorpus, examples: Sequence[Example], embeddings: bool, words: bool
     ) -> Iterator[Prediction]:
         offsets = corpus.word_rows[out.first : out.last + 1] - corpus.word_rows[out.first]
         classes, best, chances = self.labels.classes, [], []
         if classes:
             found = softmax(out.sentence_logits / np.float32(self.config.temperature_task_a))
             best, chances = found.argmax(1).tolist(), found.tolist()
-        entities = self._entities(out.word_logits, offsets, examples) if self.labels.types else None
+        entities = tagged = None
+        if self.labels.types:
+            tags = self.labels.decode(out.word_logits, offsets)
+            entities = self._entities(out.word_logits, tags, offsets, examples)
+            tagged = self._words(out.word_logits, tags, offsets, examples) if words else None
         for row, example in enumerate(examples):
             yield Prediction(
                 example.text,
@@ -119,12 +93,12 @@ class Predictor:
                 dict(zip(classes, chances[row])) if classes else None,
                 None if entities is None else entities[row],
                 out.embeddings[row] if embeddings else None,
+                None if tagged is None else tagged[row],
             )
 
     def _entities(
-        self, logits: np.ndarray, offsets: np.ndarray, examples: Sequence[Example]
+        self, logits: np.ndarray, tags: np.ndarray, offsets: np.ndarray, examples: Sequence[Example]
     ) -> list[list[Entity]]:
-        tags = self.labels.decode(logits, offsets)
         starts, ends, types = self.labels.find_spans(tags, offsets)
         scores = entity_scores(logits, self.labels, starts, ends, types, self.config.temperature_task_b)
         rows = np.searchsorted(offsets, starts, side="right") - 1
@@ -135,6 +109,19 @@ class Predictor:
             start, stop = words[begin][0], words[end][1]
             found[row].append(Entity(start, stop, text[start:stop], self.labels.types[kind], chance))
         return found
+
+    def _words(
+        self, logits: np.ndarray, tags: np.ndarray, offsets: np.ndarray, examples: Sequence[Example]
+    ) -> list[list[Word]]:
+        chances = softmax(logits / np.float32(self.config.temperature_task_b))[np.arange(len(tags)), tags]
+        names, ids, scores = self.labels.tags, tags.tolist(), chances.tolist()
+        return [
+            [
+                Word(start, end, names[ids[first + word]], scores[first + word])
+                for word, (start, end) in enumerate(example.offsets)
+            ]
+            for first, example in zip(offsets.tolist(), examples)
+        ]
 
 
 def runner_of(model) -> Runner:

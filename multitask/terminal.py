@@ -5,7 +5,7 @@ import unicodedata
 
 from multitask.answers import Render
 from multitask.labels import LabelSpace
-from multitask.prediction import Prediction
+from multitask.predictions import Prediction
 from multitask.texts import Row
 
 _COLOURS = (36, 33, 35, 32, 34, 31)  # cyan, yellow, magenta, green, blue, red: on dark and light alike

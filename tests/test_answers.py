@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from multitask.answers import check_names, format_of
 from multitask.errors import InputError
 from multitask.labels import LabelSpace
-from multitask.prediction import Entity, Prediction
+from multitask.predictions import Entity, Prediction
 from multitask.readers import read_corpus
 from multitask.rows import Example, text_example
 from multitask.texts import Unreadable

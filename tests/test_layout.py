@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 ORDER = [
-    {"errors", "words", "spelling", "dropout", "embedding_rows", "tensor_file", "strict_json"},
+    {"errors", "words", "spelling", "dropout", "embedding_rows", "tensor_file", "strict_json", "predictions"},
     {"yaml_input", "output", "labels", "model_folder", "hub", "embedding_files"},
     {"sealed"},
     {"settings", "rows", "array_store", "backbone", "checkpoint"},
@@ -29,6 +29,7 @@ ORDER = [
     {"features", "runner", "bootstrap", "quantization"},
     {"inference", "preparation", "onnx_model"},
     {"prediction", "model_card", "onnx_graph"},
+    {"loading"},
     {"answers", "calibration", "export"},
     {"answer_file", "terminal", "confidence"},
     {"answering", "originals", "pictures", "page", "slowest"},
@@ -46,6 +47,7 @@ WITHOUT_TORCH = [
     "array_store",
     "split",
     "prediction",
+    "loading",
     "assessment",
     "onnx_model",
 ]

@@ -216,3 +216,23 @@ def test_embeddings_come_from_an_encoder_without_heads_too(tiny, tokenizer, pool
     for text, vector in zip(TEXTS, vectors):
         np.testing.assert_allclose(embed(model, tokenizer, [text])[0], vector, atol=1e-5)
     assert embed(model, tokenizer, []).shape == (0, 32)
+
+
+@pytest.mark.parametrize("scheme", ["IO", "BIO"])
+def test_words_have_the_tag_of_the_best_sequence_and_its_probability(model, tokenizer, scheme):
+    model = copy.deepcopy(model)
+    model.config.temperature_task_b = 0.5
+    types = ("A", "B") if scheme == "BIO" else ("A", "B", "C", "D")
+    predictor = Predictor(model, tokenizer, LabelSpace(("x", "y", "z"), types, scheme))
+    examples = [text_example(text) for text in ("Anna won in Paris.", "", "the vote " * 40)]
+    found = predictor.predict_examples(examples, words=True)
+    assert [said._replace(words=None) for said in found] == predictor.predict_examples(examples)
+    corpus = encode(examples, tokenizer, predictor.labels, model.config.max_length, model.config.stride)
+    logits = np.concatenate([out.word_logits for out in outputs(predictor.runner, corpus)])
+    tags = predictor.labels.decode(logits, corpus.word_rows)
+    words = [word for said in found for word in said.words]
+    assert [word.tag for word in words] == [predictor.labels.tags[tag] for tag in tags]
+    chances = torch.tensor(logits / 0.5).softmax(1)[torch.arange(len(tags)), torch.tensor(tags)]
+    np.testing.assert_allclose([word.score for word in words], chances, rtol=1e-5)
+    for example, said in zip(examples, found):
+        assert [(word.start, word.end) for word in said.words] == list(example.offsets)

@@ -18,7 +18,8 @@ import task_5
 from multitask import answering
 from multitask.answer_file import AnswerFile
 from multitask.labels import LabelSpace
-from multitask.prediction import Entity, Prediction, Predictor
+from multitask.prediction import Predictor
+from multitask.predictions import Entity, Prediction
 from multitask.terminal import readable_rows
 
 
