@@ -37,7 +37,7 @@ def measured(command: Sequence[str], root: Path, folder: Path, gpu: int | None =
     it fails."""
     path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
     watch = None if gpu is None else GpuMemory(gpu)
-    load, busy, started = os.getloadavg()[0] / os.cpu_count(), _busy_seconds(), time.perf_counter()
+    load, busy, started = os.getloadavg()[0] / os.cpu_count(), busy_seconds(), time.perf_counter()
     with open(folder / "stderr", "w+", errors="replace") as said:
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=said, env={**os.environ, "PYTHONPATH": path}
@@ -52,7 +52,7 @@ def measured(command: Sequence[str], root: Path, folder: Path, gpu: int | None =
         said.seek(0)
         check(process.returncode, said.read())
     own = usage.ru_utime + usage.ru_stime
-    others = None if busy is None else max(0.0, _busy_seconds() - busy - own) / seconds / os.cpu_count()
+    others = None if busy is None else max(0.0, busy_seconds() - busy - own) / seconds / os.cpu_count()
     return Spent(seconds, usage.ru_maxrss / 1024, watch and watch.peak(), load, others)
 
 
@@ -89,6 +89,33 @@ class GpuMemory:
             return None
 
 
+class Process(NamedTuple):
+    """Of a process: its number, the one that started it, seconds of all its threads, resident MiB."""
+
+    number: int
+    parent: int
+    seconds: float
+    memory: float
+
+
+def family(number: int) -> list[Process]:
+    """A process and all that it and its children started, itself first; [] where it has ended."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()  # a name may have blanks and brackets
+        except OSError:  # it has ended
+            continue
+        ticks, pages = int(fields[11]) + int(fields[12]), int(fields[21])
+        memory = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+        process = Process(int(path.parent.name), int(fields[1]), ticks / os.sysconf("SC_CLK_TCK"), memory)
+        found[process.number] = process
+    members = [found[number]] if number in found else []
+    for member in members:  # which grows meanwhile
+        members += [each for each in found.values() if each.parent == member.number]
+    return members
+
+
 def cpu() -> tuple[str, list[str]]:
     """The processor's name and its vector extensions, where the system tells them."""
     info = Path("/proc/cpuinfo")
@@ -110,7 +137,7 @@ def check(status: int, said: str) -> None:
         )
 
 
-def _busy_seconds() -> float | None:
+def busy_seconds() -> float | None:
     """Seconds that all cores worked since the system started, those taken by its host counted."""
     stat = Path("/proc/stat")
     if not stat.exists():

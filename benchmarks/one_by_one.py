@@ -1,0 +1,21 @@
+"""task_6.py as it would be without batches: its model reads one text at a time. --model DIR"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from multitask.errors import run  # noqa: E402
+from multitask.limits import Limits  # noqa: E402
+from multitask.serving import serve  # noqa: E402
+from task_6 import model_class  # noqa: E402
+
+
+def main() -> None:
+    _, model = sys.argv[1:]
+    serve(model, model_class, port=0, limits=Limits(batch_rows=1))
+
+
+if __name__ == "__main__":
+    run(main)
