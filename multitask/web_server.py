@@ -14,6 +14,7 @@ import uvloop
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from multitask import web_page
+from multitask.address import is_loopback
 from multitask.api import PATHS, BodyLimit, application
 from multitask.engine import Engine, EngineEnded
 from multitask.errors import InputError, say
@@ -22,7 +23,6 @@ from multitask.metrics import Metrics
 from multitask.neighbours import Neighbours, training_sentences
 from multitask.rows import Example
 from multitask.service import Load, Models, Service
-from multitask.serving import is_loopback
 
 _STOP_SECONDS = 4.0  # for what was accepted, which Limits.waiting_cost lets take less
 _CLOSE_SECONDS = 0.5  # for what is still sent, and for the page's streams, which have no end
