@@ -34,20 +34,24 @@ class Server(NamedTuple):
 
 @contextmanager
 def serving(
-    folder: Path, model: str, words: Sequence[str] = TASK_6, environment: Mapping[str, str] | None = None
+    folder: Path,
+    model: str,
+    words: Sequence[str] = TASK_6,
+    environment: Mapping[str, str | None] | None = None,
 ) -> Iterator[Server]:
     """Start `python WORDS --model MODEL`, with what it says in the folder; at the end it is killed, and all
-    that it started.
+    that it started. What is None in the environment is left out of it.
 
     Raises InputError with its own words where it does not come to answer."""
     said, started = folder / "messages", time.perf_counter()
+    given = {**os.environ, **(environment or {})}
     with open(said, "w") as messages:
         process = subprocess.Popen(
             [sys.executable, *words, "--model", model],
             stdout=subprocess.PIPE,
             stderr=messages,
             text=True,
-            env={**os.environ, **(environment or {})},
+            env={name: value for name, value in given.items() if value is not None},
         )
     try:
         line = process.stdout.readline()

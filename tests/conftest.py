@@ -188,9 +188,9 @@ class Exported(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def exported(tiny, tmp_path_factory) -> Exported:
-    """The export of a random model of two classes and two types, in a process of its own."""
-    folder = tmp_path_factory.mktemp("exported")
+def trained(tiny, tmp_path_factory) -> Path:
+    """The folder of a random model of two classes and two types, in that of a run, with rows beside it."""
+    folder = tmp_path_factory.mktemp("trained")
     tags = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
     torch.manual_seed(4)
     model = MultiTaskTransformer.from_pretrained(
@@ -215,10 +215,17 @@ def exported(tiny, tmp_path_factory) -> Exported:
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     (folder / "run" / "config.yml").write_text(f"data:\n  dev: {rows}\n")
+    return folder / "run" / "model"
+
+
+@pytest.fixture(scope="session")
+def exported(trained) -> Exported:
+    """The export of that model, in a process of its own."""
+    folder = trained.parent.parent
     command = [sys.executable, ROOT / "task_5.py", "export", "out", "--model", "run/model"]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     how = Ended(ended.returncode, ended.stdout, ended.stderr)
-    return Exported(folder / "run" / "model", folder / "out", rows, how)
+    return Exported(trained, folder / "out", folder / "rows.jsonl", how)
 
 
 @pytest.fixture(scope="session")
