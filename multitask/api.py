@@ -89,6 +89,8 @@ def application(models: Models, limits: Limits, metrics: Metrics) -> FastAPI:
         ]
 
     problems = {
+        400: {"model": Problem, "description": "Not JSON in UTF-8"},
+        408: {"model": Problem, "description": "A body that did not come in time"},
         413: {"model": Problem, "description": "More than one request may hold"},
         422: {"model": Problem, "description": "Not what was asked for"},
         503: {"model": Problem, "description": "Busy, stopping, or without a model: try again"},
