@@ -1,14 +1,11 @@
 """task_6.py as many clients meet it: right answers, bounded queues and memory, an end that loses nothing."""
 
 import asyncio
-import os
-import signal
-import time
 
 import pytest
-from traffic import GONE, by_name, cases, idle, refused, visit
+from traffic import GONE, by_name, cases, idle, visit
 
-from benchmarks.http_load import Client, get, post
+from benchmarks.http_load import Client
 from benchmarks.processes import family
 from benchmarks.server import serving
 from model import MultiTaskTransformer
