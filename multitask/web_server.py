@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Iterator, Sequence
@@ -113,6 +114,8 @@ class Server(uvicorn.Server):
                 await self.models.drain()
         except TimeoutError:
             say("stopped with requests that were not answered in time")
+        # what is cut off now has no end of its own: no error, and nothing to say
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self.config.timeout_graceful_shutdown = _CLOSE_SECONDS
         await super().shutdown(sockets)
 
