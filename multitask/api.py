@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.routing import Match
 
 from multitask.batcher import Busy, TooMuch
 from multitask.engine import EngineEnded
@@ -78,6 +80,15 @@ class Problem(BaseModel):
     detail: str
 
 
+class WholePath(APIRoute):
+    """A path of which all methods are the API's: those that it does not have are refused (405), not looked
+    for on the page that is mounted at "/"."""
+
+    def matches(self, scope: dict) -> tuple[Match, dict]:
+        found, child = super().matches(scope)
+        return Match.FULL if found == Match.PARTIAL else found, child
+
+
 def application(models: Models, limits: Limits, metrics: Metrics) -> FastAPI:
     """The API over the models."""
 
@@ -98,6 +109,8 @@ def application(models: Models, limits: Limits, metrics: Metrics) -> FastAPI:
     app = FastAPIOffline(
         title="MultiTaskTransformer", version=version("transformers"), description=ABOUT, redoc_url=None
     )
+
+    app.router.route_class = WholePath
 
     def rows_of(texts: Texts) -> list[Row]:
         return list(rows_of_texts(texts.texts, limits.text_characters))
