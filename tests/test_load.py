@@ -1,11 +1,14 @@
 """task_6.py as many clients meet it: right answers, bounded queues and memory, an end that loses nothing."""
 
 import asyncio
+import subprocess
+import sys
+import urllib.request
 
 import pytest
 from traffic import GONE, by_name, cases, idle, visit
 
-from benchmarks.http_load import Client
+from benchmarks.http_load import HOST, Client
 from benchmarks.processes import family
 from benchmarks.server import serving
 from model import MultiTaskTransformer
@@ -17,9 +20,50 @@ def kinds(trained):
     return by_name(cases(load_predictor(str(trained), lambda: MultiTaskTransformer, "cpu")))
 
 
+# goes into every Python process of the server: what it wants of the network, written down before it is done
+WATCH = """
+import os, sys
+import uvloop
+
+seen = open(os.environ["SEEN"], "a", buffering=1)
+
+def note(event, where):
+    seen.write(f"{os.getpid()} {event} {where}\\n")
+
+def audit(event, details):
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.bind"):
+        note(event, [details[1]] if isinstance(details[1], (str, bytes)) else details[1][0])
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
+        note(event, details[0])
+
+def noted(name):
+    real = getattr(uvloop.Loop, name)
+    def call(loop, *where, **how):
+        note(name, how.get("host") or (where or [None])[-2 if name == "create_connection" else 0])
+        return real(loop, *where, **how)
+    return call
+
+# in C, of which the audit hook learns nothing
+for name in ("getaddrinfo", "create_connection", "create_datagram_endpoint"):
+    setattr(uvloop.Loop, name, noted(name))
+sys.addaudithook(audit)
+note("started", "python")
+"""
+UNSET = ("HF_HUB_OFFLINE", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY")
+
+
 @pytest.fixture(scope="module")
-def server(trained, tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("served"), str(trained)) as server:
+def seen(tmp_path_factory):
+    """The file of what the server's processes want of the network."""
+    folder = tmp_path_factory.mktemp("watch")
+    (folder / "sitecustomize.py").write_text(WATCH)
+    return folder / "seen"
+
+
+@pytest.fixture(scope="module")
+def server(trained, seen, tmp_path_factory):
+    environment = {**dict.fromkeys(UNSET), "PYTHONPATH": str(seen.parent), "SEEN": str(seen)}
+    with serving(tmp_path_factory.mktemp("served"), str(trained), environment=environment) as server:
         yield server
 
 
@@ -58,3 +102,26 @@ def test_half_a_minute_of_fifty_clients_leaves_nothing_behind(server, kinds):
     assert megabytes(server) - before < 30
     assert {name for name, _ in seen} == set(kinds)
     print(seen)
+
+
+def test_the_api_does_what_its_description_says(server, tmp_path):
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"http://{HOST}:{server.port}/openapi.json"]
+    command += ["--checks=all", "--mode=all", "--phases=examples,coverage,fuzzing", "--seed=1"]
+    command += ["--max-examples=15", "--warnings=off", "--no-color"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout
+    assert "Selected: 4/4" in ended.stdout
+
+
+def test_the_server_asks_no_other_host(server, seen):
+    for path in ("/", "/docs", "/openapi.json", "/metrics", "/config"):
+        with urllib.request.urlopen(f"http://{HOST}:{server.port}{path}") as answer:
+            assert answer.status == 200
+    events = [line.split(" ", 2) for line in seen.read_text().splitlines()]
+    processes = {number for number, event, _ in events if event == "started"}
+    assert {str(member.number) for member in family(server.process.pid)} <= processes
+    assert {(event, where) for _, event, where in events} <= {
+        ("started", "python"),
+        ("socket.bind", HOST),
+        ("socket.getaddrinfo", HOST),
+    }
