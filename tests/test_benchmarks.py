@@ -7,6 +7,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -227,3 +228,24 @@ def test_predictions_are_compared_with_pipelines_and_table_and_record_agree(expo
     seconds = record["seconds_of_a_round"]
     assert seconds["all"] == pytest.approx(seconds["reading"] + seconds["model"] + seconds["rest"], abs=1e-3)
     assert [found["sentences"] for found in record["from_a_file"].values()] == [record["sentences"], 60]
+
+
+@pytest.mark.load
+def test_load_on_the_server_is_measured_and_table_and_record_agree(trained):
+    words = ["--model", trained, "--data", trained.parent.parent / "rows.jsonl", "--clients", 4]
+    ended = bench("serve.py", *words, "--seconds", 0.3, "--rounds", 2, "--starts", 1)
+    record, (head, _, *rows) = ended.json, ended.tables[0]
+    closed, half = record["closed_loop"], record["open_loop"]
+    found = {**closed, "batches, half the load": half}
+    assert [row[0] for row in rows] == list(found)
+    for row, seen in zip(rows, found.values()):
+        cells = dict(zip(head, row))
+        assert cells["requests/s"] == f"{np.median(seen['rate']):,.0f} ({max(seen['rate']):,.0f})"
+        assert cells["p95"] == f"{seen['milliseconds']['p95']:.1f} ms"
+        assert len(seen["rate"]) == 2 and min(seen["cpu_milliseconds_a_request"].values()) >= 0
+    assert record["sentences"] == 8
+    peak, single = (np.median(seen["rate"]) for seen in closed.values())
+    assert record["ratio"] == pytest.approx(peak / single, abs=0.01)
+    # two rounds of Poisson arrivals
+    assert half["requests"] == pytest.approx(peak / 2 * 0.6, abs=5 * (peak / 2 * 0.6) ** 0.5)
+    assert min(*record["start_seconds"]["predict"], *record["megabytes"].values()) > 0
