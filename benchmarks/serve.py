@@ -42,7 +42,7 @@ from multitask.texts import rows_of  # noqa: E402
 WAYS = {"batches": TASK_6, "one by one": (str(ROOT / "benchmarks" / "one_by_one.py"),)}
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 PACKAGES = ("torch", "fastapi", "uvicorn", "uvloop", "httptools", "gradio")
-_QUIET, _PATIENCE = 0.05, 120.0  # of a core; seconds
+_QUIET, _PATIENCE = 0.15, 120.0  # of a core; seconds
 
 
 def main() -> None:
