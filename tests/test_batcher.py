@@ -73,6 +73,13 @@ def test_a_full_batch_does_not_wait_and_one_that_is_not_full_waits_no_longer_tha
     async def main():
         queue = Batcher(Model(), Limits(batch_rows=3, batch_wait=3600))
         assert await asyncio.gather(*(queue.submit(items(t)) for t in "abc")) == [["A"], ["B"], ["C"]]
+        first = asyncio.create_task(queue.submit(items("d", "e")))
+        await asyncio.sleep(0.01)
+        assert [await queue.submit(items("f")), await first] == [["F"], ["D", "E"]]
+        last = asyncio.create_task(queue.submit(items("g")))
+        await asyncio.sleep(0.01)
+        await queue.drain()
+        assert await last == ["G"]
         queue = Batcher(Model(), Limits(batch_wait=0.01))
         assert await queue.submit(items("a")) == ["A"]
 

@@ -15,6 +15,7 @@ from conftest import ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 NOT_RUN = ("pip install ", "python -m pytest")  # whoever runs this has just done both
+SERVER, ADDRESS = "python task_6.py", "http://127.0.0.1:7860"  # goes on while the commands behind it run
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +24,21 @@ def project(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("readme") / "project"
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "runs", "__pycache__", "*.npy"))
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    how = {"cwd": folder, "env": environment, "text": True, "stdout": subprocess.PIPE}
+    server, address = None, ADDRESS
     for language, block in BLOCKS:
-        lines = [line for line in block.splitlines() if not line.startswith(NOT_RUN)]
+        lines = [line for line in block.splitlines() if not line.startswith((*NOT_RUN, SERVER))]
+        if SERVER in block.splitlines():
+            server = subprocess.Popen([*SERVER.split(), "--port", "0"], **how)
+            address = server.stdout.readline().split()[1].rstrip("/")
         command = ["bash", "-euc"] if language == "sh" else [sys.executable, "-c"]
-        ended = subprocess.run(
-            [*command, "\n".join(lines)], cwd=folder, env=environment, capture_output=True, text=True
-        )
+        code = "\n".join(lines).replace(ADDRESS, address)
+        ended = subprocess.run([*command, code], stderr=subprocess.PIPE, **how)
         assert ended.returncode == 0, f"{block}\n{ended.stdout}\n{ended.stderr}"
         with open(folder / "out", "a") as file:
             file.write(ended.stdout)
+    server.terminate()
+    assert server.wait(20) == 0
     return folder
 
 
@@ -61,6 +68,9 @@ def test_the_commands_wrote_what_they_say(project):
     out = (project / "out").read_text()
     assert "train: 7 rows used" in out
     assert "Token logits shape: torch.Size([2, " in out
+    assert '"embeddings": [[' in out and '{"status":"ok","model":"runs/latest/model"' in out
+    assert 'multitask_requests_total{path="/predict",status="200"} 1.0' in out
+    assert out.count('\n{"text": "Is Apple opening an office in Lagos?", "label": "') == 2  # task 5's and 6's
 
 
 def test_every_command_that_is_promised_is_shown():
@@ -71,6 +81,7 @@ def test_every_command_that_is_promised_is_shown():
         "task_4.py",
         "task_5.py predict",
         "task_5.py evaluate",
+        "task_6.py",
         "-m pytest",
     ):
         assert f"python {command}" in shown
