@@ -1,0 +1,171 @@
+"""What the page shows of a result, as HTML: of one text in full, of a file's rows in short."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from multitask.colours import looks_of
+from multitask.highlight import highlighted, legend
+from multitask.page import Number, folded, heading, plain, table, text
+from multitask.predictions import Prediction
+from multitask.results import Answers, Result, above, differs, only_in
+
+SHOWN = 200  # rows of a file
+_BARS = 8  # classes that are not folded away
+
+
+def view(result: Result, least: float) -> str:
+    """The result with entities whose score is at least `least`."""
+    pane = _text_pane if result.file is None else _file_pane
+    panes = [pane(result, number, least) for number in range(len(result.answers))]
+    parts = [_difference(result, least), f'<div class="panes">{"".join(panes)}</div>', result.near]
+    return f'<div class="result">{"".join(parts)}</div>'
+
+
+def message(content: str, kind: str = "notice") -> str:
+    """One line to the person, which a screen reader says at once."""
+    return f'<p class="{kind}" role="alert">{text(content)}</p>'
+
+
+def nearest(neighbours: Sequence, done: int, total: int) -> str:
+    """The sentences of the training corpus that are nearest to a text, best first."""
+    scope = "training sentences" if done >= total else f"of the first {done:,} of {total:,} training sentences"
+    title = heading("Nearest training sentences", 3)
+    if not neighbours:
+        waiting = "The training sentences are still being read." if total else "There are no training sentences."
+        return f'<section class="near">{title}<p class="quiet">{waiting}</p></section>'
+    items = "".join(
+        f"<li>{text(found.text)}<span class='facts'>{_class_of(found.label)}"
+        f"<span class='number'>cosine {found.similarity:.3f}</span></span></li>"
+        for found in neighbours
+    )
+    note = "" if done >= total else f'<p class="quiet">{scope.capitalize()}; more are being read.</p>'
+    return f'<section class="near">{title}{note}<ol>{items}</ol></section>'
+
+
+def _text_pane(result: Result, number: int, least: float) -> str:
+    answers, whole = result.answers[number], result.answers[number].said[0]
+    said, looks = above(whole, least), looks_of(answers.labels.types)
+    alone = [] if len(result.answers) == 1 else only_in(said, above(result.answers[1 - number].said[0], least))
+    parts = [_top(result, number, least), heading("Entities", 3)]
+    if said.entities is None:
+        parts += ['<p class="quiet">This model was not trained for entities.</p>']
+    parts += [highlighted(said.text, said.entities or (), looks, said.words or (), alone)]
+    parts += [legend(said.entities or (), looks), _hidden([whole], least)]
+    if said.words:
+        rows = [[said.text[w.start : w.end], w.tag, Number(f"{w.score:.3f}")] for w in said.words]
+        words = table("Each word's tag and its probability", ["word", "tag", "probability"], rows)
+        parts += [folded(f"All {len(rows):,} words with tag and score" if len(rows) > 1 else "The word", words)]
+    parts += [heading("Class", 3), *_bars(said)]
+    return f'<section class="pane" aria-label="{plain(answers.model)}">{"".join(parts)}</section>'
+
+
+def _file_pane(result: Result, number: int, least: float) -> str:
+    answers = result.answers[number]
+    looks, read = looks_of(answers.labels.types), [said for said in answers.said if said]
+    lost, total = len(answers.said) - len(read), len(answers.said)
+    parts = [_top(result, number, least), f'<p class="lead">{_count(total, "row")} in {text(result.file)}']
+    parts += [f", {lost:,} can’t be read" if lost else "", "</p>", _classes(read), _hidden(read, least)]
+    parts += [legend([entity for said in read for entity in above(said, least).entities or ()], looks)]
+    if total > SHOWN:
+        parts += [f'<p class="quiet">The first {SHOWN} of {total:,} rows; the downloads hold all of them.</p>']
+    rows = islice(zip(result.rows, *(each.said for each in result.answers)), SHOWN)
+    items = "".join(_row(row, [said and above(said, least) for said in both], number, looks) for row, *both in rows)
+    parts += [f'<ol class="rows">{items}</ol>']
+    return f'<section class="pane" aria-label="{plain(answers.model)}">{"".join(parts)}</section>'
+
+
+def _row(row, both: list[Prediction | None], number: int, looks: dict[str, str]) -> str:
+    said = both[number]
+    if said is None:
+        return f'<li><p class="notice">{text(row.reason)}</p></li>'
+    other = both[1 - number] if len(both) > 1 else None
+    alone = only_in(said, other) if other else ()
+    facts = _class_of(said.label, said, differs=bool(other) and other.label != said.label)
+    shown = highlighted(said.text, said.entities or (), looks, alone=alone)
+    return f"<li{_differing(said, other)}>{shown}<span class='facts'>{facts}</span></li>"
+
+
+def _differing(said: Prediction, other: Prediction | None) -> str:
+    return ' class="differs"' if other and differs(said, other) else ""
+
+
+def _top(result: Result, number: int, least: float) -> str:
+    """The model's name, and where its answers can be had as files."""
+    answers, shown = result.answers[number], "" if least <= 0 else f"?least={least:g}"
+    name = (result.file or "predictions").rsplit(".", 1)[0]
+    links = " ".join(
+        f'<a href="results/{result.key}/{number}{suffix}{shown}" download="{plain(name)}.predictions{suffix}" '
+        f'aria-label="Download as {kind}">{kind}</a>'
+        for suffix, kind in ((".jsonl", "JSONL"), (".csv", "CSV"))
+    )
+    note = "" if least <= 0 else f' <span class="quiet">without entities below {least:.2f}</span>'
+    top = f'<p class="files">Download: {links}{note}</p>'
+    return f'<header class="top">{heading(answers.model)}{top}</header>'
+
+
+def _bars(said: Prediction) -> Iterator[str]:
+    if said.probabilities is None:
+        yield '<p class="quiet">This model was not trained for classes.</p>'
+        return
+    ranked = sorted(said.probabilities.items(), key=lambda item: -item[1])
+    items = [
+        f'<li><span class="name">{text(name)}</span><span class="track"><span class="bar" '
+        f'style="width: {100 * chance:.2f}%"></span></span><span class="number">{chance:.3f}</span></li>'
+        for name, chance in ranked
+    ]
+    yield f'<ol class="bars">{"".join(items[:_BARS])}</ol>'
+    if len(items) > _BARS:
+        yield folded(f"{len(items) - _BARS} more classes", f'<ol class="bars">{"".join(items[_BARS:])}</ol>')
+
+
+def _hidden(all_said: Sequence[Prediction], least: float) -> str:
+    found = [entity for said in all_said for entity in said.entities or ()]
+    hidden = sum(entity.score < least for entity in found)
+    if hidden:
+        count = "1 entity" if hidden == 1 else f"{hidden:,} entities"
+        return f'<p class="quiet hidden-count">{count} below {least:.2f} not shown</p>'
+    learned = any(said.entities is not None for said in all_said)
+    return "" if found or not learned else '<p class="quiet">No entities were found.</p>'
+
+
+def _difference(result: Result, least: float) -> str:
+    """What two models say differently, in a sentence."""
+    if len(result.answers) == 1:
+        return ""
+    first, second = result.answers
+    pairs = [(above(a, least), above(b, least)) for a, b in zip(first.said, second.said) if a and b]
+    unlike = sum(differs(*pair) for pair in pairs)
+    if result.file is not None:
+        said = f"The models differ in {unlike:,} of {_count(len(pairs), 'row')}."
+        return f'<p class="lead">{said if unlike else "The models agree in every row."}</p>'
+    return f'<p class="lead">{_sentence(*pairs[0], first, second) if unlike else "The models agree."}</p>'
+
+
+def _sentence(one: Prediction, other: Prediction, first: Answers, second: Answers) -> str:
+    parts = []
+    if one.label != other.label:
+        parts.append(f"class {_class_of(one.label)} or {_class_of(other.label)}")
+    for found, answers in ((only_in(one, other), first), (only_in(other, one), second)):
+        if found:
+            count = "1 entity" if len(found) == 1 else f"{len(found):,} entities"
+            parts.append(f"{count} only in {text(answers.model)}")
+    return f"The models differ: {', '.join(parts)}."
+
+
+def _classes(read: Sequence[Prediction]) -> str:
+    counts = Counter(said.label for said in read if said.label is not None).most_common(_BARS)
+    items = "".join(f"<li>{text(name)} <span class='count'>{count:,}</span></li>" for name, count in counts)
+    return f'<ul class="legend" aria-label="Classes, the most frequent first">{items}</ul>' if items else ""
+
+
+def _class_of(label: str | None, said: Prediction | None = None, differs: bool = False) -> str:
+    if label is None:
+        return '<span class="class quiet">no class</span>'
+    chance = f' <span class="number">{said.probabilities[label]:.3f}</span>' if said else ""
+    mark = ' <span class="only">differs</span>' if differs else ""
+    return f'<span class="class">{text(label)}{chance}{mark}</span>'
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
