@@ -71,7 +71,7 @@ def predict(arguments: argparse.Namespace) -> None:
     from multitask.output import check_writable
     from multitask.sealed import folder_hash
     from multitask.terminal import readable_rows
-    from multitask.texts import rows_of, rows_of_arguments
+    from multitask.texts import rows_of, rows_of_texts
 
     output, vectors = arguments.output, arguments.embeddings
     if bool(arguments.texts) == bool(arguments.input):
@@ -82,7 +82,7 @@ def predict(arguments: argparse.Namespace) -> None:
     for path, suffix in ((output, ""), (vectors, ".npy")):
         if path:
             check_writable(path, suffix)
-    rows = rows_of_arguments(arguments.texts) if arguments.texts else rows_of(arguments.input)
+    rows = rows_of_texts(arguments.texts) if arguments.texts else rows_of(arguments.input)
     predictor = load(arguments.model, arguments.device, several=True)
     if output:
         check_names(output, predictor.labels)

@@ -32,7 +32,7 @@ from multitask.device import choose_precision  # noqa: E402
 from multitask.prediction import Predictor, embed, evaluate  # noqa: E402
 from multitask.split import read_split  # noqa: E402
 from multitask.subwords import Subwords  # noqa: E402
-from multitask.texts import rows_of, rows_of_arguments  # noqa: E402
+from multitask.texts import rows_of, rows_of_texts  # noqa: E402
 
 PIPELINES = ("pipeline text-classification", "pipeline ner")
 TIMES = 3  # the test texts in a round
@@ -112,7 +112,7 @@ def share_of_the_model(predictor: Predictor, texts: list[str]) -> dict[str, floa
     runner._passes = timed
     try:
         since = time.perf_counter()
-        rows = list(chunks(rows_of_arguments(texts)))
+        rows = list(chunks(rows_of_texts(texts)))
         read = time.perf_counter() - since
         for chunk in rows:
             answers_to(predictor, chunk, json_line, False)

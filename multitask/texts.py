@@ -39,10 +39,13 @@ def _rows(source: str, found: Iterator[Record]) -> Iterator[Row]:
                 yield Unreadable(f"{source}:{reason.line or line}: {reason}")
 
 
-def rows_of_arguments(texts: Sequence[str]) -> Iterator[Row]:
-    """The rows of texts on the command line, where a byte that is no UTF-8 has become a lone surrogate."""
+def rows_of_texts(texts: Sequence[str], most: int | None = None) -> Iterator[Row]:
+    """The rows of texts, of up to `most` characters: those of a command line, where a byte that is no UTF-8
+    has become a lone surrogate, or of a request."""
     for number, text in enumerate(texts, 1):
         try:
+            if most is not None and len(text) > most:
+                raise BadRow(f"{len(text):,} characters; at most {most:,} are read")
             yield example_of_record({"text": text})
         except BadRow as reason:
             yield Unreadable(f"text {number}: {reason}")

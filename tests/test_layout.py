@@ -9,7 +9,7 @@ from conftest import ROOT
 
 ORDER = [
     {"errors", "words", "spelling", "dropout", "embedding_rows", "tensor_file", "strict_json", "predictions"},
-    {"yaml_input", "output", "labels", "model_folder", "hub", "embedding_files"},
+    {"address", "yaml_input", "output", "labels", "model_folder", "hub", "embedding_files"},
     {"sealed"},
     {"settings", "rows", "array_store", "backbone", "checkpoint"},
     {
@@ -30,7 +30,14 @@ ORDER = [
     {"inference", "preparation", "onnx_model"},
     {"prediction", "model_card", "onnx_graph"},
     {"loading"},
-    {"answers", "calibration", "export"},
+    {"answers", "calibration", "export", "limits"},
+    {"batcher"},
+    {"engine"},
+    {"service"},
+    {"neighbours", "metrics"},
+    {"api", "web_page"},
+    {"web_server"},
+    {"serving"},
     {"answer_file", "terminal", "confidence"},
     {"answering", "originals", "pictures", "page", "slowest"},
     {"mistakes"},

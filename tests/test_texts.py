@@ -4,7 +4,7 @@ import pytest
 
 from multitask.errors import InputError
 from multitask.rows import Example
-from multitask.texts import Unreadable, rows_of, rows_of_arguments
+from multitask.texts import Unreadable, rows_of, rows_of_texts
 
 
 def said(rows):
@@ -60,7 +60,7 @@ def test_words_that_are_given_are_kept_and_have_their_offsets(put):
 
 def test_arguments_are_rows_too():
     bad = b"caf\xe9".decode("utf-8", "surrogateescape")  # as Python gives what a shell in Latin-1 passes
-    assert said(rows_of_arguments(["a b", "", bad])) == [
+    assert said(rows_of_texts(["a b", "", bad])) == [
         "a b",
         "",
         Unreadable("text 3: the text is not valid UTF-8"),

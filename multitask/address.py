@@ -1,0 +1,30 @@
+"""The address that a server listens on."""
+
+import socket
+
+from multitask.errors import InputError, say
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that holds the address. Raises InputError."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"can't listen on {host}, port {port}: {why}; --host and --port name another"
+        ) from None
+    if not is_loopback(listener):
+        say(f"listening on {host}: everyone who reaches this machine there can ask the model")
+    return listener
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine reaches a socket."""
+    name = listener.getsockname()[0]
+    return name.startswith("127.") or name == "::1"

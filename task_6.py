@@ -1,0 +1,48 @@
+"""A web page and an HTTP API over a trained model: python task_6.py [--model DIR] [--port 7860]"""
+
+import argparse
+from pathlib import Path
+
+from multitask.errors import run, say
+from multitask.loading import LATEST_MODEL, check_folder
+from multitask.serving import serve
+
+
+def main() -> None:
+    arguments = parse()
+    name = arguments.model or LATEST_MODEL
+    if arguments.model or Path(name).is_dir():
+        check_folder(name)
+    else:
+        say(f"no folder {name} yet: python task_4.py trains a model; the page says so until then")
+        name = None
+    for other in arguments.compare:
+        check_folder(other)
+    trained = [str(folder) for folder in sorted(Path("runs").glob("*/model"), reverse=True)]
+    others = dict.fromkeys([*arguments.compare, *trained])
+    serve(name, model_class, list(others), arguments.host, arguments.port)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="A web page and an HTTP API over a trained model.")
+    parser.add_argument("--model", metavar="DIR", help=f"a model folder ({LATEST_MODEL})")
+    parser.add_argument(
+        "--compare",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="another, offered for comparison beside all of runs/ (may be repeated)",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=7860, help="0: a free one (7860)")
+    return parser.parse_args()
+
+
+def model_class() -> type:
+    from model import MultiTaskTransformer  # torch, which an exported model does without
+
+    return MultiTaskTransformer
+
+
+if __name__ == "__main__":
+    run(main)
