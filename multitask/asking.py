@@ -1,24 +1,27 @@
-"""What the page asks of models: a text, a file's rows, another model's opinion. Knows nothing of how it looks."""
+"""What the page asks of models: a text, a file's rows, another model's opinion. Needs no gradio."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from multitask.batcher import Busy, TooMuch
 from multitask.dropped_file import read_dropped
+from multitask.engine import EngineEnded
 from multitask.errors import InputError
-from multitask.limits import Limits
+from multitask.limits import Limits, cost
 from multitask.neighbours import Neighbours
 from multitask.predictions import Prediction
 from multitask.result_view import message, nearest, view
 from multitask.results import Answers, Result, Results
-from multitask.rows import BadRow
-from multitask.service import Busy, Models, Service
+from multitask.rows import BadRow, Example
+from multitask.service import Models, Service
 from multitask.texts import Row, example_of_record
 
-_CHUNK = 32  # rows that are asked at once: others come between
 _PATIENCE = 30.0  # seconds that a busy model is waited for
+_PROBLEMS = (InputError, BadRow, Busy, TooMuch, EngineEnded)
 Progress = Callable[[int, int, str], object]  # rows done, of how many, by which model
+Seen = list[tuple[Row, Prediction | None]]
 
 
 class Asking:
@@ -38,17 +41,17 @@ class Asking:
         return await self._shown(self._file(path, other, progress), least)
 
     async def compared(self, key: str, other: str, least: float, progress: Progress) -> tuple[str, str]:
-        """A result with the `other` model's answers to its rows beside it, or without any."""
+        """A result with the `other` model's answers beside it, or without any."""
         return await self._shown(self._compared(key, other, progress), least)
 
     async def above(self, key: str, least: float) -> tuple[str, str]:
         """A result with another threshold: no model is asked."""
         return await self._shown(self._kept(key), least)
 
-    async def _shown(self, asked, least: float) -> tuple[str, str]:
+    async def _shown(self, asked: Awaitable[Result], least: float) -> tuple[str, str]:
         try:
             result = await asked
-        except (InputError, BadRow, Busy) as problem:
+        except _PROBLEMS as problem:
             return message(str(problem)), ""
         self.results.keep(result)
         return await asyncio.to_thread(view, result, least), result.key
@@ -59,30 +62,30 @@ class Asking:
             raise InputError("There is no text yet: type a sentence.")
         if len(content) > most:
             raise InputError(f"The text has {len(content):,} characters; at most {most:,} are read.")
-        rows = [example_of_record({"text": content})]
-        services = [self.models.main, *([await self.models.open(other)] if other else [])]
-        said = await asyncio.gather(*(_patiently(service, rows) for service in services))
-        answers = [_answers(service, found, words=True) for service, found in zip(services, said)]
-        near = await asyncio.to_thread(self._near, said[0][0])
-        return Result(rows, answers, near=near)
+        rows, services = [example_of_record({"text": content})], await self._services(other)
+        seen = await asyncio.gather(*(_patiently(service, rows) for service in services))
+        for ((row, said),) in seen:
+            if said is None:
+                raise InputError(row.reason)
+        near = await asyncio.to_thread(self._near, seen[0][0][1])
+        answers = [_answers(service, found, words=True) for service, found in zip(services, seen)]
+        return Result(answers, near=near)
 
     async def _file(self, path: str, other: str, progress: Progress) -> Result:
-        limits = self.limits
-        try:
-            rows = await asyncio.to_thread(read_dropped, path, limits.file_rows, limits.text_characters)
-        finally:
-            Path(path).unlink(missing_ok=True)
-        services = [self.models.main, *([await self.models.open(other)] if other else [])]
-        answers = [await _all(service, rows, progress) for service in services]
-        return Result(rows, answers, Path(path).name)
+        rows = await asyncio.to_thread(read_dropped, path, self.limits)
+        services = await self._services(other)
+        return Result([await _all(service, rows, progress) for service in services], Path(path).name)
 
     async def _compared(self, key: str, other: str, progress: Progress) -> Result:
         result = await self._kept(key)
         answers = list(result.answers[:1])
         if other:
             service, typed = await self.models.open(other), result.file is None
-            answers.append(await _all(service, result.rows, progress, typed))
+            answers.append(await _all(service, answers[0].rows, progress, words=typed))
         return replace(result, answers=answers)
+
+    async def _services(self, other: str) -> list[Service]:
+        return [self.models.main, *([await self.models.open(other)] if other else [])]
 
     async def _kept(self, key: str) -> Result:
         result = self.results.get(key)
@@ -91,21 +94,34 @@ class Asking:
         return result
 
     def _near(self, said: Prediction) -> str:
-        if self.neighbours is None or said.embedding is None:
+        if self.neighbours is None:
             return ""
         found = self.neighbours.nearest(said.embedding)
         return nearest(found, self.neighbours.done, self.neighbours.total)
 
 
 async def _all(service: Service, rows: Sequence[Row], progress: Progress, words: bool = False) -> Answers:
-    said = []
-    for at in range(0, len(rows), _CHUNK):
-        progress(at, len(rows), service.name)
-        said += _answers(service, await _patiently(service, rows[at : at + _CHUNK]), words).said
-    return Answers(service.name, service.labels, said)
+    seen: Seen = []
+    for chunk in _chunks(rows, service.limits):
+        progress(len(seen), len(rows), service.name)
+        seen += await _patiently(service, chunk)
+    return _answers(service, seen, words)
 
 
-async def _patiently(service: Service, rows: Sequence[Row]) -> list[Prediction | None]:
+def _chunks(rows: Sequence[Row], limits: Limits) -> Iterator[list[Row]]:
+    """A batch at most, so that those who ask meanwhile come between."""
+    chunk, total = [], 0
+    for row in rows:
+        price = cost(row) if isinstance(row, Example) else 0
+        if chunk and (len(chunk) == limits.batch_rows or total + price > limits.batch_cost):
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(row)
+        total += price
+    yield chunk
+
+
+async def _patiently(service: Service, rows: Sequence[Row]) -> Seen:
     """What the service says; while it is busy, waits and asks again. Raises Busy when that takes too long."""
     loop = asyncio.get_running_loop()
     end = loop.time() + _PATIENCE
@@ -113,12 +129,14 @@ async def _patiently(service: Service, rows: Sequence[Row]) -> list[Prediction |
         try:
             return await service.see(rows)
         except Busy as busy:
+            if service.batcher.closing:  # the server stops, or another one was chosen to compare with
+                raise InputError(f"{service.name} is no longer loaded: ask again.") from None
             if loop.time() + busy.seconds > end:
                 raise
-            await asyncio.sleep(max(busy.seconds, 0.05))
+            await asyncio.sleep(busy.seconds)
 
 
-def _answers(service: Service, said: Sequence[Prediction | None], words: bool) -> Answers:
+def _answers(service: Service, seen: Seen, words: bool) -> Answers:
     """To be kept: without embeddings, and for a file without words."""
-    lean = [one and one._replace(embedding=None, words=one.words if words else None) for one in said]
-    return Answers(service.name, service.labels, lean)
+    said = [one and one._replace(embedding=None, words=one.words if words else None) for _, one in seen]
+    return Answers(service.name, service.labels, [row for row, _ in seen], said)

@@ -30,8 +30,8 @@ DARK = {
     "notice": "#3d2e12",
     "on_notice": "#fbe3b4",
 }
-# Ground and tag of a type, in light and in dark: hues of equal lightness in OKLCH (Ottosson 2020), in an order
-# in which those that follow each other differ.
+# Ground and tag of a type, in light and in dark: hues of equal lightness in OKLCH (Ottosson 2020), in an
+# order in which those that follow each other differ.
 TYPES = (
     ("#cbeaff", "#004985", "#1a3f63", "#c4e5ff"),
     ("#ffd9d4", "#7c2524", "#5f2c29", "#ffd3cd"),
@@ -50,7 +50,7 @@ LINES = ("solid", "dashed", "dotted", "double")  # under an entity: types that s
 
 
 def looks_of(types: tuple[str, ...]) -> dict[str, str]:
-    """Each type's CSS classes. Past twelve times four types looks repeat; the name stands beside each entity."""
+    """Each type's CSS classes. They repeat after 48 types: the name stands beside each entity too."""
     return {
         name: f"type-{number % len(TYPES)} line-{number // len(TYPES) % len(LINES)}"
         for number, name in enumerate(types)

@@ -26,7 +26,9 @@ def highlighted(
         parts, at = [], begin
         for word in words[bisect_left(starts, begin) : bisect_left(starts, end)]:
             parts.append(_kept(whole[at : word.start]))
-            parts.append(f'<span title="{plain(word.tag)} {word.score:.3f}">{_kept(whole[word.start : word.end])}')
+            parts.append(
+                f'<span title="{plain(word.tag)} {word.score:.3f}">{_kept(whole[word.start : word.end])}'
+            )
             parts.append("</span>")
             at = word.end
         return "".join([*parts, _kept(whole[at:end])])
@@ -48,11 +50,15 @@ def legend(entities: Sequence[Entity], looks: Mapping[str, str]) -> str:
     """The types that were found, in the model's order, and how often."""
     counts = Counter(entity.label for entity in entities)
     items = [
-        f'<li><span class="swatch {look}"></span>{text(name)} <span class="count">{counts[name]:,}</span></li>'
+        f'<li><span class="swatch {look}"></span>{text(name)} {_count(counts[name])}</li>'
         for name, look in looks.items()
         if counts[name]
     ]
     return f'<ul class="legend" aria-label="Entity types found">{"".join(items)}</ul>' if items else ""
+
+
+def _count(number: int) -> str:
+    return f'<span class="count">{number:,}</span>'
 
 
 def _kept(part: str) -> str:

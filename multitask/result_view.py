@@ -29,10 +29,14 @@ def message(content: str, kind: str = "notice") -> str:
 
 def nearest(neighbours: Sequence, done: int, total: int) -> str:
     """The sentences of the training corpus that are nearest to a text, best first."""
-    scope = "training sentences" if done >= total else f"of the first {done:,} of {total:,} training sentences"
+    scope = (
+        "training sentences" if done >= total else f"of the first {done:,} of {total:,} training sentences"
+    )
     title = heading("Nearest training sentences", 3)
     if not neighbours:
-        waiting = "The training sentences are still being read." if total else "There are no training sentences."
+        waiting = (
+            "The training sentences are still being read." if total else "There are no training sentences."
+        )
         return f'<section class="near">{title}<p class="quiet">{waiting}</p></section>'
     items = "".join(
         f"<li>{text(found.text)}<span class='facts'>{_class_of(found.label)}"
@@ -46,7 +50,9 @@ def nearest(neighbours: Sequence, done: int, total: int) -> str:
 def _text_pane(result: Result, number: int, least: float) -> str:
     answers, whole = result.answers[number], result.answers[number].said[0]
     said, looks = above(whole, least), looks_of(answers.labels.types)
-    alone = [] if len(result.answers) == 1 else only_in(said, above(result.answers[1 - number].said[0], least))
+    alone = (
+        [] if len(result.answers) == 1 else only_in(said, above(result.answers[1 - number].said[0], least))
+    )
     parts = [_top(result, number, least), heading("Entities", 3)]
     if said.entities is None:
         parts += ['<p class="quiet">This model was not trained for entities.</p>']
@@ -55,7 +61,9 @@ def _text_pane(result: Result, number: int, least: float) -> str:
     if said.words:
         rows = [[said.text[w.start : w.end], w.tag, Number(f"{w.score:.3f}")] for w in said.words]
         words = table("Each word's tag and its probability", ["word", "tag", "probability"], rows)
-        parts += [folded(f"All {len(rows):,} words with tag and score" if len(rows) > 1 else "The word", words)]
+        parts += [
+            folded(f"All {len(rows):,} words with tag and score" if len(rows) > 1 else "The word", words)
+        ]
     parts += [heading("Class", 3), *_bars(said)]
     return f'<section class="pane" aria-label="{plain(answers.model)}">{"".join(parts)}</section>'
 
@@ -68,9 +76,13 @@ def _file_pane(result: Result, number: int, least: float) -> str:
     parts += [f", {lost:,} can’t be read" if lost else "", "</p>", _classes(read), _hidden(read, least)]
     parts += [legend([entity for said in read for entity in above(said, least).entities or ()], looks)]
     if total > SHOWN:
-        parts += [f'<p class="quiet">The first {SHOWN} of {total:,} rows; the downloads hold all of them.</p>']
-    rows = islice(zip(result.rows, *(each.said for each in result.answers)), SHOWN)
-    items = "".join(_row(row, [said and above(said, least) for said in both], number, looks) for row, *both in rows)
+        parts += [
+            f'<p class="quiet">The first {SHOWN} of {total:,} rows; the downloads hold all of them.</p>'
+        ]
+    rows = islice(zip(answers.rows, *(each.said for each in result.answers)), SHOWN)
+    items = "".join(
+        _row(row, [said and above(said, least) for said in both], number, looks) for row, *both in rows
+    )
     parts += [f'<ol class="rows">{items}</ol>']
     return f'<section class="pane" aria-label="{plain(answers.model)}">{"".join(parts)}</section>'
 
@@ -93,10 +105,9 @@ def _differing(said: Prediction, other: Prediction | None) -> str:
 def _top(result: Result, number: int, least: float) -> str:
     """The model's name, and where its answers can be had as files."""
     answers, shown = result.answers[number], "" if least <= 0 else f"?least={least:g}"
-    name = (result.file or "predictions").rsplit(".", 1)[0]
+    name = f"{plain((result.file or 'text').rsplit('.', 1)[0])}.predictions"
     links = " ".join(
-        f'<a href="results/{result.key}/{number}{suffix}{shown}" download="{plain(name)}.predictions{suffix}" '
-        f'aria-label="Download as {kind}">{kind}</a>'
+        f'<a href="results/{result.key}/{number}{suffix}{shown}" download="{name}{suffix}">{kind}</a>'
         for suffix, kind in ((".jsonl", "JSONL"), (".csv", "CSV"))
     )
     note = "" if least <= 0 else f' <span class="quiet">without entities below {least:.2f}</span>'

@@ -16,23 +16,22 @@ _ROW = 100  # characters that a row's other parts weigh
 
 @dataclass(frozen=True)
 class Answers:
-    """One model's: a Prediction a row, None for a row that can't be read."""
+    """One model's: a Prediction a row; None where the row, an Unreadable, says why there is none."""
 
     model: str
     labels: LabelSpace
+    rows: Sequence[Row]
     said: Sequence[Prediction | None]
 
 
 @dataclass(frozen=True)
 class Result:
-    """Rows and the answers of one model, or of two."""
+    """The answers of one model to some rows, or of two."""
 
-    rows: Sequence[Row]
     answers: Sequence[Answers]
     file: str | None = None  # its name; None for a text that was typed
     near: str = ""  # the training sentences near to it, as HTML
     key: str = field(default_factory=lambda: secrets.token_urlsafe(16))  # nobody finds another's
-
 
     @property
     def weight(self) -> int:
@@ -82,5 +81,6 @@ def written(result: Result, number: int, name: str, least: float) -> bytes:
     """The file of that name with the answers of model `number`: as task_5.py predict --output writes it, but
     without entities below `least`."""
     head, render = format_of(name)
-    rows = zip(result.rows, result.answers[number].said)
+    answers = result.answers[number]
+    rows = zip(answers.rows, answers.said)
     return head + b"".join(render(row, said and above(said, least)) for row, said in rows)

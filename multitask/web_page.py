@@ -27,8 +27,9 @@ _MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
 _WAITING = 64  # questions; past them the page says that the queue is full
 _AT_ONCE = 16
 _HOUR = 3600  # seconds
+_PROGRESS = gr.Progress()  # gradio finds its events by this default
 _INTRO = "<div class='result'><p class='empty'>Type a sentence, pick an example or drop a file.</p></div>"
-_NO_MODEL = f"""<section class="pane no-model"><h2>There is no trained model yet</h2>
+_NO_MODEL = """<section class="pane no-model"><h2>There is no trained model yet</h2>
 <p>Train one, which takes seconds, and start this page again:</p>
 <pre tabindex="0"><code>python task_4.py
 python task_6.py</code></pre>
@@ -135,10 +136,10 @@ def _events(asking: Asking, box, button, tries, drop, least, other, shown) -> No
     def bar(progress: gr.Progress):
         return lambda done, total, model: progress((done, total), desc=f"rows by {model}", unit="rows")
 
-    async def file(path, name, lower, progress=gr.Progress()):
+    async def file(path, name, lower, progress=_PROGRESS):
         return *(await asking.file(path, name, lower, bar(progress))), None
 
-    async def compared(kept, name, lower, progress=gr.Progress()):
+    async def compared(kept, name, lower, progress=_PROGRESS):
         if not kept:
             return gr.skip(), kept
         return await asking.compared(kept, name, lower, bar(progress))
@@ -165,7 +166,9 @@ def _header(models: Models) -> str:
     if models.main:
         labels = models.main.labels
         classes, types = len(labels.classes), len(labels.types)
-        parts.append(f"Model {text(models.main.name)}: {classes or 'no'} classes, {types or 'no'} entity types. ")
+        parts.append(
+            f"Model {text(models.main.name)}: {classes or 'no'} classes, {types or 'no'} entity types. "
+        )
     parts.append('<a href="docs">HTTP API</a></p>')
     return f"<header>{''.join(parts)}</header>"
 
