@@ -9,6 +9,7 @@ from multitask.highlight import highlighted, legend
 from multitask.page import Number, folded, heading, plain, table, text
 from multitask.predictions import Prediction
 from multitask.results import Answers, Result, above, differs, only_in
+from multitask.texts import Row
 
 SHOWN = 200  # rows of a file
 _BARS = 8  # classes that are not folded away
@@ -16,10 +17,11 @@ _BARS = 8  # classes that are not folded away
 
 def view(result: Result, least: float) -> str:
     """The result with entities whose score is at least `least`."""
-    pane = _text_pane if result.file is None else _file_pane
-    panes = [pane(result, number, least) for number in range(len(result.answers))]
-    parts = [_difference(result, least), f'<div class="panes">{"".join(panes)}</div>', result.near]
-    return f'<div class="result">{"".join(parts)}</div>'
+    typed = result.file is None
+    pane = _text_pane if typed else _file_pane
+    panes = "".join(pane(result, number, least) for number in range(len(result.answers)))
+    below = result.near if typed else _rows(result, least)
+    return f'<div class="result">{_difference(result, least)}<div class="panes">{panes}</div>{below}</div>'
 
 
 def message(content: str, kind: str = "notice") -> str:
@@ -69,37 +71,43 @@ def _text_pane(result: Result, number: int, least: float) -> str:
 
 
 def _file_pane(result: Result, number: int, least: float) -> str:
+    """What a model found in all of the rows."""
     answers = result.answers[number]
     looks, read = looks_of(answers.labels.types), [said for said in answers.said if said]
-    lost, total = len(answers.said) - len(read), len(answers.said)
-    parts = [_top(result, number, least), f'<p class="lead">{_count(total, "row")} in {text(result.file)}']
-    parts += [f", {lost:,} can’t be read" if lost else "", "</p>", _classes(read), _hidden(read, least)]
-    parts += [legend([entity for said in read for entity in above(said, least).entities or ()], looks)]
-    if total > SHOWN:
-        parts += [
-            f'<p class="quiet">The first {SHOWN} of {total:,} rows; the downloads hold all of them.</p>'
-        ]
-    rows = islice(zip(answers.rows, *(each.said for each in result.answers)), SHOWN)
-    items = "".join(
-        _row(row, [said and above(said, least) for said in both], number, looks) for row, *both in rows
-    )
-    parts += [f'<ol class="rows">{items}</ol>']
+    lost = len(answers.said) - len(read)
+    counted = f"{_count(len(answers.said), 'row')} in {text(result.file)}"
+    parts = [_top(result, number, least), f"<p>{counted}{f', {lost:,} can’t be read' if lost else ''}</p>"]
+    parts += [heading("Classes", 3), _classes(read), heading("Entities", 3)]
+    found = [entity for said in read for entity in above(said, least).entities or ()]
+    parts += [legend(found, looks), _hidden(read, least)]
     return f'<section class="pane" aria-label="{plain(answers.model)}">{"".join(parts)}</section>'
 
 
-def _row(row, both: list[Prediction | None], number: int, looks: dict[str, str]) -> str:
-    said = both[number]
-    if said is None:
-        return f'<li><p class="notice">{text(row.reason)}</p></li>'
-    other = both[1 - number] if len(both) > 1 else None
-    alone = only_in(said, other) if other else ()
-    facts = _class_of(said.label, said, differs=bool(other) and other.label != said.label)
-    shown = highlighted(said.text, said.entities or (), looks, alone=alone)
-    return f"<li{_differing(said, other)}>{shown}<span class='facts'>{facts}</span></li>"
+def _rows(result: Result, least: float) -> str:
+    """The first rows, with each model's answer."""
+    looks = [looks_of(answers.labels.types) for answers in result.answers]
+    total = len(result.answers[0].said)
+    rows = islice(zip(*(zip(answers.rows, answers.said) for answers in result.answers)), SHOWN)
+    items = "".join(_row([(row, said and above(said, least)) for row, said in row], looks) for row in rows)
+    first = f"The first {SHOWN} of {total:,} rows; the downloads hold all of them."
+    note = f'<p class="quiet">{first}</p>' if total > SHOWN else ""
+    listed = f'{heading("Rows")}{note}<ol class="rows">{items}</ol>'
+    return f'<section class="pane" aria-label="Rows">{listed}</section>'
 
 
-def _differing(said: Prediction, other: Prediction | None) -> str:
-    return ' class="differs"' if other and differs(said, other) else ""
+def _row(row: list[tuple[Row, Prediction | None]], looks: list[dict[str, str]]) -> str:
+    said, cells = [one for _, one in row], []
+    unlike = len(said) > 1 and None not in said and differs(*said)
+    for number, (read, one) in enumerate(row):
+        if one is None:
+            cells.append(f'<p class="notice">{text(read.reason)}</p>')
+            continue
+        alone = only_in(one, said[1 - number]) if unlike else ()
+        shown = highlighted(one.text, one.entities or (), looks[number], alone=alone)
+        facts = _class_of(one.label, one, unlike and said[0].label != said[1].label)
+        cells.append(f'<div class="cell">{shown}<span class="facts">{facts}</span></div>')
+    kind = ' class="differs"' if unlike else ""
+    return f"<li{kind}>{''.join(cells)}</li>"
 
 
 def _top(result: Result, number: int, least: float) -> str:
