@@ -8,16 +8,17 @@ from multitask.errors import InputError, say
 def listening(host: str, port: int) -> socket.socket:
     """A socket that holds the address. Raises InputError."""
     try:
+        if not 0 <= port < 1 << 16:  # else its lowest bits would count
+            raise OSError(None, "a port is a number from 0 to 65535")
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
+    except OSError as error:
         raise InputError(
-            f"can't listen on {host}, port {port}: {why}; --host and --port name another"
+            f"can't listen on {host}, port {port}: {error.strerror}; --host and --port name another"
         ) from None
     if not is_loopback(listener):
         say(f"listening on {host}: everyone who reaches this machine there can ask the model")

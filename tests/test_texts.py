@@ -85,3 +85,12 @@ def test_a_file_that_is_no_file_of_rows_is_refused(put, name, content, reason):
 def test_a_file_that_is_not_there_is_seen_before_it_is_read(name):
     with pytest.raises(InputError, match=f"{name}: no such file"):
         rows_of(name)
+
+
+def test_texts_that_are_too_long_have_their_length_as_the_reason():
+    found = list(rows_of_texts(["ab", "abc", "\ud800"], most=2))
+    assert found[0].text == "ab"
+    assert [row.reason for row in found[1:]] == [
+        "text 2: 3 characters; at most 2 are read",
+        "text 3: the text is not valid UTF-8",
+    ]
