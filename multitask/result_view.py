@@ -6,7 +6,8 @@ from itertools import islice
 
 from multitask.colours import looks_of
 from multitask.highlight import highlighted, legend
-from multitask.page import Number, folded, heading, plain, table, text
+from multitask.neighbours import Neighbour
+from multitask.page import Number, folded, heading, paragraph, plain, table, text
 from multitask.predictions import Prediction
 from multitask.results import Answers, Result, above, differs, only_in
 from multitask.texts import Row
@@ -24,40 +25,32 @@ def view(result: Result, least: float) -> str:
     return f'<div class="result">{_difference(result, least)}<div class="panes">{panes}</div>{below}</div>'
 
 
-def message(content: str, kind: str = "notice") -> str:
+def message(content: str) -> str:
     """One line to the person, which a screen reader says at once."""
-    return f'<p class="{kind}" role="alert">{text(content)}</p>'
+    return f'<p class="notice" role="alert">{text(content)}</p>'
 
 
-def nearest(neighbours: Sequence, done: int, total: int) -> str:
+def nearest(neighbours: Sequence[Neighbour], done: int, total: int) -> str:
     """The sentences of the training corpus that are nearest to a text, best first."""
-    scope = (
-        "training sentences" if done >= total else f"of the first {done:,} of {total:,} training sentences"
-    )
     title = heading("Nearest training sentences", 3)
-    if not neighbours:
-        waiting = (
-            "The training sentences are still being read." if total else "There are no training sentences."
-        )
-        return f'<section class="near">{title}<p class="quiet">{waiting}</p></section>'
+    scope = f"Of the first {done:,} of {total:,} training sentences; more are being read."
+    note = paragraph(scope, "quiet") if done < total else ""
     items = "".join(
-        f"<li>{text(found.text)}<span class='facts'>{_class_of(found.label)}"
-        f"<span class='number'>cosine {found.similarity:.3f}</span></span></li>"
+        f'<li>{text(found.text)}<span class="facts">{_class_of(found.label)}'
+        f'<span class="number">cosine {found.similarity:.3f}</span></span></li>'
         for found in neighbours
     )
-    note = "" if done >= total else f'<p class="quiet">{scope.capitalize()}; more are being read.</p>'
     return f'<section class="near">{title}{note}<ol>{items}</ol></section>'
 
 
 def _text_pane(result: Result, number: int, least: float) -> str:
     answers, whole = result.answers[number], result.answers[number].said[0]
     said, looks = above(whole, least), looks_of(answers.labels.types)
-    alone = (
-        [] if len(result.answers) == 1 else only_in(said, above(result.answers[1 - number].said[0], least))
-    )
+    others = [above(each.said[0], least) for each in result.answers if each is not answers]
+    alone = [entity for other in others for entity in only_in(said, other)]
     parts = [_top(result, number, least), heading("Entities", 3)]
     if said.entities is None:
-        parts += ['<p class="quiet">This model was not trained for entities.</p>']
+        parts += [paragraph("This model was not trained for entities.", "quiet")]
     parts += [highlighted(said.text, said.entities or (), looks, said.words or (), alone)]
     parts += [legend(said.entities or (), looks), _hidden([whole], least)]
     if said.words:
@@ -90,7 +83,7 @@ def _rows(result: Result, least: float) -> str:
     rows = islice(zip(*(zip(answers.rows, answers.said) for answers in result.answers)), SHOWN)
     items = "".join(_row([(row, said and above(said, least)) for row, said in row], looks) for row in rows)
     first = f"The first {SHOWN} of {total:,} rows; the downloads hold all of them."
-    note = f'<p class="quiet">{first}</p>' if total > SHOWN else ""
+    note = paragraph(first, "quiet") if total > SHOWN else ""
     listed = f'{heading("Rows")}{note}<ol class="rows">{items}</ol>'
     return f'<section class="pane" aria-label="Rows">{listed}</section>'
 
@@ -125,7 +118,7 @@ def _top(result: Result, number: int, least: float) -> str:
 
 def _bars(said: Prediction) -> Iterator[str]:
     if said.probabilities is None:
-        yield '<p class="quiet">This model was not trained for classes.</p>'
+        yield paragraph("This model was not trained for classes.", "quiet")
         return
     ranked = sorted(said.probabilities.items(), key=lambda item: -item[1])
     items = [
@@ -143,9 +136,9 @@ def _hidden(all_said: Sequence[Prediction], least: float) -> str:
     hidden = sum(entity.score < least for entity in found)
     if hidden:
         count = "1 entity" if hidden == 1 else f"{hidden:,} entities"
-        return f'<p class="quiet hidden-count">{count} below {least:.2f} not shown</p>'
+        return paragraph(f"{count} below {least:.2f} not shown", "quiet")
     learned = any(said.entities is not None for said in all_said)
-    return "" if found or not learned else '<p class="quiet">No entities were found.</p>'
+    return paragraph("No entities were found.", "quiet") if learned and not found else ""
 
 
 def _difference(result: Result, least: float) -> str:
