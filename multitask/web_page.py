@@ -113,6 +113,9 @@ def _desk(asking: Asking, examples: Sequence[str]) -> None:
                 height=120,
                 elem_id="file",
             )
+            drop.preprocess = lambda sent: (
+                sent and sent.path
+            )  # gradio's leaves an empty file behind each time
             least = gr.Slider(
                 0, 1, 0, step=0.01, label="Hide entities with a score below", elem_id="least", buttons=[]
             )

@@ -15,6 +15,13 @@ function marked(model) {
   return [...pane.querySelectorAll("mark")].map((mark) => [plainOf(mark), mark.querySelector(".tag bdi").textContent]);
 }
 
+// Whether the answer is there in full: while the next one is waited for, it is pale.
+function settled() {
+  let opacity = 1;
+  for (let at = document.querySelector(".result") ?? document.body; at; at = at.parentElement) opacity *= getComputedStyle(at).opacity;
+  return opacity === 1;
+}
+
 function channels(colour) {
   const [red, green, blue, alpha = 1] = colour.match(/[\d.]+/g).map(Number);
   return { rgb: [red, green, blue], alpha };
@@ -84,4 +91,4 @@ function levels() {
   return [...document.querySelectorAll("h1, h2, h3, h4")].filter(isSeen).map((one) => Number(one.tagName[1]));
 }
 
-Object.assign(globalThis, { plainOf, plainTexts, marked, faint, nameless, levels, luminance, ground });
+Object.assign(globalThis, { plainOf, settled, plainTexts, marked, faint, nameless, levels, luminance, ground });

@@ -91,7 +91,8 @@ def served(trained):
     server, address = serve(trained, "--model", MAIN)
     yield Served(trained, address)
     end(server)
-    assert [path for path in (trained / "uploaded").rglob("*") if path.is_file()] == []
+    left = [path for path in (trained / "uploaded").rglob("*") if path.is_file()]
+    assert left == []
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def tab(chromium, served):
 def opened(chromium, address: str, refused: bool = False, **how):
     """A tab, and when it is closed the proof. `refused`: the server is to say no to something."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB", **how)
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(30_000)
     context.add_init_script(CHECKS)
     asked, wrong = [], []
     context.on("request", lambda request: asked.append(request.url))
@@ -131,7 +132,7 @@ def ask(tab, text: str) -> None:
 
 def shows(tab, text: str) -> None:
     """Wait until the answer to this text is there."""
-    tab.wait_for_function("text => plainTexts().includes(text)", arg=text)
+    tab.wait_for_function("text => settled() && plainTexts().includes(text)", arg=text)
 
 
 def marks(tab, model: str = MAIN) -> list[tuple[str, str]]:
@@ -167,6 +168,7 @@ def drop(tab, name: str, content: str | bytes) -> None:
 
 def readable(tab) -> None:
     """Whatever the page shows can be read, is named, and is ordered by headings."""
+    tab.wait_for_function("settled()")
     looked = tab.evaluate("faint()")
     assert looked["found"] == [] and looked["count"] > 5
     assert tab.evaluate("nameless()") == []
