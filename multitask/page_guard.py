@@ -1,8 +1,12 @@
 """What a browser may do with the page, and what of gradio's own server can be reached. Pure ASGI: no request
 pays for more than a few header lines."""
 
+import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
+JOIN, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"  # where a body is sent to
 # gradio compiles its templates in the browser, hence eval; all else comes from this server or is in the page
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -16,8 +20,8 @@ _HEADERS = [
 ]
 # the page's own: gradio also serves files by path, a proxy and an editor, which nothing here uses
 _OPEN = re.compile(
-    r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|/(assets|static|svelte)/.*|"
-    r"/gradio_api/(queue/(join|data)|heartbeat/\w+|upload|upload_progress|startup-events|cancel|reset)/?"
+    r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)|/(assets|static|svelte)/.*|"
+    rf"{JOIN}|{UPLOAD}|/gradio_api/(queue/data|heartbeat/\w+|upload_progress|startup-events)"
 )
 
 
@@ -37,18 +41,62 @@ class Headers:
 
 
 class Narrow:
-    """An application of which only the page's own addresses can be reached."""
+    """Gradio's application, of which only the page's addresses can be reached, and whose events name no file
+    but those in the folder of uploads.
 
-    def __init__(self, app):
-        self.app = app
+    Gradio itself, mounted and not launched, reads whatever file or URL an event names. It is to stand behind
+    a BodyLimit: a body comes in one piece."""
+
+    def __init__(self, app, uploads: str):
+        self.app, self.uploads = app, Path(uploads)
 
     async def __call__(self, scope, receive, send):
-        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        if scope["type"] == "http" and not _OPEN.fullmatch(path):
-            body = b'{"detail":"Not Found"}'
-            length, kind = str(len(body)).encode(), b"application/json"
-            headers = [(b"content-type", kind), (b"content-length", length)]
-            await send({"type": "http.response.start", "status": 404, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if not _OPEN.fullmatch(path):
+            await _refuse(send, 404, "Not Found")
+            return
+        if path == JOIN:
+            event = await receive()
+            try:
+                sent = json.loads(event.get("body", b""))
+                uploaded = all(map(self._uploaded, _files(sent)))
+            except (ValueError, RecursionError):
+                uploaded = False
+            if not uploaded:
+                await _refuse(send, 403, "This is no event of the page.")
+                return
+            # what was looked at is what gradio reads, also where a key stands twice
+            pieces = [{**event, "body": json.dumps(sent).encode()}]
+
+            async def again():
+                return pieces.pop() if pieces else await receive()
+
+            await self.app(scope, again, send)
             return
         await self.app(scope, receive, send)
+
+    def _uploaded(self, path: object) -> bool:
+        return isinstance(path, str) and Path(path).resolve().parent.parent == self.uploads.resolve()
+
+
+def _files(sent: object) -> Iterator[object]:
+    """The files that an event names, at any depth."""
+    left = [sent]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            if "path" in one:
+                yield one["path"]
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+
+
+async def _refuse(send, status: int, reason: str) -> None:
+    body = json.dumps({"detail": reason}, separators=(",", ":")).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

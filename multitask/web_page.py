@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio reads it
@@ -9,14 +10,16 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio reads it
 import gradio as gr
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, Response
+from gradio.utils import get_upload_folder
 
+from multitask.api import BodyLimit
 from multitask.asking import Asking
 from multitask.colours import DARK, LIGHT, variables
 from multitask.dropped_file import KINDS
 from multitask.limits import Limits
 from multitask.neighbours import Neighbours
 from multitask.page import plain, text
-from multitask.page_guard import Headers, Narrow
+from multitask.page_guard import JOIN, UPLOAD, Headers, Narrow
 from multitask.results import written
 from multitask.service import Models
 
@@ -26,6 +29,7 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 
 _MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
 _WAITING = 64  # questions; past them the page says that the queue is full
 _AT_ONCE = 16
+_AROUND = 4096  # bytes of a form around a file
 _HOUR = 3600  # seconds
 _PROGRESS = gr.Progress()  # gradio finds its events by this default
 _INTRO = "<div class='result'><p class='empty'>Type a sentence, pick an example or drop a file.</p></div>"
@@ -85,7 +89,8 @@ def mount(app: FastAPI, blocks: gr.Blocks, limits: Limits) -> FastAPI:
         pwa=False,
     )
     mounted = app.routes[-1]
-    mounted.app = Narrow(mounted.app)
+    gradios = Narrow(mounted.app, get_upload_folder())
+    mounted.app = BodyLimit(gradios, (JOIN, UPLOAD), replace(limits, body_bytes=limits.file_bytes + _AROUND))
     app.add_middleware(Headers)
     return app
 
