@@ -13,7 +13,8 @@ class Limits:
     texts: int = 1_000  # a request
     body_bytes: int = 1 << 20
     body_seconds: float = 30.0  # until a request's body is here
-    file_bytes: int = 1 << 20  # dropped on the page
+    file_bytes: int = 1 << 20  # dropped on the page, and
+    file_rows: int = 5_000
     connections: int = 500
     batch_rows: int = 32
     batch_cost: int = 1_024

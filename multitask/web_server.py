@@ -70,6 +70,8 @@ async def _run(
     finally:
         if filling:
             filling.cancel()
+        if models.other:  # its process leaves signals to this one, which would wait for it
+            await asyncio.to_thread(models.other.engine.close)
     if engine and server.broken:
         raise EngineEnded(server.broken)
 
