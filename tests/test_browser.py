@@ -38,9 +38,9 @@ class Served(NamedTuple):
     address: str
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """A browser."""
+    """A browser, while this file's tests run: in playwright an event loop goes on, and no other can begin."""
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
@@ -51,7 +51,7 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def trained(chromium, tiny, tmp_path_factory) -> Path:
     """The folder: one model was trained well, the other one hardly at all."""
     folder = tmp_path_factory.mktemp("page")
@@ -87,7 +87,7 @@ def end(server) -> None:
     server.wait(20)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(trained):
     server, address = serve(trained, "--model", MAIN)
     yield Served(trained, address)
@@ -120,7 +120,7 @@ def opened(chromium, address: str, refused: bool = False, **how):
     assert refused or wrong == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def predictors(trained):
     return {name: load_predictor(str(trained / name), lambda: MultiTaskTransformer) for name in (MAIN, OTHER)}
 

@@ -41,7 +41,7 @@ async def end(server, number: int) -> tuple[list[Answer], float]:
     """Send a signal while requests are read and others are not all there → the answers, and the seconds that
     the server still lived."""
     body = post("/predict", {"texts": TEXTS})
-    parts = (b"", body[:30], body[:-5], get("/gradio_api/heartbeat/a-page"))
+    parts = (b"", body[:30], body[:-5], get("/gradio_api/heartbeat/apage"))
     held = [await hold(server.port, part) for part in parts]
     clients = [Client(server.port) for _ in range(CLIENTS)]
     asked = [asyncio.create_task(client.ask(body)) for client in clients]
