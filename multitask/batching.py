@@ -119,6 +119,13 @@ def by_tokens(windows: np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator
         at += size
 
 
+def evenly(windows: np.ndarray, lengths: np.ndarray, count: int) -> list[np.ndarray]:
+    """Windows in order → at most so many batches, of as many tokens each as whole windows allow."""
+    tokens = np.cumsum(lengths[windows])
+    ends = np.searchsorted(tokens, tokens[-1] * np.arange(1, count) / count)
+    return [batch for batch in np.split(windows, ends) if len(batch)]
+
+
 def word_positions(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The words that windows (B,) tag: row in the batch, position of the first subword in it, word number."""
     counts = np.diff(corpus.window_words)[windows]

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from multitask.batching import padded, word_positions
+from multitask.batching import evenly, padded, word_positions
 from multitask.device import autocast, choose_precision
 from multitask.encoding import EncodedCorpus
 from multitask.features import Features
-from multitask.runner import Pass, Runner
+from multitask.packing import Packed, pack
+from multitask.runner import LEAST_TOKENS, Pass, Runner
 
 
 class TorchRunner(Runner):
@@ -25,7 +26,10 @@ class TorchRunner(Runner):
         self.model, self.features, self.precision, self.config = model, features, precision, model.config
         self.heads = hasattr(model, "heads")
         self.threads = torch.get_num_threads()
-        if model.device.type == "cpu":
+        on_cpu = model.device.type == "cpu"
+        # a GPU's fast attention takes no mask of rows
+        self.packs = on_cpu and model.config._attn_implementation == "sdpa"
+        if on_cpu:
             self.workers = self.threads
         else:
             self.batch_tokens = 1 << 14  # of which a GPU wants many at once
@@ -35,15 +39,24 @@ class TorchRunner(Runner):
         found.heads = False
         return found
 
+    def batches(self, windows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        if not (self.packs and self.heads and self.features is None):
+            return super().batches(windows, lengths)
+        tokens = int(lengths[windows].sum())
+        count = -(-tokens // (self.batch_tokens * self.workers)) * self.workers
+        return evenly(windows, lengths, min(count, max(1, tokens // LEAST_TOKENS)))
+
     @torch.inference_mode()
     def __call__(self, corpus: EncodedCorpus, windows: np.ndarray) -> Pass:
         model = self.model
-        ids, mask = (torch.from_numpy(array).to(model.device) for array in padded(corpus, windows))
+        arrays = padded(corpus, windows)
+        ids, mask = (torch.from_numpy(array).to(model.device) for array in arrays)
         with autocast(model.device, self.precision):
             if not self.heads:
                 return Pass(_numpy(_embeddings(model, ids, mask)), None, None)
             if self.features is None:
-                hidden = model.encode(ids, mask)
+                packed = pack(*arrays, self.config.max_position_embeddings) if self.packs else None
+                hidden = _encode_packed(model, packed) if packed else model.encode(ids, mask)
             else:
                 hidden = model.encode(None, mask, self.features.batch(windows), self.features.depth)
             embeddings = _numpy(model.pool(hidden, mask))
@@ -92,6 +105,14 @@ def _embeddings(model, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         attn_mask=mask[:, None, None].bool(),
     )
     return layer.feed_forward_chunk(layer.attention.output(mixed.transpose(1, 2).flatten(2), first))[:, 0]
+
+
+def _encode_packed(model, packed: Packed) -> torch.Tensor:
+    """As `model.encode` of the padded batch → (B, T, D); what stands at its padding means nothing."""
+    ids, positions, owners, places = map(torch.from_numpy, packed)
+    own = owners[:, None, :, None] == owners[:, None, None, :]  # (P, 1, S, S)
+    hidden = model.encode(None, own, model.bert.embeddings(ids, position_ids=positions))  # (P, S, D)
+    return hidden.flatten(0, 1)[places]
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:

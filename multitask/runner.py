@@ -12,6 +12,7 @@ import numpy as np
 from multitask.batching import by_tokens, word_positions
 from multitask.encoding import EncodedCorpus
 
+LEAST_TOKENS = 128  # tokens of a batch: fewer are done as soon by one pass on all threads
 _ROWS, _WORDS = 4096, 1 << 17  # whose outputs are held at once
 
 
@@ -45,6 +46,11 @@ class Runner:
 
     def __call__(self, corpus: EncodedCorpus, windows: np.ndarray) -> Pass:
         raise NotImplementedError
+
+    def batches(self, windows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        """Windows, longest first → those of each call; few of them are shared among the workers too."""
+        a_share = -(-int(lengths[windows].sum()) // self.workers)
+        return list(by_tokens(windows, lengths, min(self.batch_tokens, max(a_share, LEAST_TOKENS))))
 
     def without_heads(self) -> "Runner":
         """For embeddings alone, where that is faster."""
@@ -86,7 +92,7 @@ def _chunk(runner: Runner, corpus: EncodedCorpus, first: int, last: int) -> Outp
     windows = np.arange(corpus.window_rows[first], corpus.window_rows[last])
     words = int(corpus.word_rows[first]), int(corpus.word_rows[last])
     order = windows[np.argsort(-corpus.window_lengths[windows], kind="stable")]
-    batches = list(by_tokens(order, corpus.window_lengths, runner.batch_tokens))
+    batches = runner.batches(order, corpus.window_lengths)
     passes = _passes(runner, corpus, batches)
     starts = corpus.window_rows[first:last] - windows[0]
     counts = np.diff(corpus.window_rows[first : last + 1])[:, None].astype(np.float32)

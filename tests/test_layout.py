@@ -23,7 +23,7 @@ ORDER = [
         "saving",
         "tracking",
     },
-    {"config", "readers", "processes"},
+    {"config", "readers", "processes", "packing"},
     {"encoding", "interruption", "progress", "texts"},
     {"batching", "evaluation", "split"},
     {"features", "runner", "bootstrap", "quantization"},
