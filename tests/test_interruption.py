@@ -10,6 +10,7 @@ from conftest import ROOT
 # safetensors asks torch for the shape of a storage, and calls any failure of that an error of its own
 LOSSY = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 sys.path.insert(0, {root!r})
 from multitask.errors import InputError, run
 from multitask.interruption import Interruption
@@ -52,5 +53,5 @@ run({main})
 )
 def test_an_error_made_of_an_interruption_is_an_interruption(main, number, status, said):
     code = LOSSY.format(root=str(ROOT), number=int(number), main=main)
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr.strip()) == (status, said)
