@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from multitask.service import Models, Service
 from multitask.texts import Row, rows_of_texts
 
 PATHS = ("/predict", "/embed")
+VERSION = "1"  # of what is sent and answered; another one would break those who ask
 ABOUT = """A sentence's class and the entities in it, by one model in one pass.
 
     curl -s http://127.0.0.1:7860/predict -H 'Content-Type: application/json' \\
@@ -106,9 +106,7 @@ def application(models: Models, limits: Limits, metrics: Metrics) -> FastAPI:
         422: {"model": Problem, "description": "Not what was asked for"},
         503: {"model": Problem, "description": "Busy, stopping, or without a model: try again"},
     }
-    app = FastAPIOffline(
-        title="MultiTaskTransformer", version=version("transformers"), description=ABOUT, redoc_url=None
-    )
+    app = FastAPIOffline(title="MultiTaskTransformer", version=VERSION, description=ABOUT, redoc_url=None)
 
     app.router.route_class = WholePath
 

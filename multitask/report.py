@@ -106,10 +106,9 @@ class Report:
         scores = self.shown.scores
         per_name = scores.task_a.per_class if task == "task_a" else scores.task_b.per_type
         rows = [[name, *_rates(score)] for name, score in per_name.items()]
+        head = [what, "precision", "recall", "F1", "gold", "predicted"]
         yield heading(title)
-        yield table(
-            f"Each {what} in {self.split}", [what, "precision", "recall", "F1", "right", "said"], rows
-        )
+        yield table(f"Each {what} in {self.split}", head, rows)
         counts, names = confusions(self.shown)[task]
         right, total = int(counts.trace()), int(counts.sum())
         unit = "sentences" if task == "task_a" else "words"
