@@ -18,9 +18,16 @@ def main() -> None:
         name = None
     for other in arguments.compare:
         check_folder(other)
+    serve(name, model_class, others(name, arguments.compare), arguments.host, arguments.port)
+
+
+def others(name: str | None, named: list[str]) -> list[str]:
+    """What the page offers beside the model: the folders that are named, and those of runs/, each once."""
     trained = [str(folder) for folder in sorted(Path("runs").glob("*/model"), reverse=True)]
-    others = dict.fromkeys([*arguments.compare, *trained])
-    serve(name, model_class, list(others), arguments.host, arguments.port)
+    found = {Path(name).resolve(): ""} if name else {}
+    for folder in [*named, *(one for one in trained if not Path(one).parent.is_symlink())]:
+        found.setdefault(Path(folder).resolve(), folder)
+    return [folder for folder in found.values() if folder]
 
 
 def parse() -> argparse.Namespace:

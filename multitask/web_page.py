@@ -33,6 +33,10 @@ _AROUND = 4096  # bytes of a form around a file
 _HOUR = 3600  # seconds
 _PROGRESS = gr.Progress()  # gradio finds its events by this default
 _INTRO = "<div class='result'><p class='empty'>Type a sentence, pick an example or drop a file.</p></div>"
+# where the answer stands below the fold, the one who asked is taken to it
+_TO_ANSWER = """() => {
+  if (matchMedia("(max-width: 40rem)").matches) document.getElementById("answer").scrollIntoView();
+}"""
 _NO_MODEL = """<section class="pane no-model"><h2>There is no trained model yet</h2>
 <p>Train one, which takes seconds, and start this page again:</p>
 <pre tabindex="0"><code>python task_4.py
@@ -158,10 +162,12 @@ def _events(asking: Asking, box, button, tries, drop, least, other, shown) -> No
     async def example(sentence, name, lower):
         return sentence, *(await asking.text(sentence, name, lower))
 
-    gr.on([box.submit, button.click], asking.text, told, [shown, key], **how)
-    for one in tries:
-        one.click(example, [one, other, least], [box, shown, key], **how)
-    drop.upload(file, [drop, other, least], [shown, key, drop], **{**how, "show_progress": "full"})
+    asked = [gr.on([box.submit, button.click], asking.text, told, [shown, key], **how)]
+    asked += [one.click(example, [one, other, least], [box, shown, key], **how) for one in tries]
+    dropped = {**how, "show_progress": "full"}
+    asked.append(drop.upload(file, [drop, other, least], [shown, key, drop], **dropped))
+    for each in asked:
+        each.then(None, js=_TO_ANSWER, api_visibility="private")
     other.change(compared, [key, other, least], [shown, key], **how)
     least.change(
         above, [key, least], [shown, key], **{**how, "show_progress": "hidden"}, trigger_mode="always_last"

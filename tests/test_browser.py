@@ -366,6 +366,19 @@ def test_all_is_read_by_day_and_by_night_on_a_phone_and_on_a_desk(chromium, serv
     next(pages, None)
 
 
+def test_on_a_phone_one_who_asks_is_taken_to_the_answer(tab):
+    top = "document.querySelector('#answer').getBoundingClientRect().top"
+    ask(tab, LONG[0])
+    assert tab.evaluate("scrollY") == 0
+    tab.set_viewport_size({"width": 360, "height": 500})
+    assert tab.evaluate(top) > 500
+    tab.locator(".example").first.click()
+    tab.wait_for_function(f"{top} < 250")
+    tab.evaluate("scrollTo(0, 0)")
+    drop(tab, "a.txt", "anna won\n")
+    tab.wait_for_function(f"{top} < 250")
+
+
 def test_an_empty_or_long_text_is_one_line(tab):
     tab.locator("#go").click()
     tab.get_by_role("alert").get_by_text("There is no text yet").wait_for()

@@ -56,6 +56,20 @@ def test_a_folder_that_holds_no_model_is_refused_and_its_process_is_gone(shell, 
     assert not multiprocessing.active_children()
 
 
+def test_every_other_model_is_offered_once(tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        (tmp_path / "runs" / name / "model").mkdir(parents=True)
+    (tmp_path / "runs" / "latest").symlink_to("c")
+    monkeypatch.chdir(tmp_path)
+    assert task_6.others(None, []) == ["runs/c/model", "runs/b/model", "runs/a/model"]
+    assert task_6.others("runs/latest/model", []) == ["runs/b/model", "runs/a/model"]
+    assert task_6.others("runs/a/model", ["./runs/b/model", "mine"]) == [
+        "./runs/b/model",
+        "mine",
+        "runs/c/model",
+    ]
+
+
 def test_only_another_address_than_loopback_is_open_to_others(capsys):
     for host, closed in (("127.0.0.1", True), ("localhost", True), ("0.0.0.0", False)):
         with listening(host, 0) as listener:
