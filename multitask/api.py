@@ -1,11 +1,11 @@
 """The HTTP API: /predict and /embed, /health and /metrics, described at /docs without a CDN."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import numpy as np
+import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -129,12 +129,11 @@ def application(models: Models, limits: Limits, metrics: Metrics) -> FastAPI:
         """The embedding of each text."""
         found = await service().embed(rows_of(texts))
         good = [isinstance(each, np.ndarray) for each in found]
-        answer: dict[str, Any] = {
-            "embeddings": [each.tolist() if ok else None for each, ok in zip(found, good)]
-        }
+        answer: dict[str, Any] = {"embeddings": [each if ok else None for each, ok in zip(found, good)]}
         if not all(good):
             answer["errors"] = [each.reason for each, ok in zip(found, good) if not ok]
-        return _json(json.dumps(answer).encode())
+        # json would take a third of a second for a thousand of 384 numbers, in which nobody else is answered
+        return _json(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
 
     @app.get("/health", responses={503: problems[503]})
     async def health() -> Health:

@@ -13,7 +13,8 @@ from multitask.errors import InputError
 from multitask.limits import Limits
 from multitask.loading import load_predictor
 
-_NEEDED = ("fastapi", "fastapi_offline", "gradio", "httptools", "prometheus_client", "uvicorn", "uvloop")
+_WEB = ("fastapi", "fastapi_offline", "gradio", "httptools", "uvicorn", "uvloop")
+_NEEDED = (*_WEB, "orjson", "prometheus_client")
 
 
 def serve(
