@@ -2,6 +2,7 @@
 
 import statistics
 
+from benchmarks import serve, small_batches
 from benchmarks.provenance import letter
 from benchmarks.tables import markdown, spread
 from benchmarks.train_speed import DEFAULTS, OURS, TUNED
@@ -90,6 +91,16 @@ def predictions(results: Results) -> str:
         cells = [f"{test[score]:.4f}" for score in SCORES] if test else [""] * len(SCORES)
         rows.append([shown, f"{middle[name]:,.0f} ({max(speeds[name]):,.0f})", times, *cells])
     return markdown(rows)
+
+
+def batches(results: Results) -> str:
+    """Milliseconds of a few sentences, packed and padded."""
+    return small_batches.table(results["small_batches"]["milliseconds"])
+
+
+def serving(results: Results) -> str:
+    """Requests a second and how long each takes, with batches and without."""
+    return markdown(serve.rows(results["serve"]))
 
 
 def scale(results: Results) -> str:

@@ -194,19 +194,23 @@ def joined(rounds: Sequence[dict]) -> dict:
     }
 
 
-def report(record: dict) -> str:
-    """The record for a person: medians of rates, with the best round in brackets."""
-    closed, opened = record["closed_loop"], record["open_loop"]
-    rows = [["", "requests/s", *SHARES, "CPU: server", "model", "clients"]]
-    for name, found in (*closed.items(), ("batches, half the load", opened)):
-        rates, work = found["rate"], found["cpu_milliseconds_a_request"]
+def rows(record: dict) -> list[list[str]]:
+    """A row a load: medians of rates, with the best round in brackets, latencies, CPU time a request."""
+    table = [["", "requests/s", *SHARES, "CPU: server", "model", "clients"]]
+    for name, load in {**record["closed_loop"], "batches, half the load": record["open_loop"]}.items():
+        rates, work = load["rate"], load["cpu_milliseconds_a_request"]
         cells = [f"{statistics.median(rates):,.0f} ({max(rates):,.0f})"]
-        cells += [f"{value:.1f} ms" for value in found["milliseconds"].values()]
-        rows.append([name, *cells, *(f"{value:.2f} ms" for value in work.values())])
+        cells += [f"{value:.1f} ms" for value in load["milliseconds"].values()]
+        table.append([name, *cells, *(f"{value:.2f} ms" for value in work.values())])
+    return table
+
+
+def report(record: dict) -> str:
+    """The record for a person."""
     started, used = record["start_seconds"], record["megabytes"]
     return "\n".join(
         [
-            markdown(rows),
+            markdown(rows(record)),
             "",
             f"Batches bring {record['ratio']:.2f} times the requests a second of one by one.",
             f"Start: {statistics.median(started['predict']):.1f} s to the first answer of /predict, "

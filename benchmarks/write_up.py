@@ -30,6 +30,8 @@ TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "training speed": result_tables.training_speed,
     "time to a score": result_tables.time_to_score,
     "predictions": result_tables.predictions,
+    "small batches": result_tables.batches,
+    "serving": result_tables.serving,
     "large corpora": result_tables.scale,
     "kills": result_tables.crash,
     "checkpoint": result_tables.checkpoint,

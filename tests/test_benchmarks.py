@@ -231,6 +231,20 @@ def test_predictions_are_compared_with_pipelines_and_table_and_record_agree(expo
 
 
 @pytest.mark.load
+def test_small_batches_are_timed_both_ways_and_table_and_record_agree(trained):
+    words = ["--data", trained.parent.parent / "rows.jsonl", "--sizes", 1, 12, "--rounds", 3, "--model"]
+    ended = bench("small_batches.py", *words, trained)
+    found = ended.json["milliseconds"]
+    assert {size: {way: len(each) for way, each in ways.items()} for size, ways in found.items()} == {
+        "1": {"packed": 3, "padded": 3},
+        "12": {"packed": 3, "padded": 3},
+    }
+    for (size, packed, padded, ratio), ways in zip(ended.tables[0][2:], found.values()):
+        medians = [float(np.median(each)) for each in ways.values()]
+        assert (packed, padded) == tuple(f"{each:.1f}" for each in medians) and size in found
+        assert ratio == f"{medians[1] / medians[0]:.2f}"
+
+
 def test_load_on_the_server_is_measured_and_table_and_record_agree(trained):
     words = ["--model", trained, "--data", trained.parent.parent / "rows.jsonl", "--clients", 4]
     ended = bench("serve.py", *words, "--seconds", 0.3, "--rounds", 2, "--starts", 1)

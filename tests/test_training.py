@@ -34,8 +34,8 @@ def assert_alike(first, second, tolerance=2e-5):
     (rows, weights), (other_rows, other_weights) = first, second
     assert weights.keys() == other_weights.keys()
     for name, weight in weights.items():
-        # attention does not depend on the keys' bias: its gradient is rounding error, which Adam scales up, as
-        # it does in the few other weights whose gradient happens to be nearly nothing
+        # attention does not depend on the keys' bias: its gradient is rounding error, which Adam scales up;
+        # so it is in the few other weights whose gradient happens to be nearly nothing
         if not name.endswith("key.bias"):
             off = (weight - other_weights[name]).abs()
             assert int((off > tolerance).sum()) <= off.numel() // 1000 and off.max() < 10 * tolerance, name
