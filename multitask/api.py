@@ -80,6 +80,15 @@ class Problem(BaseModel):
     detail: str
 
 
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "Not JSON in UTF-8"},
+    408: {"model": Problem, "description": "A body that did not come in time"},
+    413: {"model": Problem, "description": "More than one request may hold"},
+    422: {"model": Problem, "description": "Not what was asked for"},
+    503: {"model": Problem, "description": "Busy, stopping, or without a model: try again"},
+}
+
+
 class WholePath(APIRoute):
     """A path of which all methods are the API's: those that it does not have are refused (405), not looked
     for on the page that is mounted at "/"."""
@@ -99,13 +108,6 @@ def application(models: Models, limits: Limits, metrics: Metrics) -> FastAPI:
             Field(max_length=limits.texts, description=f"Up to {limits.text_characters:,} characters each."),
         ]
 
-    problems = {
-        400: {"model": Problem, "description": "Not JSON in UTF-8"},
-        408: {"model": Problem, "description": "A body that did not come in time"},
-        413: {"model": Problem, "description": "More than one request may hold"},
-        422: {"model": Problem, "description": "Not what was asked for"},
-        503: {"model": Problem, "description": "Busy, stopping, or without a model: try again"},
-    }
     app = FastAPIOffline(title="MultiTaskTransformer", version=VERSION, description=ABOUT, redoc_url=None)
 
     app.router.route_class = WholePath
@@ -118,13 +120,13 @@ def application(models: Models, limits: Limits, metrics: Metrics) -> FastAPI:
             raise Busy(NO_MODEL, 60)
         return main
 
-    @app.post("/predict", response_model=Predictions, responses=problems)
+    @app.post("/predict", response_model=Predictions, responses=_PROBLEMS)
     async def predict(texts: Texts) -> Response:
         """Class and entities of each text, as `task_5.py predict` writes them."""
         found = await service().predict(rows_of(texts))
         return _json(b'{"predictions": [\n' + b",\n".join(found) + b"\n]}\n")
 
-    @app.post("/embed", response_model=Embeddings, responses=problems)
+    @app.post("/embed", response_model=Embeddings, responses=_PROBLEMS)
     async def embed(texts: Texts) -> Response:
         """The embedding of each text."""
         found = await service().embed(rows_of(texts))
@@ -135,7 +137,13 @@ def application(models: Models, limits: Limits, metrics: Metrics) -> FastAPI:
         # json would take a third of a second for a thousand of 384 numbers, in which nobody else is answered
         return _json(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
 
-    @app.get("/health", responses={503: problems[503]})
+    _watch(app, service, metrics)
+    _handle_errors(app)
+    return app
+
+
+def _watch(app: FastAPI, service: Callable[[], Service], metrics: Metrics) -> None:
+    @app.get("/health", responses={503: _PROBLEMS[503]})
     async def health() -> Health:
         """Whether the model answers."""
         main = service()
@@ -147,9 +155,6 @@ def application(models: Models, limits: Limits, metrics: Metrics) -> FastAPI:
     async def prometheus() -> Response:
         """Requests, latencies and the queue, in Prometheus's text form."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
-
-    _handle_errors(app)
-    return app
 
 
 def _json(body: bytes) -> Response:

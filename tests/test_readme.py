@@ -68,7 +68,7 @@ def test_the_commands_wrote_what_they_say(project):
     out = (project / "out").read_text()
     assert "train: 7 rows used" in out
     assert "Token logits shape: torch.Size([2, " in out
-    assert '"embeddings": [[' in out and '{"status":"ok","model":"runs/latest/model"' in out
+    assert '"embeddings":[[' in out and '{"status":"ok","model":"runs/latest/model"' in out
     assert 'multitask_requests_total{path="/predict",status="200"} 1.0' in out
     assert out.count('\n{"text": "Is Apple opening an office in Lagos?", "label": "') == 2  # task 5's and 6's
 
