@@ -99,8 +99,10 @@ def batches(results: Results) -> str:
 
 
 def serving(results: Results) -> str:
-    """Requests a second and how long each takes, with batches and without."""
-    return markdown(serve.rows(results["serve"]))
+    """Requests a second and how long each takes, with batches and without: of a model, and of its export."""
+    (head, *model), (_, *export) = (serve.rows(results[name]) for name in ("serve", "serve_int8"))
+    rows = [*model, *([f"int8 export: {name}", *cells] for name, *cells in export)]
+    return markdown([[*head, "made by"], *([*row, letter(at // len(model))] for at, row in enumerate(rows))])
 
 
 def scale(results: Results) -> str:
