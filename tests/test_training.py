@@ -34,11 +34,9 @@ def assert_alike(first, second, tolerance=2e-5):
     (rows, weights), (other_rows, other_weights) = first, second
     assert weights.keys() == other_weights.keys()
     for name, weight in weights.items():
-        # attention does not depend on the keys' bias: its gradient is rounding error, which Adam scales up;
-        # so it is in the few other weights whose gradient happens to be nearly nothing
+        # attention does not depend on the keys' bias: its gradient is rounding error, which Adam scales up
         if not name.endswith("key.bias"):
-            off = (weight - other_weights[name]).abs()
-            assert int((off > tolerance).sum()) <= off.numel() // 1000 and off.max() < 10 * tolerance, name
+            assert torch.allclose(weight, other_weights[name], atol=tolerance), name
     assert len(rows) == len(other_rows)
     for row, other in zip(rows, other_rows):
         assert row.keys() == other.keys()
@@ -134,7 +132,8 @@ def test_two_processes_with_half_the_batch_train_the_same_model(trained, setting
     settings = [
         *ALIKE,
         "model.freeze_backbone=false",
-        "training.learning_rate=1e-2",
+        # large steps would also show rounding: Adam scales up a gradient that is nearly nothing
+        "training.learning_rate=3e-3",
         # between the norms of the first step and of the others: Adam does not see a factor that all have
         "training.max_grad_norm=2.55",
         f"training.loss_weighting={weighting}",
