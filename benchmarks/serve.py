@@ -77,18 +77,23 @@ def main() -> None:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Load on task_6.py.")
-    parser.add_argument(
-        "--model", default=LATEST_MODEL, metavar="DIR", help=f"a model folder ({LATEST_MODEL})"
-    )
-    parser.add_argument(
-        "--data", default=str(ROOT / "corpus" / "test.jsonl"), metavar="FILE", help="where sentences are from"
-    )
+    parser = model_and_data("Load on task_6.py.")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--starts", type=int, default=3, help="that are timed")
     return parse(parser)
+
+
+def model_and_data(description: str) -> argparse.ArgumentParser:
+    """A command line that names a model, and sentences for it."""
+    parser = argparse.ArgumentParser(description=description)
+    sentences = str(ROOT / "corpus" / "test.jsonl")
+    parser.add_argument(
+        "--model", default=LATEST_MODEL, metavar="DIR", help=f"a model folder ({LATEST_MODEL})"
+    )
+    parser.add_argument("--data", default=sentences, metavar="FILE", help="where sentences are from")
+    return parser
 
 
 def starts(arguments: argparse.Namespace, folder: Path) -> dict[str, list[float]]:

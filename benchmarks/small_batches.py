@@ -19,9 +19,9 @@ sys.path.insert(0, str(ROOT))
 
 import task_5  # noqa: E402
 from benchmarks.provenance import finish, parse, provenance  # noqa: E402
+from benchmarks.serve import model_and_data  # noqa: E402
 from benchmarks.tables import markdown  # noqa: E402
 from multitask.errors import InputError, run  # noqa: E402
-from multitask.loading import LATEST_MODEL  # noqa: E402
 from multitask.texts import rows_of  # noqa: E402
 
 WAYS = {"packed": True, "padded": False}
@@ -44,13 +44,7 @@ def main() -> None:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Batches of a few sentences, packed and padded.")
-    parser.add_argument(
-        "--model", default=LATEST_MODEL, metavar="DIR", help=f"a model folder ({LATEST_MODEL})"
-    )
-    parser.add_argument(
-        "--data", default=str(ROOT / "corpus" / "test.jsonl"), metavar="FILE", help="where sentences are from"
-    )
+    parser = model_and_data("Batches of a few sentences, packed and padded.")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 4, 8, 16, 32], help="of batches")
     parser.add_argument("--rounds", type=int, default=30)
     return parse(parser)

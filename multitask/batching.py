@@ -122,7 +122,8 @@ def by_tokens(windows: np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator
 def evenly(windows: np.ndarray, lengths: np.ndarray, count: int) -> list[np.ndarray]:
     """Windows in order → at most so many batches, of as many tokens each as whole windows allow."""
     tokens = np.cumsum(lengths[windows])
-    ends = np.searchsorted(tokens, tokens[-1] * np.arange(1, count) / count)
+    middles = tokens - lengths[windows] / 2  # a batch ends where its share is nearest
+    ends = np.searchsorted(middles, tokens[-1] * np.arange(1, count) / count)
     return [batch for batch in np.split(windows, ends) if len(batch)]
 
 

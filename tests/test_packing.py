@@ -61,6 +61,22 @@ def test_even_batches_hold_all_windows_in_order_and_are_even(lengths, count):
     assert max(lengths[each].sum() for each in batches) <= lengths.sum() / count + lengths.max()
 
 
+@pytest.mark.parametrize("packs", [True, False])
+def test_threads_share_few_windows_and_many_in_batches_of_a_size(tiny, packs):
+    runner = TorchRunner(MultiTaskTransformer.from_pretrained(tiny))
+    runner.workers, runner.packs = 2, packs
+
+    def tokens(*lengths):
+        lengths = np.sort(np.array(lengths))[::-1]
+        return [int(lengths[each].sum()) for each in runner.batches(np.arange(len(lengths)), lengths)]
+
+    assert tokens(*[20] * 6) == [120]
+    assert tokens(*[20] * 16) == [160, 160]
+    assert max(tokens(*[40] * 4, *[10] * 32)) <= 280
+    many = tokens(*[20] * 500)
+    assert sum(many) == 10_000 and len(many) == 10 and max(many) <= runner.batch_tokens
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_packed_windows_give_what_padded_ones_give(tiny, tokenizer, pooling, monkeypatch):
     torch.manual_seed(0)
