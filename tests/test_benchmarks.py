@@ -230,7 +230,6 @@ def test_predictions_are_compared_with_pipelines_and_table_and_record_agree(expo
     assert [found["sentences"] for found in record["from_a_file"].values()] == [record["sentences"], 60]
 
 
-@pytest.mark.load
 def test_small_batches_are_timed_both_ways_and_table_and_record_agree(trained):
     words = ["--data", trained.parent.parent / "rows.jsonl", "--sizes", 1, 12, "--rounds", 3, "--model"]
     ended = bench("small_batches.py", *words, trained)
@@ -245,6 +244,7 @@ def test_small_batches_are_timed_both_ways_and_table_and_record_agree(trained):
         assert ratio == f"{medians[1] / medians[0]:.2f}"
 
 
+@pytest.mark.load
 def test_load_on_the_server_is_measured_and_table_and_record_agree(trained):
     words = ["--model", trained, "--data", trained.parent.parent / "rows.jsonl", "--clients", 4]
     ended = bench("serve.py", *words, "--seconds", 0.3, "--rounds", 2, "--starts", 1)
