@@ -71,7 +71,6 @@ def main() -> None:
         print(f"Test, with the best model\n{table(scores)}")
     if folder:
         print(f"Run folder: {folder.path}\nReport: {folder.report}")
-    processes.leave()
 
 
 def parse(words: list[str]) -> tuple[argparse.Namespace, list[str]]:

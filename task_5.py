@@ -100,7 +100,6 @@ def predict(arguments: argparse.Namespace) -> None:
             say(f"{output} is finished: there is nothing to resume")
             rows, sink = iter(()), None
     answer_all(predictor, rows, render, sink, bool(vectors))
-    processes.leave()
 
 
 def evaluate_corpus(arguments: argparse.Namespace) -> None:

@@ -4,6 +4,8 @@ In one process, every function here gives what is there."""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -32,17 +34,25 @@ def join(name: str) -> torch.device:
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return choose_device(name)
+    # before there is a group, which its functions would have as the default of an argument, to the very end
+    import torch.distributed.nn
     from accelerate import PartialState  # it knows the launchers, and what connects which devices
 
     state = PartialState(cpu=name == "cpu" or not torch.cuda.is_available())
+    atexit.register(_leave)
     if rank():
         errors.mute()
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     return torch.device("cpu") if state.device.type == "cpu" else state.device
 
 
-def leave() -> None:
-    """Part from the other processes at the end of a run."""
+def _leave() -> None:
+    """Part from the other processes, while the interpreter is whole and however the run ends.
+
+    Nothing may refer to a group any more: its threads would go on, and one that lets go of a tensor when the
+    interpreter has begun to end aborts the process (pytorch/pytorch#190489)."""
+    _between_cpus.cache_clear()
+    gc.collect()  # DistributedDataParallel is part of a cycle
     if group := _group():
         group.destroy_process_group()
 
@@ -64,12 +74,17 @@ def count() -> int:
 
 @contextmanager
 def first_goes_first() -> Iterator[None]:
-    """The first process does the block before the others, which find what it has kept."""
-    if rank():
-        _group().barrier()
-    yield
-    if not rank() and count() > 1:
-        _group().barrier()
+    """The first process does the block before the others, which find what it has kept. Where it fails they
+    end, with the status of a mistake, and it says why."""
+    if rank() and anywhere([False])[0]:
+        sys.exit(2)
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        if not rank():
+            anywhere([failed])
 
 
 def wrapped(model: nn.Module, device: torch.device) -> nn.Module:

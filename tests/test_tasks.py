@@ -4,12 +4,12 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 from conftest import ROOT
+from several import together
 
 import task_1
 import task_2
@@ -237,15 +237,7 @@ def test_several_processes_answer_in_order(shell, trained, tmp_path):
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); import task_5; from multitask import answering\n"
         "answering._ROWS = 7; task_5.run(task_5.main)"
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    ended = subprocess.run(
-        [*command, "small_chunks.py", *arguments, "both.jsonl"],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0, ended.stderr
+    ended = together(tmp_path, tmp_path / "small_chunks.py", *map(str, arguments), "both.jsonl")
     assert ended.stderr.count("1 of 57 rows could not be read") == 1, "one process speaks"
     both, one = rows((tmp_path / "both.jsonl").read_text()), rows((tmp_path / "alone.jsonl").read_text())
     assert [row["text"] for row in both] == [row["text"] for row in one]

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,12 +13,14 @@ import pytest
 import torch
 from conftest import ROOT
 from safetensors.torch import load_file
+from several import ONE_THREAD, launch, together
 from transformers.models.bert.modeling_bert import BertEmbeddings
 
 import task_4
 from model import MultiTaskTransformer
 from multitask import features
 
+TASK_4 = ROOT / "task_4.py"
 ALIKE = ["model.dropout=0", "training.num_epochs=3"]
 
 
@@ -110,23 +111,6 @@ def test_bf16_trains_nearly_the_same_model(trained):
     assert all(weight.dtype == torch.float32 for weight in half.values())
 
 
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def launch(words):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    return [*command, str(ROOT / "task_4.py"), *words]
-
-
-def together(tmp_path, settings, *overrides):
-    """A run in two processes."""
-    ended = subprocess.run(
-        launch([*settings, *overrides]), cwd=tmp_path, capture_output=True, text=True, env=ONE_THREAD
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended
-
-
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
 def test_two_processes_with_half_the_batch_train_the_same_model(trained, settings_for, tmp_path, weighting):
     settings = [
@@ -138,7 +122,7 @@ def test_two_processes_with_half_the_batch_train_the_same_model(trained, setting
         "training.max_grad_norm=2.55",
         f"training.loss_weighting={weighting}",
     ]
-    ended = together(tmp_path, settings_for, *settings, "training.batch_size=4", "output_dir=both")
+    ended = together(tmp_path, TASK_4, *settings_for, *settings, "training.batch_size=4", "output_dir=both")
     alone = trained("alone", *settings, "training.batch_size=8")
     assert_alike(alone, result(tmp_path / "both"))
     assert ended.stdout.count("Epoch 1/3") == 1, "one process speaks"
@@ -153,8 +137,19 @@ def test_a_process_without_rows_in_a_step_takes_part(trained, settings_for, tmp_
     rows = (tmp_path / "rows.jsonl").read_text().splitlines()
     (tmp_path / "seven.jsonl").write_text("\n".join(rows[:7]) + "\n")
     settings += [f"data.train={tmp_path / 'seven.jsonl'}"]
-    together(tmp_path, settings_for, *settings, "training.batch_size=3", "output_dir=both")
+    together(tmp_path, TASK_4, *settings_for, *settings, "training.batch_size=3", "output_dir=both")
     assert_alike(trained("alone", *settings, "training.batch_size=6"), result(tmp_path / "both"))
+
+
+def test_of_two_processes_one_says_what_is_wrong(settings_for, tmp_path):
+    words = [*settings_for, "data.train=nowhere.jsonl"]
+    ended = subprocess.run(
+        launch(TASK_4, *words), cwd=tmp_path, capture_output=True, text=True, env=ONE_THREAD
+    )
+    assert ended.returncode == 1  # the launcher's, which reports what its processes end with
+    assert "error: nowhere.jsonl: no such file\n" in ended.stderr
+    assert re.findall(r"exitcode +: (-?\d+)", ended.stderr)[-1] == "2"
+    assert not re.search(r"error:(?! nowhere| *_file)|terminate|RuntimeError", ended.stderr)
 
 
 def test_files_are_mixed_at_a_temperature(trained, rows, write_rows, tmp_path, monkeypatch):
@@ -308,12 +303,16 @@ def test_two_processes_that_are_killed_or_stopped_go_on(settings_for, tmp_path, 
         "training.num_epochs=8",
         "training.checkpoint_every=1",
     ]
-    together(tmp_path, settings, "output_dir=whole")
+    together(tmp_path, TASK_4, *settings, "output_dir=whole")
     folder = tmp_path / "broken"
     for step, number in zip((3, 6), signals):
         words = ["--resume", "broken"] if folder.exists() else [*settings, "output_dir=broken"]
         launcher = subprocess.Popen(
-            launch(words), cwd=tmp_path, env=ONE_THREAD, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            launch(TASK_4, *words),
+            cwd=tmp_path,
+            env=ONE_THREAD,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         while not any(int(path.name[5:]) >= step for path in folder.glob("checkpoints/step-*")):
             assert launcher.poll() is None, launcher.communicate()
@@ -327,7 +326,7 @@ def test_two_processes_that_are_killed_or_stopped_go_on(settings_for, tmp_path, 
         assert launcher.returncode != 0
         if number == signal.SIGTERM:
             assert b"stopped by SIGTERM; the newest checkpoint is broken/checkpoints/step-000000" in said[1]
-    ended = together(tmp_path, ["--resume", "broken"])
+    ended = together(tmp_path, TASK_4, "--resume", "broken")
     assert "Resuming broken after step" in ended.stdout
     rows, weights = result(tmp_path / "whole")
     other_rows, other_weights = result(folder)
