@@ -29,3 +29,9 @@ def is_loopback(listener: socket.socket) -> bool:
     """Whether only this machine reaches a socket."""
     name = listener.getsockname()[0]
     return name.startswith("127.") or name == "::1"
+
+
+def url_of(listener: socket.socket) -> str:
+    """How it is asked: http://host:port."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -25,8 +25,8 @@ PATHS = ("/predict", "/embed")
 VERSION = "1"  # of what is sent and answered; another one would break those who ask
 ABOUT = """A sentence's class and the entities in it, by one model in one pass.
 
-    curl -s http://127.0.0.1:7860/predict -H 'Content-Type: application/json' \\
-         -d '{"texts": ["Marit Solheim won in Oslo."]}'
+    curl -s {url}/predict -H 'Content-Type: application/json' \\
+         -d '{{"texts": ["Marit Solheim won in Oslo."]}}'
 """
 NO_MODEL = "there is no trained model yet; python task_4.py trains one, then start this again"
 
@@ -98,8 +98,8 @@ class WholePath(APIRoute):
         return Match.FULL if found == Match.PARTIAL else found, child
 
 
-def application(models: Models, limits: Limits, metrics: Metrics) -> FastAPI:
-    """The API over the models."""
+def application(models: Models, limits: Limits, metrics: Metrics, url: str) -> FastAPI:
+    """The API over the models, which is asked at `url`."""
 
     class Texts(BaseModel):
         model_config = ConfigDict(extra="forbid")
@@ -108,8 +108,8 @@ def application(models: Models, limits: Limits, metrics: Metrics) -> FastAPI:
             Field(max_length=limits.texts, description=f"Up to {limits.text_characters:,} characters each."),
         ]
 
-    app = FastAPIOffline(title="MultiTaskTransformer", version=VERSION, description=ABOUT, redoc_url=None)
-
+    about = ABOUT.format(url=url)
+    app = FastAPIOffline(title="MultiTaskTransformer", version=VERSION, description=about, redoc_url=None)
     app.router.route_class = WholePath
 
     def rows_of(texts: Texts) -> list[Row]:

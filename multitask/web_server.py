@@ -15,7 +15,7 @@ import uvloop
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from multitask import web_page
-from multitask.address import is_loopback
+from multitask.address import is_loopback, url_of
 from multitask.api import PATHS, BodyLimit, application
 from multitask.engine import Engine, EngineEnded
 from multitask.errors import InputError, say
@@ -55,7 +55,7 @@ async def _run(
     sentences = _sentences(name) if name else []
     neighbours = Neighbours(sentences) if sentences else None
     metrics = Metrics(PATHS, models)
-    app = application(models, limits, metrics)
+    app = application(models, limits, metrics, url_of(listener))
     page = web_page.build(models, neighbours, offered(sentences), limits)
     web_page.mount(app, page, limits)
     guarded = metrics.around(BodyLimit(app, PATHS, limits))
@@ -98,9 +98,8 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        host, port = self.listener.getsockname()[:2]
-        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        print(f"Page: {address}/  API: {address}/docs", flush=True)
+        url = url_of(self.listener)
+        print(f"Page: {url}/  API: {url}/docs", flush=True)
 
     def stop(self) -> None:
         """The model's process is gone: there is nothing left to serve."""

@@ -43,7 +43,7 @@ def asked(main, engine=None, trained=True):
             Service("runs/x/model", engine or Here(), LIMITS) if trained else None, [], None, LIMITS
         )
         metrics = Metrics(PATHS, models)
-        app = metrics.around(BodyLimit(application(models, LIMITS, metrics), PATHS, LIMITS))
+        app = metrics.around(BodyLimit(application(models, LIMITS, metrics, "http://here"), PATHS, LIMITS))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
             async with asyncio.timeout(20):
                 return await main(client, models)

@@ -1,6 +1,7 @@
 """task_6.py as many clients meet it: right answers, bounded queues and memory, an end that loses nothing."""
 
 import asyncio
+import json
 import subprocess
 import sys
 import urllib.request
@@ -111,6 +112,13 @@ def test_the_api_does_what_its_description_says(server, tmp_path):
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout
     assert "Selected: 4/4" in ended.stdout
+
+
+def test_the_command_in_the_description_asks_this_server(server):
+    with urllib.request.urlopen(f"http://{HOST}:{server.port}/openapi.json") as answer:
+        about = json.load(answer)["info"]["description"]
+    ended = subprocess.run(["sh", "-c", about.partition("\n\n")[2]], capture_output=True, text=True)
+    assert [row["text"] for row in json.loads(ended.stdout)["predictions"]] == ["Marit Solheim won in Oslo."]
 
 
 def test_the_server_asks_no_other_host(server, seen):
