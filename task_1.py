@@ -9,14 +9,14 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from model import SentenceTransformer
-from multitask.backbone import find_backbone, load_model, load_tokenizer
-from multitask.config import load_settings
-from multitask.device import choose_device
-from multitask.errors import InputError, run
-from multitask.output import NpyWriter, atomic_file, check_writable
-from multitask.prediction import embed
-from multitask.preparation import encoder_config
-from multitask.readers import read_texts
+from multitask.common.atomic_files import NpyWriter, atomic_file, check_writable
+from multitask.common.device import choose_device
+from multitask.common.errors import InputError, run
+from multitask.config.loading import load_settings
+from multitask.data.readers import read_texts
+from multitask.encoders.pretrained import find_backbone, load_model, load_tokenizer
+from multitask.inference.predictor import embed
+from multitask.training.preparation import encoder_config
 
 SAMPLES = ["The striker scored twice before half-time.", "She found the net in both halves of the final."]
 SHOWN = 20  # sentences that are compared on the screen

@@ -6,16 +6,16 @@ import numpy as np
 import torch
 
 from model import MultiTaskTransformer
-from multitask.backbone import find_backbone, load_model, load_tokenizer
-from multitask.batching import collate
-from multitask.config import load_settings
-from multitask.device import choose_device
-from multitask.encoding import encode
-from multitask.errors import run
-from multitask.labels import LabelSpace
-from multitask.preparation import encoder_config
-from multitask.rows import text_example
-from multitask.settings import ModelSettings
+from multitask.common.device import choose_device
+from multitask.common.errors import run
+from multitask.config.loading import load_settings
+from multitask.config.schema import ModelSettings
+from multitask.data.batching import collate
+from multitask.data.corpus import encode
+from multitask.data.labels import LabelSpace
+from multitask.data.rows import text_example
+from multitask.encoders.pretrained import find_backbone, load_model, load_tokenizer
+from multitask.training.preparation import encoder_config
 
 SAMPLES = ["Marit Solheim won the final in Oslo.", "Lawmakers voted to raise the retirement age."]
 

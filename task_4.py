@@ -10,26 +10,27 @@ import torch
 from tqdm import tqdm
 
 from model import MultiTaskTransformer, multitask_loss
-from multitask import processes
-from multitask.assessment import assess_corpus
-from multitask.backbone import load_model
-from multitask.batching import labelled_counts
-from multitask.calibration import fit
-from multitask.config import load_settings, split_overrides
-from multitask.config_text import help_text
-from multitask.device import autocast
-from multitask.errors import run as run_task
-from multitask.evaluation import Scores, table
-from multitask.interruption import Interruption, Stopped
-from multitask.labels import TASKS
-from multitask.lora import merged
-from multitask.optimization import finite_or_nan
-from multitask.prediction import Predictor, runner_of
-from multitask.preparation import Prepared, describe, model_config, prepare
-from multitask.progress import Progress, learned
-from multitask.report import Report
-from multitask.resuming import CONFIG, find_run, is_finished
-from multitask.run_folder import (
+from multitask.common import distributed
+from multitask.common.device import autocast
+from multitask.common.errors import run as run_task
+from multitask.common.signals import Interruption, Stopped
+from multitask.config.help_text import help_text
+from multitask.config.loading import load_settings, split_overrides
+from multitask.config.schema import Settings, trained_tasks
+from multitask.data.batching import labelled_counts
+from multitask.data.labels import TASKS
+from multitask.encoders.lora import merged
+from multitask.encoders.pretrained import load_model
+from multitask.evaluation.calibration import fit
+from multitask.evaluation.evaluate import assess_corpus
+from multitask.evaluation.metrics import Scores, table
+from multitask.evaluation.report import Report
+from multitask.inference.predictor import Predictor, runner_of
+from multitask.training.optimizer import finite_or_nan
+from multitask.training.preparation import Prepared, describe, model_config, prepare
+from multitask.training.progress import Progress, learned
+from multitask.training.resume import CONFIG, find_run, is_finished
+from multitask.training.run_folder import (
     RUNS,
     RunFolder,
     check_output_dir,
@@ -38,8 +39,7 @@ from multitask.run_folder import (
     keep,
     open_folder,
 )
-from multitask.settings import Settings, trained_tasks
-from multitask.training import Training
+from multitask.training.trainer import Training
 
 READ_EVERY = 50  # steps: reading a loss makes the CPU wait for the device
 
@@ -50,11 +50,11 @@ def main() -> None:
     settings = load_settings(arguments.config or (old / CONFIG if old else CONFIG), overrides)
     if old is None:
         check_output_dir(settings.output_dir)
-    device = processes.join(settings.device)
+    device = distributed.join(settings.device)
     if old and is_finished(old):
         print(f"{old} is finished: there is nothing to resume")
         return
-    with processes.first_goes_first():
+    with distributed.first_goes_first():
         prepared = prepare(settings)
     if arguments.check:
         print(describe(prepared))
@@ -130,7 +130,7 @@ def train_epoch(run: Training, folder: RunFolder | None, stop: Interruption) -> 
         len(run.sampler),
         leave=False,
         initial=at.step,
-        disable=processes.no_bar(),
+        disable=distributed.no_bar(),
     )
     with run.threads():
         for windows in bar:
@@ -185,7 +185,7 @@ def gradients(run: Training, windows: np.ndarray, counts: tuple[float, float]) -
     parts, share = run.micro_batches(windows), 1 / run.calls(windows)
     for number, part in enumerate(parts, 1):
         batch = run.batch(part, windows)
-        with processes.gradients_kept(run.forward, last=number == len(parts)):
+        with distributed.gradients_kept(run.forward, last=number == len(parts)):
             with autocast(run.device, run.precision):
                 output = run.forward(
                     batch.get("input_ids"), batch["attention_mask"], batch.get("hidden"), run.depth
@@ -196,7 +196,7 @@ def gradients(run: Training, windows: np.ndarray, counts: tuple[float, float]) -
             losses = {task: loss for task, loss in zip(TASKS, both) if task in run.tasks}
             run.note(losses, counts)
             # gradients are averaged over the processes, and a sum is wanted
-            finite_or_nan(run.weighting(losses, share) * processes.count()).backward()
+            finite_or_nan(run.weighting(losses, share) * distributed.count()).backward()
 
 
 def finish(
@@ -213,7 +213,7 @@ def finish(
         model = load_model(MultiTaskTransformer, folder.model).to(device)
     else:
         model = build(prepared, settings).to(device)
-    processes.same_weights(model)
+    distributed.same_weights(model)
     corpora, labels, runner = prepared.corpora, prepared.labels, runner_of(model)
     split = next((name for name in ("test", "dev") if name in corpora), None)
     if "dev" in corpora:

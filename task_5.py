@@ -5,8 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from multitask.errors import InputError, run, say
-from multitask.loading import LATEST_MODEL
+from multitask.common.errors import InputError, run, say
+from multitask.inference.loading import LATEST_MODEL
 
 
 def main() -> None:
@@ -64,14 +64,14 @@ def parse() -> argparse.Namespace:
 
 def predict(arguments: argparse.Namespace) -> None:
     """Texts → a row each, in order, and their embeddings where asked for."""
-    from multitask import processes
-    from multitask.answer_file import AnswerFile
-    from multitask.answering import Stream, answer_all
-    from multitask.answers import check_names, format_of, json_line
-    from multitask.output import check_writable
-    from multitask.sealed import folder_hash
-    from multitask.terminal import readable_rows
-    from multitask.texts import rows_of, rows_of_texts
+    from multitask.common import distributed
+    from multitask.common.atomic_files import check_writable
+    from multitask.common.checksums import folder_hash
+    from multitask.data.texts import rows_of, rows_of_texts
+    from multitask.inference.batch_predict import Stream, answer_all
+    from multitask.inference.resumable_output import AnswerFile
+    from multitask.inference.terminal import readable_rows
+    from multitask.inference.writers import check_names, format_of, json_line
 
     output, vectors = arguments.output, arguments.embeddings
     if bool(arguments.texts) == bool(arguments.input):
@@ -89,9 +89,9 @@ def predict(arguments: argparse.Namespace) -> None:
     elif sys.stdout.isatty():
         render = readable_rows(predictor.labels)
     sink = None
-    if processes.rank() == 0 and not output:
+    if distributed.rank() == 0 and not output:
         sink = Stream(vectors)
-    elif processes.rank() == 0:
+    elif distributed.rank() == 0:
         facts = {"model": folder_hash(Path(arguments.model)), "format": Path(output).suffix.lower()}
         sink = AnswerFile(output, vectors, {**facts, "choice of embeddings": bool(vectors)})
         if not arguments.resume:
@@ -104,8 +104,8 @@ def predict(arguments: argparse.Namespace) -> None:
 
 def evaluate_corpus(arguments: argparse.Namespace) -> None:
     """Scores of a model on an annotated file, alone or against another model's."""
-    from multitask.assessment import assess, draw, figures, lines
-    from multitask.output import check_folder
+    from multitask.common.atomic_files import check_folder
+    from multitask.evaluation.evaluate import assess, draw, figures, lines
 
     pictures = check_folder(arguments.pictures)
     first = assess(load(arguments.model, arguments.device), arguments.model, arguments.corpus)
@@ -123,7 +123,7 @@ def export_model(arguments: argparse.Namespace) -> None:
     """The model as an ONNX graph in a folder, and how near it is to the model."""
     from tqdm import tqdm
 
-    from multitask.export import check_export, comparison_corpus, export, table
+    from multitask.export.exporter import check_export, comparison_corpus, export, table
 
     check_export(arguments.folder)
     predictor = load(arguments.model, "cpu", precision="fp32")
@@ -138,7 +138,7 @@ def export_model(arguments: argparse.Namespace) -> None:
 
 def load(name: str, device: str | None = None, several: bool = False, precision: str = "auto"):
     """A model folder → a Predictor: see `load_predictor`."""
-    from multitask.loading import load_predictor
+    from multitask.inference.loading import load_predictor
 
     return load_predictor(name, model_class, device, several, precision)
 

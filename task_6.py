@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from multitask.errors import run, say
-from multitask.loading import LATEST_MODEL, check_folder
-from multitask.serving import serve
+from multitask.common.errors import run, say
+from multitask.inference.loading import LATEST_MODEL, check_folder
+from multitask.serving.launch import serve
 
 
 def main() -> None:

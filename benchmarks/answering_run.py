@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from model import MultiTaskTransformer
-from multitask.backbone import load_model, load_tokenizer
-from multitask.labels import labels_of
-from multitask.prediction import evaluate, runner_of
-from multitask.split import read_split
-from multitask.subwords import Subwords
+from multitask.data.labels import labels_of
+from multitask.data.splits import read_split
+from multitask.data.tokenization import Subwords
+from multitask.encoders.pretrained import load_model, load_tokenizer
+from multitask.inference.predictor import evaluate, runner_of
 
 
 def main(folder: Path) -> None:

@@ -23,14 +23,14 @@ sys.path.insert(0, str(ROOT))
 
 import task_4  # noqa: E402
 from benchmarks.provenance import finish, parse, provenance  # noqa: E402
-from multitask.backbone import EMBEDDED  # noqa: E402
-from multitask.checkpoint import Checkpoints  # noqa: E402
-from multitask.config import load_settings, split_overrides  # noqa: E402
-from multitask.device import choose_device  # noqa: E402
-from multitask.errors import run as run_task  # noqa: E402
-from multitask.preparation import prepare  # noqa: E402
-from multitask.progress import capture, learned  # noqa: E402
-from multitask.training import Training  # noqa: E402
+from multitask.common.device import choose_device  # noqa: E402
+from multitask.common.errors import run as run_task  # noqa: E402
+from multitask.config.loading import load_settings, split_overrides  # noqa: E402
+from multitask.encoders.pretrained import EMBEDDED  # noqa: E402
+from multitask.training.checkpoint import Checkpoints  # noqa: E402
+from multitask.training.preparation import prepare  # noqa: E402
+from multitask.training.progress import capture, learned  # noqa: E402
+from multitask.training.trainer import Training  # noqa: E402
 
 STEPS = 3
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from benchmarks.processes import Spent, measured
 from benchmarks.provenance import ROOT, parse, provenance
-from multitask.backbone import EMBEDDED
-from multitask.config import load_settings, split_overrides
-from multitask.errors import InputError
-from multitask.settings import Settings, device_name
-from multitask.yaml_input import scalar
+from multitask.common.errors import InputError
+from multitask.config.loading import load_settings, split_overrides
+from multitask.config.schema import Settings, device_name
+from multitask.config.yaml_reader import scalar
+from multitask.encoders.pretrained import EMBEDDED
 
 SPLITS = ("train", "dev", "test")
 BERTS_OWN = ("model.dropout=0.1", "model.attention_dropout=0.1")

@@ -20,16 +20,16 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from benchmarks.comparison import ROOT
 from benchmarks.observation import Observer
 from model import MultiTaskTransformer
-from multitask.backbone import load_model
-from multitask.batching import collate, usable_windows
-from multitask.config import load_settings
-from multitask.device import choose_device
-from multitask.encoding import EncodedCorpus
-from multitask.errors import run
-from multitask.labels import TASKS
-from multitask.prediction import evaluate
-from multitask.preparation import Prepared, model_config, prepare
-from multitask.settings import Settings
+from multitask.common.device import choose_device
+from multitask.common.errors import run
+from multitask.config.loading import load_settings
+from multitask.config.schema import Settings
+from multitask.data.batching import collate, usable_windows
+from multitask.data.corpus import EncodedCorpus
+from multitask.data.labels import TASKS
+from multitask.encoders.pretrained import load_model
+from multitask.inference.predictor import evaluate
+from multitask.training.preparation import Prepared, model_config, prepare
 
 WANTED = ("input_ids", "attention_mask", "labels_task_a", "labels_task_b")
 

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.provenance import finish, parse, provenance  # noqa: E402
 from benchmarks.tables import markdown  # noqa: E402
-from multitask.errors import run  # noqa: E402
+from multitask.common.errors import run  # noqa: E402
 
 SEED = 0  # of the moments of the kills; that of the runs is config.yml's
 
@@ -113,8 +113,8 @@ def attempt(contender: Contender, folder: Path, arguments: argparse.Namespace) -
 
 def begin(folder: Path, arguments: argparse.Namespace) -> Path:
     """A folder for a run: sentences and settings."""
-    from multitask.config import load_settings
-    from multitask.config_text import render
+    from multitask.config.help_text import render
+    from multitask.config.loading import load_settings
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -166,8 +166,8 @@ def trainer(folder: Path, every: int) -> None:
     from safetensors.torch import save_file
 
     from benchmarks.contenders import make_trainer, trainer_model
-    from multitask.config import load_settings
-    from multitask.preparation import prepare
+    from multitask.config.loading import load_settings
+    from multitask.training.preparation import prepare
 
     settings = load_settings("config.yml")
     prepared = prepare(settings)

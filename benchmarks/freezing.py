@@ -18,9 +18,9 @@ from benchmarks.comparison import arguments_of  # noqa: E402
 from benchmarks.provenance import finish  # noqa: E402
 from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study, check_picture  # noqa: E402
 from benchmarks.tables import markdown, scores  # noqa: E402
-from multitask.backbone import find_backbone  # noqa: E402
-from multitask.errors import run  # noqa: E402
-from multitask.model_folder import read_config  # noqa: E402
+from multitask.common.errors import run  # noqa: E402
+from multitask.encoders.pretrained import find_backbone  # noqa: E402
+from multitask.encoders.validation import read_config  # noqa: E402
 
 # a line needs a higher rate than an encoder, and does not forget by it
 HEADS = ("model.freeze_backbone=true", "training.head_learning_rate=1e-2")

@@ -22,8 +22,8 @@ from benchmarks.comparison import arguments_of  # noqa: E402
 from benchmarks.provenance import finish  # noqa: E402
 from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study, check_picture  # noqa: E402
 from benchmarks.tables import markdown, scores  # noqa: E402
-from multitask.bootstrap import Tally, compare_means  # noqa: E402
-from multitask.errors import InputError, run  # noqa: E402
+from multitask.common.errors import InputError, run  # noqa: E402
+from multitask.evaluation.intervals import Tally, compare_means  # noqa: E402
 
 A, B, JOINT = "task A alone", "task B alone", "both in one model"
 TWO = "two models"

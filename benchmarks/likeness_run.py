@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from model import SentenceTransformer
-from multitask.backbone import load_model, load_tokenizer
-from multitask.encoding import EncodedCorpus
-from multitask.labels import UNLABELLED, LabelSpace
-from multitask.prediction import runner_of
-from multitask.runner import outputs
-from multitask.split import read_split
-from multitask.subwords import Subwords
+from multitask.data.corpus import EncodedCorpus
+from multitask.data.labels import UNLABELLED, LabelSpace
+from multitask.data.splits import read_split
+from multitask.data.tokenization import Subwords
+from multitask.encoders.pretrained import load_model, load_tokenizer
+from multitask.inference.predictor import runner_of
+from multitask.inference.runner import outputs
 
 
 def main(folder: Path) -> None:

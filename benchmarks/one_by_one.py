@@ -6,9 +6,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from multitask.errors import run  # noqa: E402
-from multitask.limits import Limits  # noqa: E402
-from multitask.serving import serve  # noqa: E402
+from multitask.common.errors import run  # noqa: E402
+from multitask.serving.launch import serve  # noqa: E402
+from multitask.serving.limits import Limits  # noqa: E402
 from task_6 import model_class  # noqa: E402
 
 

@@ -20,7 +20,7 @@ from benchmarks.freezing import HEADS  # noqa: E402
 from benchmarks.provenance import finish  # noqa: E402
 from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study  # noqa: E402
 from benchmarks.tables import markdown, scores  # noqa: E402
-from multitask.errors import run  # noqa: E402
+from multitask.common.errors import run  # noqa: E402
 
 POOLINGS = {"[CLS]": (), "mean": ("model.pooling=mean",)}
 TRAINED = {"the heads; the encoder is as it was": HEADS, "everything": TRAIN_ALL}

@@ -26,9 +26,9 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.processes import Spent, measured  # noqa: E402
 from benchmarks.provenance import finish, parse, provenance  # noqa: E402
 from benchmarks.tables import figure, markdown  # noqa: E402
-from multitask.errors import run as run_task  # noqa: E402
-from multitask.loading import LATEST_MODEL  # noqa: E402
-from multitask.texts import rows_of  # noqa: E402
+from multitask.common.errors import run as run_task  # noqa: E402
+from multitask.data.texts import rows_of  # noqa: E402
+from multitask.inference.loading import LATEST_MODEL  # noqa: E402
 
 IMPORTS = "import torch; from transformers import BertModel, AutoTokenizer"
 TASK_5 = str(ROOT / "task_5.py")

@@ -25,14 +25,14 @@ sys.path.insert(0, str(ROOT))
 
 import task_5  # noqa: E402
 from benchmarks.processes import measured  # noqa: E402
-from multitask import runner  # noqa: E402
-from multitask.answering import answers_to, chunks  # noqa: E402
-from multitask.answers import json_line  # noqa: E402
-from multitask.device import choose_precision  # noqa: E402
-from multitask.prediction import Predictor, embed, evaluate  # noqa: E402
-from multitask.split import read_split  # noqa: E402
-from multitask.subwords import Subwords  # noqa: E402
-from multitask.texts import rows_of, rows_of_texts  # noqa: E402
+from multitask.common.device import choose_precision  # noqa: E402
+from multitask.data.splits import read_split  # noqa: E402
+from multitask.data.texts import rows_of, rows_of_texts  # noqa: E402
+from multitask.data.tokenization import Subwords  # noqa: E402
+from multitask.inference import runner  # noqa: E402
+from multitask.inference.batch_predict import answers_to, chunks  # noqa: E402
+from multitask.inference.predictor import Predictor, embed, evaluate  # noqa: E402
+from multitask.inference.writers import json_line  # noqa: E402
 
 PIPELINES = ("pipeline text-classification", "pipeline ner")
 TIMES = 3  # the test texts in a round

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from multitask.errors import InputError
+from multitask.common.errors import InputError
 
 _LOAD = 0.7  # of the last minute, a core, before the first run; after that it is mostly that of these runs
 _OTHERS = 0.1  # share of all cores

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.processes import cpu
-from multitask.output import atomic_file, check_writable
+from multitask.common.atomic_files import atomic_file, check_writable
 
 ROOT = Path(__file__).resolve().parent.parent
 _FROM_THE_ROOT = re.compile(r"(?<![^=,\[ ])/[^,\] ]+")  # also in key=[/a/b.jsonl, /a/c.jsonl]

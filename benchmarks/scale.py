@@ -26,10 +26,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.provenance import finish, parse, provenance  # noqa: E402
-from multitask.backbone import EMBEDDED  # noqa: E402
-from multitask.config import load_settings  # noqa: E402
-from multitask.errors import run, say  # noqa: E402
-from multitask.preparation import prepare  # noqa: E402
+from multitask.common.errors import run, say  # noqa: E402
+from multitask.config.loading import load_settings  # noqa: E402
+from multitask.encoders.pretrained import EMBEDDED  # noqa: E402
+from multitask.training.preparation import prepare  # noqa: E402
 
 MB = 1e6
 

@@ -17,11 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.processes import cpu  # noqa: E402
 from benchmarks.provenance import ROOT, command, finish, parse  # noqa: E402
 from benchmarks.tables import markdown, spread  # noqa: E402
-from multitask.checkpoint import Checkpoints  # noqa: E402
-from multitask.config import load_settings  # noqa: E402
-from multitask.config_text import flat  # noqa: E402
-from multitask.errors import InputError, run  # noqa: E402
-from multitask.yaml_input import scalar  # noqa: E402
+from multitask.common.errors import InputError, run  # noqa: E402
+from multitask.config.help_text import flat  # noqa: E402
+from multitask.config.loading import load_settings  # noqa: E402
+from multitask.config.yaml_reader import scalar  # noqa: E402
+from multitask.training.checkpoint import Checkpoints  # noqa: E402
 
 SEED = "training.seed"
 PACKAGES = ("torch", "transformers")

@@ -34,10 +34,10 @@ from benchmarks.processes import busy_seconds, family  # noqa: E402
 from benchmarks.provenance import finish, parse, provenance  # noqa: E402
 from benchmarks.server import TASK_6, Server, serving  # noqa: E402
 from benchmarks.tables import markdown  # noqa: E402
-from multitask.errors import InputError, say  # noqa: E402
-from multitask.errors import run as run_task  # noqa: E402
-from multitask.loading import LATEST_MODEL  # noqa: E402
-from multitask.texts import rows_of  # noqa: E402
+from multitask.common.errors import InputError, say  # noqa: E402
+from multitask.common.errors import run as run_task  # noqa: E402
+from multitask.data.texts import rows_of  # noqa: E402
+from multitask.inference.loading import LATEST_MODEL  # noqa: E402
 
 WAYS = {"batches": TASK_6, "one by one": (str(ROOT / "benchmarks" / "one_by_one.py"),)}
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}

@@ -21,8 +21,8 @@ import task_5  # noqa: E402
 from benchmarks.provenance import finish, parse, provenance  # noqa: E402
 from benchmarks.serve import model_and_data  # noqa: E402
 from benchmarks.tables import markdown  # noqa: E402
-from multitask.errors import InputError, run  # noqa: E402
-from multitask.texts import rows_of  # noqa: E402
+from multitask.common.errors import InputError, run  # noqa: E402
+from multitask.data.texts import rows_of  # noqa: E402
 
 WAYS = {"packed": True, "padded": False}
 

@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 from benchmarks.processes import check
 from benchmarks.provenance import ROOT, provenance
-from multitask import errors
-from multitask.config import load_settings
-from multitask.config_text import flat
-from multitask.errors import InputError, say
-from multitask.output import atomic_file, check_writable
-from multitask.yaml_input import scalar
+from multitask.common import errors
+from multitask.common.atomic_files import atomic_file, check_writable
+from multitask.common.errors import InputError, say
+from multitask.config.help_text import flat
+from multitask.config.loading import load_settings
+from multitask.config.yaml_reader import scalar
 
 OPTIONS = (
     ("--epochs", {"type": int, "default": 3}),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from multitask.output import atomic_file
+from multitask.common.atomic_files import atomic_file
 
 if TYPE_CHECKING:  # takes a second to import
     from matplotlib.axes import Axes

@@ -15,15 +15,15 @@ import torch
 
 import task_4
 from benchmarks.provenance import ROOT
-from multitask.assessment import assess
-from multitask.backbone import load_model, load_tokenizer
-from multitask.config import load_settings
-from multitask.device import choose_device
-from multitask.labels import labels_of
-from multitask.output import atomic_file
-from multitask.prediction import Predictor
-from multitask.preparation import prepare
-from multitask.training import make_ready
+from multitask.common.atomic_files import atomic_file
+from multitask.common.device import choose_device
+from multitask.config.loading import load_settings
+from multitask.data.labels import labels_of
+from multitask.encoders.pretrained import load_model, load_tokenizer
+from multitask.evaluation.evaluate import assess
+from multitask.inference.predictor import Predictor
+from multitask.training.preparation import prepare
+from multitask.training.trainer import make_ready
 
 
 def main(folder: Path) -> None:

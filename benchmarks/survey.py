@@ -20,16 +20,16 @@ from benchmarks.comparison import ROOT
 from benchmarks.contenders import WANTED, Joint, trainer_model
 from benchmarks.observation import Observer, Seen
 from model import MultiTaskConfig, MultiTaskTransformer, SentenceTransformer
-from multitask.backbone import embedded_folder
-from multitask.batching import LengthGroupedSampler, collate, usable_windows
-from multitask.config import load_settings
-from multitask.device import choose_device, choose_precision
-from multitask.encoding import EncodedCorpus
-from multitask.errors import run
-from multitask.labels import TASKS
-from multitask.preparation import prepare
-from multitask.saving import save_model
-from multitask.settings import Settings
+from multitask.common.device import choose_device, choose_precision
+from multitask.common.errors import run
+from multitask.config.loading import load_settings
+from multitask.config.schema import Settings
+from multitask.data.batching import LengthGroupedSampler, collate, usable_windows
+from multitask.data.corpus import EncodedCorpus
+from multitask.data.labels import TASKS
+from multitask.encoders.pretrained import embedded_folder
+from multitask.encoders.saving import save_model
+from multitask.training.preparation import prepare
 
 ATTENTIONS = ("sdpa", "eager")
 _STEPS, _REPEATS = 6, 5

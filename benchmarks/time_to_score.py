@@ -16,7 +16,7 @@ from benchmarks.comparison import Comparison, arguments_of, record  # noqa: E402
 from benchmarks.processes import is_busy  # noqa: E402
 from benchmarks.provenance import finish  # noqa: E402
 from benchmarks.tables import figure, machine_lines, markdown, settings_table  # noqa: E402
-from multitask.errors import InputError, run  # noqa: E402
+from multitask.common.errors import InputError, run  # noqa: E402
 
 USUAL = ["training.learning_rate=5e-5", "training.num_epochs=10"]
 HIGHER = ["training.learning_rate=2e-4", "training.head_learning_rate=2e-3", "training.num_epochs=3"]

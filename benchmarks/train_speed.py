@@ -22,8 +22,8 @@ from benchmarks.flops import Shape, Work, training_flops  # noqa: E402
 from benchmarks.processes import Spent, is_busy  # noqa: E402
 from benchmarks.provenance import finish  # noqa: E402
 from benchmarks.tables import figure, machine_lines, markdown, settings_table  # noqa: E402
-from multitask.errors import InputError, run, say  # noqa: E402
-from multitask.settings import Settings  # noqa: E402
+from multitask.common.errors import InputError, run, say  # noqa: E402
+from multitask.config.schema import Settings  # noqa: E402
 
 OURS, DEFAULTS, TUNED = "this project", "Trainer", "Trainer, tuned"
 ALL_TRAINED = "this project, nothing frozen"

@@ -26,12 +26,12 @@ from benchmarks.contenders import make_trainer, trainer_model  # noqa: E402
 from benchmarks.provenance import finish, parse, provenance  # noqa: E402
 from benchmarks.tables import spread  # noqa: E402
 from model import MultiTaskTransformer  # noqa: E402
-from multitask.backbone import EMBEDDED  # noqa: E402
-from multitask.config import load_settings  # noqa: E402
-from multitask.errors import run  # noqa: E402
-from multitask.prediction import evaluate  # noqa: E402
-from multitask.preparation import Prepared, prepare  # noqa: E402
-from multitask.settings import Settings  # noqa: E402
+from multitask.common.errors import run  # noqa: E402
+from multitask.config.loading import load_settings  # noqa: E402
+from multitask.config.schema import Settings  # noqa: E402
+from multitask.encoders.pretrained import EMBEDDED  # noqa: E402
+from multitask.inference.predictor import evaluate  # noqa: E402
+from multitask.training.preparation import Prepared, prepare  # noqa: E402
 
 RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
 Run = Callable[[float, int], tuple[float, dict]]  # rate, seed → the best dev score, and the test figures

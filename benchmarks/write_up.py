@@ -20,8 +20,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import result_pictures, result_tables, study_pictures, study_tables  # noqa: E402
 from benchmarks.provenance import made_by  # noqa: E402
-from multitask.errors import InputError, run, say  # noqa: E402
-from multitask.output import atomic_file  # noqa: E402
+from multitask.common.atomic_files import atomic_file  # noqa: E402
+from multitask.common.errors import InputError, run, say  # noqa: E402
 
 # name → function(results) → Markdown. results["x"] is the record in benchmarks/results/x.json; whatever is
 # read so is named under the table, lettered in that order (see benchmarks/provenance.py)

@@ -23,8 +23,8 @@ from resuming import SETTINGS, finished, newest_good
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from model import MultiTaskTransformer
-from multitask import errors
-from multitask.backbone import load_tokenizer
+from multitask.common import errors
+from multitask.encoders.pretrained import load_tokenizer
 
 # no test is timed; a change is judged on the same inputs each time, and a person's runs look for new ones
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)

@@ -50,7 +50,7 @@ class Runs:
 
 def make_quick(set_attribute) -> None:
     """Let the pages of runs have no pictures, and one slow row: most tests are about something else."""
-    from multitask import report, slowest
+    from multitask.evaluation import report, slowest
 
     set_attribute(report.Report, "drawn", lambda self, alt, paint: "")
     set_attribute(slowest, "SECONDS", 0.0)
@@ -96,7 +96,7 @@ def send(process: int, signals: list[tuple[float, int]]) -> None:
 def child(request: dict, out: int, err: int, changes: int) -> int:
     """The forked process → its exit status."""
     import task_4
-    from multitask import errors
+    from multitask.common import errors
 
     os.chdir(request["folder"])
     os.dup2(out, 1)
@@ -123,9 +123,9 @@ def child(request: dict, out: int, err: int, changes: int) -> int:
 
 def count_changes(kill_at: int, handle: int) -> None:
     """Put in the place of `disk` one that writes down what it does, and may be the last that is done."""
-    from multitask import output
+    from multitask.common import atomic_files
 
-    number, real = 0, output.disk
+    number, real = 0, atomic_files.disk
 
     def disk(kind, path, call, *arguments):
         nonlocal number
@@ -137,7 +137,7 @@ def count_changes(kill_at: int, handle: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(kind, path, call, *arguments)
 
-    output.disk = disk
+    atomic_files.disk = disk
 
 
 def raise_signals(at_step: dict[str, list[int]]) -> None:

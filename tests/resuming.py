@@ -7,7 +7,7 @@ from pathlib import Path
 
 from killing import ROOT
 
-from multitask.sealed import write_sealed
+from multitask.common.checksums import write_sealed
 
 SETTINGS = [  # of a run of six steps, with a checkpoint after each
     f"--config={ROOT / 'config.yml'}",

@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 
-from multitask.errors import InputError
-from multitask.labels import LabelSpace
-from multitask.predictions import Entity, Prediction, Word
+from multitask.common.errors import InputError
+from multitask.data.labels import LabelSpace
+from multitask.inference.predictions import Entity, Prediction, Word
 
 
 class Reader:

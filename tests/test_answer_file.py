@@ -3,12 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from multitask import answer_file, output
-from multitask.answer_file import AnswerFile
-from multitask.errors import InputError
-from multitask.interruption import Stopped
-from multitask.rows import text_example
-from multitask.texts import Unreadable
+from multitask.common import atomic_files
+from multitask.common.errors import InputError
+from multitask.common.signals import Stopped
+from multitask.data.rows import text_example
+from multitask.data.texts import Unreadable
+from multitask.inference import resumable_output
+from multitask.inference.resumable_output import AnswerFile
 
 ROWS = [Unreadable("in.txt:3: why") if n == 3 else text_example(f"text number {n}") for n in range(10)]
 FACTS = {"model": "one", "format": ".csv"}
@@ -67,8 +68,8 @@ def test_what_is_written_is_the_head_and_all_rows(whole):
 def test_killed_at_any_change_of_the_disk_it_goes_on_and_ends_the_same(
     whole, tmp_path, monkeypatch, seconds, torn
 ):
-    monkeypatch.setattr(answer_file, "_SECONDS", seconds)
-    disk, at, deaths = output.disk, 0, 0
+    monkeypatch.setattr(resumable_output, "_SECONDS", seconds)
+    disk, at, deaths = atomic_files.disk, 0, 0
     while True:
         at += 1
         calls = 0
@@ -85,7 +86,7 @@ def test_killed_at_any_change_of_the_disk_it_goes_on_and_ends_the_same(
         folder = tmp_path / f"at {at}"
         folder.mkdir()
         with monkeypatch.context() as patch:
-            patch.setattr(output, "disk", dies)
+            patch.setattr(atomic_files, "disk", dies)
             try:
                 run(folder, resume=False)
                 break
@@ -101,7 +102,7 @@ def test_killed_at_any_change_of_the_disk_it_goes_on_and_ends_the_same(
 
 
 def test_killed_it_does_again_only_what_was_not_noted(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(answer_file, "_SECONDS", -1)
+    monkeypatch.setattr(resumable_output, "_SECONDS", -1)
     writes = AnswerFile.write
 
     def dies(file, rows, *answers):
@@ -117,14 +118,14 @@ def test_killed_it_does_again_only_what_was_not_noted(tmp_path, monkeypatch, cap
 
 
 def test_what_is_noted_was_synced_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(answer_file, "_SECONDS", -1)
-    done, disk = [], output.disk
+    monkeypatch.setattr(resumable_output, "_SECONDS", -1)
+    done, disk = [], atomic_files.disk
 
     def seen(kind, path, call, *arguments):
         done.append((kind, path.name))
         return disk(kind, path, call, *arguments)
 
-    monkeypatch.setattr(output, "disk", seen)
+    monkeypatch.setattr(atomic_files, "disk", seen)
     run(tmp_path, resume=False)
     notes = [at for at, call in enumerate(done) if call == ("rename", "out.csv.partial.json")]
     assert len(notes) == 1 + 4 + 1

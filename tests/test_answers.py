@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multitask.answers import check_names, format_of
-from multitask.errors import InputError
-from multitask.labels import LabelSpace
-from multitask.predictions import Entity, Prediction
-from multitask.readers import read_corpus
-from multitask.rows import Example, text_example
-from multitask.texts import Unreadable
+from multitask.common.errors import InputError
+from multitask.data.labels import LabelSpace
+from multitask.data.readers import read_corpus
+from multitask.data.rows import Example, text_example
+from multitask.data.texts import Unreadable
+from multitask.inference.predictions import Entity, Prediction
+from multitask.inference.writers import check_names, format_of
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 

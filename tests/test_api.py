@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from standing_in import Reader
 
-from multitask.answers import json_line
-from multitask.api import PATHS, BodyLimit, application
-from multitask.engine import answers
-from multitask.limits import Limits
-from multitask.metrics import Metrics
-from multitask.service import Models, Service
-from multitask.texts import rows_of_texts
+from multitask.data.texts import rows_of_texts
+from multitask.inference.writers import json_line
+from multitask.serving.api import PATHS, BodyLimit, application
+from multitask.serving.limits import Limits
+from multitask.serving.metrics import Metrics
+from multitask.serving.service import Models, Service
+from multitask.serving.worker import answers
 
 LIMITS = Limits(text_characters=50, texts=20, body_bytes=2_000, body_seconds=0.05, waiting_cost=150)
 
@@ -186,7 +186,7 @@ def test_health_says_what_is_served_and_without_a_model_how_to_make_one():
 def test_a_model_whose_process_has_ended_is_said_to_have():
     class Gone(Here):
         async def run(self, items):
-            from multitask.engine import EngineEnded
+            from multitask.serving.worker import EngineEnded
 
             raise EngineEnded("the model's process has ended (signal 9)")
 

@@ -6,9 +6,9 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from multitask import array_store
-from multitask.array_store import ArrayStore, check_room, digest, room
-from multitask.errors import InputError
+from multitask.common import array_cache
+from multitask.common.array_cache import ArrayStore, check_room, digest, room
+from multitask.common.errors import InputError
 
 KEY = digest("a")
 FIXED = {
@@ -162,7 +162,7 @@ def test_keys_tell_apart_what_a_plain_concatenation_would_not():
 
 def test_what_does_not_fit_on_the_disk_is_refused_before_it_is_written(tmp_path, monkeypatch):
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr(array_store.shutil, "disk_usage", lambda path: usage(5 << 30))
+    monkeypatch.setattr(array_cache.shutil, "disk_usage", lambda path: usage(5 << 30))
     assert room(tmp_path / "not/there") == 5 << 30
     check_room(tmp_path, 4 << 30, "features")
     with pytest.raises(InputError, match=r"features take about 4.3 GB in .*; the disk has 5.4 GB: make"):

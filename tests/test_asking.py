@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from multitask import asking
-from multitask.asking import Asking
-from multitask.batcher import Busy
-from multitask.errors import InputError
-from multitask.labels import LabelSpace
-from multitask.limits import Limits, cost
-from multitask.predictions import Entity, Prediction, Word
-from multitask.texts import Unreadable
+from multitask.common.errors import InputError
+from multitask.data.labels import LabelSpace
+from multitask.data.texts import Unreadable
+from multitask.inference.predictions import Entity, Prediction, Word
+from multitask.serving.batcher import Busy
+from multitask.serving.limits import Limits, cost
+from multitask.serving.page import controller
+from multitask.serving.page.controller import Asking
 
 LIMITS = Limits(text_characters=40, batch_rows=4, batch_cost=30)
 
@@ -110,7 +110,7 @@ def test_a_busy_model_is_waited_for_but_not_for_ever(monkeypatch):
     page.models.main.busy = [31]
     content, key = asyncio.run(page.text("anna won", "", 0.0))
     assert "busy: come again" in content and key == ""
-    monkeypatch.setattr(asking, "_PATIENCE", 0.05)
+    monkeypatch.setattr(controller, "_PATIENCE", 0.05)
     page.models.main.busy = [0.02] * 1000
     content, _ = asyncio.run(page.text("anna won", "", 0.0))
     assert "busy: come again" in content and page.models.main.busy

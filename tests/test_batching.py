@@ -4,10 +4,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multitask.batching import LengthGroupedSampler, collate, epoch_windows, labelled_counts, usable_windows
-from multitask.encoding import encode
-from multitask.labels import LabelSpace, Span
-from multitask.rows import Example
+from multitask.data.batching import (
+    LengthGroupedSampler,
+    collate,
+    epoch_windows,
+    labelled_counts,
+    usable_windows,
+)
+from multitask.data.corpus import encode
+from multitask.data.labels import LabelSpace, Span
+from multitask.data.rows import Example
 
 LABELS = LabelSpace(("x", "y"), ("LOC", "PER"), "IO")
 EXAMPLES = [

@@ -18,10 +18,10 @@ from benchmarks.contenders import Joint, make_trainer
 from benchmarks.flops import Shape, Work, training_flops
 from benchmarks.processes import measured
 from model import MultiTaskTransformer
-from multitask.backbone import load_model
-from multitask.config import load_settings
-from multitask.errors import InputError
-from multitask.preparation import prepare
+from multitask.common.errors import InputError
+from multitask.config.loading import load_settings
+from multitask.encoders.pretrained import load_model
+from multitask.training.preparation import prepare
 
 SHORT = ["model.max_length=32", "model.stride=8"]
 

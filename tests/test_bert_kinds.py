@@ -21,9 +21,9 @@ from transformers import (
 import task_4
 import task_5
 from model import MultiTaskTransformer, SentenceTransformer
-from multitask.backbone import find_backbone, load_model, load_tokenizer
-from multitask.errors import InputError
-from multitask.saving import tokenizer_files
+from multitask.common.errors import InputError
+from multitask.encoders.pretrained import find_backbone, load_model, load_tokenizer
+from multitask.encoders.saving import tokenizer_files
 
 SPECIAL = ["[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [*SPECIAL, "Paris", "paris", "The", "the", "won", "é", "e", "winning"]

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from test_evaluation import LABELS, random_corpus
 
-from multitask import bootstrap
-from multitask.bootstrap import METRICS, compare, compare_means, intervals, scores_of, tally
-from multitask.encoding import encode
-from multitask.evaluation import score
-from multitask.labels import LabelSpace, Span, spans_to_tags
-from multitask.rows import Example
+from multitask.data.corpus import encode
+from multitask.data.labels import LabelSpace, Span, spans_to_tags
+from multitask.data.rows import Example
+from multitask.evaluation import intervals as resampling
+from multitask.evaluation.intervals import METRICS, compare, compare_means, intervals, scores_of, tally
+from multitask.evaluation.metrics import score
 
 
 def resampled(tokenizer, corpus, examples, classes, tags, drawn, labels=LABELS):
@@ -64,11 +64,11 @@ def test_intervals_are_those_of_rows_drawn_one_by_one(tokenizer, monkeypatch):
     rows = tally(corpus, LABELS, classes, tags)
     times = np.stack([np.bincount(row, minlength=40) for row in draws(40, 4000)])
     slow = np.nanpercentile(scores_of(rows, times), [2.5, 97.5], axis=0)
-    monkeypatch.setattr(bootstrap, "RESAMPLES", 4000)
+    monkeypatch.setattr(intervals, "RESAMPLES", 4000)
     fast = intervals(rows)
     np.testing.assert_allclose(np.array([fast[name] for name in METRICS]).T, slow, atol=0.02)
     assert intervals(rows) == fast != intervals(rows, seed=1)
-    monkeypatch.setattr(bootstrap, "_BLOCK", 20_000)
+    monkeypatch.setattr(intervals, "_BLOCK", 20_000)
     blocks = intervals(rows)
     np.testing.assert_allclose(np.array([blocks[name] for name in METRICS]).T, slow, atol=0.02)
 
@@ -76,12 +76,12 @@ def test_intervals_are_those_of_rows_drawn_one_by_one(tokenizer, monkeypatch):
 def test_rows_that_add_the_same_are_drawn_together_but_all_are_drawn(tokenizer):
     corpus, _, classes, tags = random_corpus(tokenizer, 6, 40, 0.3)
     rows = tally(corpus, LABELS, classes, tags)
-    columns, counts = bootstrap._kinds(rows)
+    columns, counts = resampling._kinds(rows)
     assert len(counts) < 40
     there = sorted(zip(*(column.tolist() for column in rows)))
     grouped = sorted(kind for *kind, n in zip(*columns, counts) for kind in [tuple(map(int, kind))] * n)
     assert grouped == there
-    assert all(times.sum(1).tolist() == [40] * len(times) for times in bootstrap._resamples(counts, 0))
+    assert all(times.sum(1).tolist() == [40] * len(times) for times in resampling._resamples(counts, 0))
 
 
 def two_models(tokenizer, better):

@@ -20,8 +20,8 @@ from killing import make_quick
 import task_4
 import task_5
 from model import MultiTaskTransformer
-from multitask.loading import load_predictor
-from multitask.rows import text_example
+from multitask.data.rows import text_example
+from multitask.inference.loading import load_predictor
 
 pytestmark = pytest.mark.browser
 

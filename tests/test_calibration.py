@@ -3,19 +3,20 @@ import pytest
 import torch
 
 from model import MultiTaskTransformer
-from multitask import calibration, processes
-from multitask.calibration import (
+from multitask.common import distributed
+from multitask.data.corpus import encode
+from multitask.data.labels import LabelSpace, tags_to_spans
+from multitask.data.rows import Example
+from multitask.evaluation import calibration
+from multitask.evaluation.calibration import (
     BOUNDS,
     binned,
     expected_calibration_error,
     fit,
     fit_temperature,
 )
-from multitask.encoding import encode
-from multitask.labels import LabelSpace, tags_to_spans
-from multitask.prediction import runner_of
-from multitask.rows import Example
-from multitask.runner import outputs
+from multitask.inference.predictor import runner_of
+from multitask.inference.runner import outputs
 
 LABELS = LabelSpace(("x", "y", "z"), ("LOC", "PER"), "BIO")
 
@@ -179,10 +180,10 @@ def test_processes_share_the_rows_and_get_the_same(model, tokenizer, monkeypatch
     corpus = annotated(tokenizer)
     alone, parts = fit(model, corpus, LABELS), ([], [])
     for rank in range(2):
-        monkeypatch.setattr(processes, "share", lambda size, r=rank: (size * r // 2, size * (r + 1) // 2))
-        monkeypatch.setattr(processes, "joined", lambda part, r=rank: parts[r].append(part) or part)
+        monkeypatch.setattr(distributed, "share", lambda size, r=rank: (size * r // 2, size * (r + 1) // 2))
+        monkeypatch.setattr(distributed, "joined", lambda part, r=rank: parts[r].append(part) or part)
         fit(model, corpus, LABELS)
     both = [np.concatenate(pair) for pair in zip(*parts)]  # logits and ids of task A, then of task B
     assert [len(ids) for ids in both[1::2]] == [len(ids) for _, ids in labelled(model, corpus)]
-    monkeypatch.setattr(processes, "joined", lambda part: both.pop(0))
+    monkeypatch.setattr(distributed, "joined", lambda part: both.pop(0))
     assert fit(model, corpus, LABELS) == pytest.approx(alone)

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from multitask.colours import DARK, LIGHT, TYPES, looks_of, variables
+from multitask.serving.page.colours import DARK, LIGHT, TYPES, looks_of, variables
 
 
 def luminance(colour: str) -> float:

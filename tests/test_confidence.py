@@ -7,15 +7,17 @@ import pytest
 import torch
 
 from model import MultiTaskTransformer
-from multitask import confidence, processes, runner
-from multitask.calibration import binned
-from multitask.confidence import class_bins, entity_bins, said_of
-from multitask.evaluation import match, score
-from multitask.labels import LabelSpace
-from multitask.prediction import Predictor, evaluate
-from multitask.runner import outputs
-from multitask.split import read_split
-from multitask.subwords import Subwords
+from multitask.common import distributed
+from multitask.data.labels import LabelSpace
+from multitask.data.splits import read_split
+from multitask.data.tokenization import Subwords
+from multitask.evaluation import corpus_predictions
+from multitask.evaluation.calibration import binned
+from multitask.evaluation.corpus_predictions import class_bins, entity_bins, said_of
+from multitask.evaluation.metrics import match, score
+from multitask.inference import runner
+from multitask.inference.predictor import Predictor, evaluate
+from multitask.inference.runner import outputs
 
 LABELS = LabelSpace(("x", "y", "z"), ("LOC", "PER"), "BIO")
 TEMPERATURES = 2.0, 0.5
@@ -138,9 +140,9 @@ class Together:
 
     def __init__(self, monkeypatch):
         self.mine, self.barrier, self.parts = threading.local(), threading.Barrier(2), [None, None]
-        monkeypatch.setattr(processes, "count", lambda: 2)
-        monkeypatch.setattr(processes, "rank", lambda: self.mine.rank)
-        monkeypatch.setattr(processes, "gathered", self.gathered)
+        monkeypatch.setattr(distributed, "count", lambda: 2)
+        monkeypatch.setattr(distributed, "rank", lambda: self.mine.rank)
+        monkeypatch.setattr(distributed, "gathered", self.gathered)
 
     def gathered(self, part):
         self.parts[self.mine.rank] = part
@@ -163,13 +165,13 @@ def test_two_processes_share_the_rows_and_both_know_all(tiny, tokenizer, write_r
     predictor = random_predictor(tiny, tokenizer)
     corpus = corpus_of(write_rows("rows.jsonl", random_rows(count, seed=2)), predictor)
     alone, read = said_of(predictor, corpus), []
-    real = confidence.outputs
+    real = corpus_predictions.outputs
 
     def outputs(*arguments):
         read.append(arguments[-1])
         return real(*arguments)
 
-    monkeypatch.setattr(confidence, "outputs", outputs)
+    monkeypatch.setattr(corpus_predictions, "outputs", outputs)
     for said in Together(monkeypatch)(lambda: said_of(predictor, corpus)):
         for name in ("classes", "tags"):
             assert (getattr(said, name) == getattr(alone, name)).all()

@@ -7,10 +7,10 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multitask.config import load_settings, split_overrides
-from multitask.config_text import help_text, keys, render
-from multitask.errors import InputError
-from multitask.settings import Settings
+from multitask.common.errors import InputError
+from multitask.config.help_text import help_text, keys, render
+from multitask.config.loading import load_settings, split_overrides
+from multitask.config.schema import Settings
 
 
 @pytest.fixture

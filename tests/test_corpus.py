@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from conftest import ROOT
 
-from multitask.readers import read_corpus
+from multitask.data.readers import read_corpus
 
 SPLITS = ("train", "dev", "test")
 

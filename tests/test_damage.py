@@ -9,7 +9,7 @@ import signal
 import pytest
 from resuming import SETTINGS, contents, edit, flip, resumed, seal
 
-from multitask.sealed import Damaged, read_sealed, write_sealed
+from multitask.common.checksums import Damaged, read_sealed, write_sealed
 
 DAMAGES = {
     "first byte": lambda path: flip(path, 0),

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from multitask.device import autocast, choose_attention, choose_device, choose_precision
-from multitask.errors import InputError
+from multitask.common.device import autocast, choose_attention, choose_device, choose_precision
+from multitask.common.errors import InputError
 
 
 def test_devices_by_name(monkeypatch, capsys):

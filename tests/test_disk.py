@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from resuming import contents, resumed
 
-from multitask.sealed import read_sealed
+from multitask.common.checksums import read_sealed
 
 
 @pytest.mark.parametrize("size", [0, 100, 3_000, 20_000, 60_000, 100_000])

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from model import MultiTaskTransformer
-from multitask.dropout import FastDropout, use_fast_dropout
+from multitask.training.fast_dropout import FastDropout, use_fast_dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

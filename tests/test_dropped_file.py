@@ -2,10 +2,10 @@
 
 import pytest
 
-from multitask.dropped_file import read_dropped
-from multitask.errors import InputError
-from multitask.limits import Limits
-from multitask.texts import Unreadable
+from multitask.common.errors import InputError
+from multitask.data.texts import Unreadable
+from multitask.serving.limits import Limits
+from multitask.serving.page.uploads import read_dropped
 
 LIMITS = Limits(text_characters=20, file_rows=3)
 

@@ -9,10 +9,11 @@ import shutil
 
 import numpy as np
 import pytest
-import task_4
-import task_5
 from conftest import ROOT
 from safetensors.numpy import load_file
+
+import task_4
+import task_5
 
 FROZEN = [
     f"--config={ROOT / 'config.yml'}",

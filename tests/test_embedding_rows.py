@@ -6,7 +6,7 @@ import torch
 from torch.optim import SGD, AdamW
 
 from model import MultiTaskTransformer
-from multitask.embedding_rows import OccurringRows, train_occurring_rows
+from multitask.training.embedding_rows import OccurringRows, train_occurring_rows
 
 IDS = torch.tensor([[2, 7, 9, 9, 3, 0], [2, 11, 30, 7, 8, 3]])
 MASK = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1]])

@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from multitask.encoding import Names, encode, encode_rows, special_ids
-from multitask.errors import InputError
-from multitask.labels import UNLABELLED, LabelSpace, Span
-from multitask.rows import Example
-from multitask.subwords import Subwords
+from multitask.common.errors import InputError
+from multitask.data.corpus import Names, encode, encode_rows, special_ids
+from multitask.data.labels import UNLABELLED, LabelSpace, Span
+from multitask.data.rows import Example
+from multitask.data.tokenization import Subwords
 
 LABELS = LabelSpace(("x", "y"), ("LOC", "PER"), "BIO")
 NOTHING = ["\u200b", "\ufe0f", "\u00ad", "\u0301", "\x00", "\ufffd", "\u3000", "", " "]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from standing_in import Reader, no_reader, reader
 
-from multitask.batcher import Item
-from multitask.engine import KINDS, Engine, EngineEnded, Failure, answers
-from multitask.errors import InputError
-from multitask.rows import text_example
+from multitask.common.errors import InputError
+from multitask.data.rows import text_example
+from multitask.serving.batcher import Item
+from multitask.serving.worker import KINDS, Engine, EngineEnded, Failure, answers
 
 
 @pytest.fixture(scope="module")

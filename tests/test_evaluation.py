@@ -5,10 +5,10 @@ import pytest
 from seqeval.metrics import accuracy_score, classification_report
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
-from multitask.encoding import encode
-from multitask.evaluation import score, table
-from multitask.labels import LabelSpace, spans_to_tags, tags_to_spans
-from multitask.rows import Example
+from multitask.data.corpus import encode
+from multitask.data.labels import LabelSpace, spans_to_tags, tags_to_spans
+from multitask.data.rows import Example
+from multitask.evaluation.metrics import score, table
 
 LABELS = LabelSpace(("x", "y", "z"), ("LOC", "ORG", "PER"), "BIO")
 

@@ -13,15 +13,15 @@ from onnx import numpy_helper
 
 import task_5
 from model import MultiTaskTransformer
-from multitask import export as exporting
-from multitask.backbone import load_tokenizer
-from multitask.evaluation import Scores
-from multitask.export import compare, drawn_corpus
-from multitask.labels import labels_of
-from multitask.onnx_model import MODEL
-from multitask.prediction import Predictor, evaluate
-from multitask.split import read_split
-from multitask.subwords import Subwords
+from multitask.data.labels import labels_of
+from multitask.data.splits import read_split
+from multitask.data.tokenization import Subwords
+from multitask.encoders.pretrained import load_tokenizer
+from multitask.evaluation.metrics import Scores
+from multitask.export import exporter as exporting
+from multitask.export.exporter import compare, drawn_corpus
+from multitask.inference.onnx_runner import MODEL
+from multitask.inference.predictor import Predictor, evaluate
 
 
 def content(folder) -> dict[str, bytes]:

@@ -5,14 +5,14 @@ from test_batching import EXAMPLES, LABELS
 from transformers import BertModel
 
 from model import MultiTaskTransformer
-from multitask import array_store
-from multitask.batching import collate
-from multitask.encoding import encode
-from multitask.errors import InputError
-from multitask.features import Features, features_key
-from multitask.inference import TorchRunner
-from multitask.labels import LabelSpace
-from multitask.runner import outputs
+from multitask.common import array_cache
+from multitask.common.errors import InputError
+from multitask.data.batching import collate
+from multitask.data.corpus import encode
+from multitask.data.labels import LabelSpace
+from multitask.inference.runner import outputs
+from multitask.inference.torch_runner import TorchRunner
+from multitask.training.frozen_features import Features, features_key
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_damaged_features_are_made_again(model, corpus, tmp_path, capfd):
 def test_features_that_do_not_fit_on_the_disk_are_refused_before_they_are_made(
     model, corpus, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(array_store, "room", lambda folder: 1 << 30)
+    monkeypatch.setattr(array_cache, "room", lambda folder: 1 << 30)
     monkeypatch.setattr(model, "encode", no_pass)
     with pytest.raises(InputError, match="the frozen layers' features take about .* GB"):
         Features(model, corpus, 2, memory=0, cache_dir=str(tmp_path / "cache"))

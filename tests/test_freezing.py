@@ -5,9 +5,9 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from model import MultiTaskTransformer, multitask_loss
-from multitask.lora import add_lora
-from multitask.optimization import make_optimizer
-from multitask.settings import LoraSettings, TrainingSettings
+from multitask.config.schema import LoraSettings, TrainingSettings
+from multitask.encoders.lora import add_lora
+from multitask.training.optimizer import make_optimizer
 
 SETTINGS = TrainingSettings(learning_rate=1e-3, weight_decay=0.5, warmup=0, layer_decay=0.8)
 LOWEST = ["bert.embeddings.", "bert.encoder.layer.0.", "bert.encoder.layer.1."]

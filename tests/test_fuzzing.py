@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from test_readers import CONLL, JSONL, lines
 
 from model import MultiTaskConfig, MultiTaskTransformer
-from multitask.backbone import load_model
-from multitask.config import load_settings
-from multitask.config_text import keys, render
-from multitask.errors import InputError
-from multitask.labels import labels_of
-from multitask.readers import read_corpus, read_texts
-from multitask.saving import save_model
-from multitask.sealed import SUMS
-from multitask.settings import Settings
+from multitask.common.checksums import SUMS
+from multitask.common.errors import InputError
+from multitask.config.help_text import keys, render
+from multitask.config.loading import load_settings
+from multitask.config.schema import Settings
+from multitask.data.labels import labels_of
+from multitask.data.readers import read_corpus, read_texts
+from multitask.encoders.pretrained import load_model
+from multitask.encoders.saving import save_model
 
 VALID = {
     "a.jsonl": lines([*JSONL, {"text": "Anna won", "entities": [{"start": 0, "end": 4, "label": "PER"}]}]),

@@ -6,10 +6,10 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multitask.highlight import highlighted, legend
-from multitask.predictions import Entity, Word
-from multitask.terminal import printable
-from multitask.words import split_words
+from multitask.data.words import split_words
+from multitask.inference.predictions import Entity, Word
+from multitask.inference.terminal import printable
+from multitask.serving.page.highlight import highlighted, legend
 
 LOOKS = {"PER": "type-0 line-0", "<script>alert(1)</script>": "type-1 line-0"}
 TAG = re.compile(r'<span class="tag">.*?</span></mark>', re.DOTALL)

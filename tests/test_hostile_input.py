@@ -11,10 +11,10 @@ import pytest
 from conftest import ROOT
 from test_readers import CONLL, JSONL, lines
 
-from multitask import formats
-from multitask.errors import InputError
-from multitask.readers import read_corpus, read_texts
-from multitask.words import split_words
+from multitask.common.errors import InputError
+from multitask.data import formats
+from multitask.data.readers import read_corpus, read_texts
+from multitask.data.words import split_words
 
 SIZE = 10 << 20  # characters of a large row
 # tables of characters that stand in a format's way, and the files that they spoil
@@ -208,7 +208,7 @@ LARGE = {
 READ = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
-from multitask.readers import read_corpus
+from multitask.data.readers import read_corpus
 reading = read_corpus([sys.argv[1]], "skip")
 assert reading.rows == len(reading.examples) + len(reading.skipped) > 0
 assert all(len(line) < 500 for line in [*reading.skipped, *reading.notices])

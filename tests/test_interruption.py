@@ -12,8 +12,8 @@ LOSSY = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 sys.path.insert(0, {root!r})
-from multitask.errors import InputError, run
-from multitask.interruption import Interruption
+from multitask.common.errors import InputError, run
+from multitask.common.signals import Interruption
 
 def load(raises):
     try:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
-from multitask.errors import InputError
-from multitask.labels import (
+from multitask.common.errors import InputError
+from multitask.data.labels import (
     SCHEMES,
     LabelSpace,
     Span,

@@ -13,7 +13,7 @@ from benchmarks.http_load import HOST, Client
 from benchmarks.processes import family
 from benchmarks.server import serving
 from model import MultiTaskTransformer
-from multitask.loading import load_predictor
+from multitask.inference.loading import load_predictor
 
 
 @pytest.fixture(scope="module")

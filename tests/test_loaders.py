@@ -12,11 +12,11 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer, pipeline
 
 from model import MultiTaskTransformer
-from multitask.backbone import embedded_folder, load_model, load_tokenizer
-from multitask.readers import read_corpus
-from multitask.saving import save_model, tokenizer_files
-from multitask.subwords import Subwords
-from multitask.words import split_words
+from multitask.data.readers import read_corpus
+from multitask.data.tokenization import Subwords
+from multitask.data.words import split_words
+from multitask.encoders.pretrained import embedded_folder, load_model, load_tokenizer
+from multitask.encoders.saving import save_model, tokenizer_files
 
 TEXTS = ["Anna won in Paris.", "the vote", "the match and the chip, in Paris"]
 ALIKE = ["anna won in paris", "the vote in paris", "the match and anna"]

@@ -7,9 +7,9 @@ from torch import nn
 
 import task_4
 from model import MultiTaskTransformer
-from multitask.lora import add_lora, merged
-from multitask.optimization import make_optimizer
-from multitask.settings import LoraSettings, LoraTarget, TrainingSettings
+from multitask.config.schema import LoraSettings, LoraTarget, TrainingSettings
+from multitask.encoders.lora import add_lora, merged
+from multitask.training.optimizer import make_optimizer
 
 ALL = get_args(LoraTarget)
 RATES = TrainingSettings(learning_rate=1e-2, head_learning_rate=1e-2, warmup=0)

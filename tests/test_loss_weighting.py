@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from model import MultiTaskTransformer
-from multitask.loss_weighting import LossWeighting, gradient_cosine
-from multitask.optimization import make_optimizer
-from multitask.settings import LossWeights, TrainingSettings
+from multitask.config.schema import LossWeights, TrainingSettings
+from multitask.training.loss_weighting import LossWeighting, gradient_cosine
+from multitask.training.optimizer import make_optimizer
 
 BOTH = ("task_a", "task_b")
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from test_confidence import LABELS, corpus_of, probabilities, random_predictor, random_rows
 
-from multitask.confidence import Said, said_of
-from multitask.encoding import encode
-from multitask.errors import InputError
-from multitask.evaluation import match
-from multitask.mistakes import surest_mistakes
-from multitask.readers import read_corpus
-from multitask.rows import text_example
-from multitask.runner import outputs
+from multitask.common.errors import InputError
+from multitask.data.corpus import encode
+from multitask.data.readers import read_corpus
+from multitask.data.rows import text_example
+from multitask.evaluation.corpus_predictions import Said, said_of
+from multitask.evaluation.metrics import match
+from multitask.evaluation.mistakes import surest_mistakes
+from multitask.inference.runner import outputs
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 import task_4
 import task_5
 from model import MultiTaskTransformer
-from multitask.backbone import Backbone, load_model
-from multitask.config import load_settings
-from multitask.labels import LabelSpace
-from multitask.model_card import escaped, model_card
-from multitask.preparation import Prepared
-from multitask.progress import Progress
-from multitask.settings import Settings
+from multitask.config.loading import load_settings
+from multitask.config.schema import Settings
+from multitask.data.labels import LabelSpace
+from multitask.encoders.pretrained import Backbone, load_model
+from multitask.export.model_card import escaped, model_card
+from multitask.training.preparation import Prepared
+from multitask.training.progress import Progress
 
 HOSTILE = [
     "a|b",

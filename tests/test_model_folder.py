@@ -16,12 +16,12 @@ import task_2
 import task_4
 import task_5
 from model import MultiTaskConfig, MultiTaskTransformer, SentenceTransformer
-from multitask.backbone import find_backbone, load_model, load_tokenizer
-from multitask.errors import InputError
-from multitask.labels import labels_of
-from multitask.model_folder import read_config
-from multitask.saving import save_model
-from multitask.sealed import SUMS
+from multitask.common.checksums import SUMS
+from multitask.common.errors import InputError
+from multitask.data.labels import labels_of
+from multitask.encoders.pretrained import find_backbone, load_model, load_tokenizer
+from multitask.encoders.saving import save_model
+from multitask.encoders.validation import read_config
 
 HEADS = {"num_classes_task_a": 3, "num_labels_task_b": 4}
 

@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from multitask.batcher import Busy
-from multitask.errors import InputError
-from multitask.limits import Limits
-from multitask.neighbours import Neighbours, training_sentences
-from multitask.rows import text_example
-from multitask.texts import Unreadable
+from multitask.common.errors import InputError
+from multitask.data.rows import text_example
+from multitask.data.texts import Unreadable
+from multitask.serving.batcher import Busy
+from multitask.serving.limits import Limits
+from multitask.serving.page.neighbours import Neighbours, training_sentences
 
 
 class Embedder:

@@ -14,17 +14,16 @@ import torch
 from conftest import ROOT
 
 from model import MultiTaskTransformer
-from multitask import onnx_graph
-from multitask.backbone import load_tokenizer
-from multitask.encoding import encode
-from multitask.errors import InputError
-from multitask.export import _files, export
-from multitask.labels import labels_of
-from multitask.onnx_model import LABELS, MODEL, OnnxModel, read_labels
-from multitask.prediction import Predictor, predict_corpus
-from multitask.rows import text_example
-from multitask.runner import outputs
-from multitask.sealed import SUMS, write_sealed
+from multitask.common.checksums import SUMS, write_sealed
+from multitask.common.errors import InputError
+from multitask.data.corpus import encode
+from multitask.data.labels import labels_of
+from multitask.data.rows import text_example
+from multitask.encoders.pretrained import load_tokenizer
+from multitask.export.exporter import _files, export, onnx_graph
+from multitask.inference.onnx_runner import LABELS, MODEL, OnnxModel, read_labels
+from multitask.inference.predictor import Predictor, predict_corpus
+from multitask.inference.runner import outputs
 
 TEXTS = ["anna won in paris", "", "the vote", "a " * 90 + "end", "Paris, anna and the match!", "chip"]
 BLOCKS = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -37,7 +36,7 @@ for name in ("torch", "transformers", "pydantic", "onnx"):
     except ImportError:
         continue
     sys.exit(f"there is {name}")
-from multitask.prediction import Predictor
+from multitask.inference.predictor import Predictor
 found = Predictor.from_onnx(sys.argv[1]).predict(json.loads(sys.argv[2]), embeddings=True)
 print(json.dumps([{**row.to_dict(), "raw": row.probabilities} for row in found]))
 """
@@ -55,7 +54,7 @@ def int8(exported, predictor, tmp_path_factory) -> Path:
     """The same model, exported with products in int8."""
     folder = tmp_path_factory.mktemp("int8") / "out"
     with pytest.MonkeyPatch.context() as patch:  # translating it once is slow enough
-        patch.setattr("multitask.export.graph_of", lambda model: onnx.load(exported.folder / MODEL))
+        patch.setattr("multitask.export.exporter.graph_of", lambda model: onnx.load(exported.folder / MODEL))
         export(predictor, folder, int8=True)
     return folder
 
@@ -184,7 +183,7 @@ def test_a_runner_is_evaluated_like_a_model(made):
 
 def test_weights_that_one_file_can_not_hold_have_a_second_one(exported, predictor, tmp_path, monkeypatch):
     folder = exported.folder
-    monkeypatch.setattr("multitask.export.graph_of", lambda model: onnx.load(folder / MODEL))
+    monkeypatch.setattr("multitask.export.exporter.graph_of", lambda model: onnx.load(folder / MODEL))
     monkeypatch.setattr(onnx_graph, "_LIMIT", 10_000)
     monkeypatch.setattr(onnx_graph, "_SMALL", 100)  # tensors that end in a page's middle too
     write_sealed(tmp_path / "two", _files(predictor, int8=False))

@@ -8,8 +8,8 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import get_linear_schedule_with_warmup
 
 from model import MultiTaskTransformer
-from multitask.optimization import Update, finite_or_nan, make_optimizer, parameter_groups
-from multitask.settings import TrainingSettings
+from multitask.config.schema import TrainingSettings
+from multitask.training.optimizer import Update, finite_or_nan, make_optimizer, parameter_groups
 
 SETTINGS = TrainingSettings(learning_rate=1e-4, head_learning_rate=1e-2, weight_decay=0.1, warmup=0.25)
 

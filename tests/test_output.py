@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multitask import output
-from multitask.errors import InputError
-from multitask.output import NpyWriter, atomic_file, atomic_folder, check_writable
+from multitask.common import atomic_files
+from multitask.common.atomic_files import NpyWriter, atomic_file, atomic_folder, check_writable
+from multitask.common.errors import InputError
 
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path):
@@ -27,7 +27,7 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path):
 @pytest.mark.parametrize("in_one_step", [True, False])
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch, in_one_step):
     if not in_one_step:
-        monkeypatch.setattr(output, "_exchanged", lambda *_: False)
+        monkeypatch.setattr(atomic_files, "_exchanged", lambda *_: False)
     path = tmp_path / "model"
     for content, fails in (("one", False), ("two", True), ("three", False)):
         try:
@@ -52,7 +52,7 @@ def test_a_folder_comes_back_if_its_successor_can_not_take_its_place(tmp_path, m
             raise KeyboardInterrupt
         real(source, target)
 
-    monkeypatch.setattr(output, "_exchanged", lambda *_: False)
+    monkeypatch.setattr(atomic_files, "_exchanged", lambda *_: False)
     monkeypatch.setattr(os, "replace", rename)
     with pytest.raises(KeyboardInterrupt), atomic_folder(path) as folder:
         (folder / "x").write_text("new")
@@ -71,7 +71,7 @@ def test_the_only_copy_of_a_folder_is_never_deleted(tmp_path, monkeypatch):
             raise OSError
         real(source, target)
 
-    monkeypatch.setattr(output, "_exchanged", lambda *_: False)
+    monkeypatch.setattr(atomic_files, "_exchanged", lambda *_: False)
     monkeypatch.setattr(os, "replace", rename)
     with pytest.raises(OSError), atomic_folder(path):
         pass

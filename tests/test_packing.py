@@ -7,14 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model import MultiTaskTransformer
-from multitask import packing
-from multitask.batching import evenly
-from multitask.encoding import encode
-from multitask.inference import TorchRunner
-from multitask.labels import LabelSpace
-from multitask.packing import pack
-from multitask.rows import text_example
-from multitask.runner import outputs
+from multitask.data.batching import evenly
+from multitask.data.corpus import encode
+from multitask.data.labels import LabelSpace
+from multitask.data.rows import text_example
+from multitask.inference.packing import pack
+from multitask.inference.runner import outputs
+from multitask.inference.torch_runner import TorchRunner, packing
 
 LENGTHS = st.lists(st.integers(2, 64), min_size=1, max_size=40)
 LABELS = LabelSpace((), ())

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from multitask.page_guard import JOIN, Headers, Narrow
+from multitask.serving.page.path_filter import JOIN, Headers, Narrow
 
 
 async def behind(scope, receive, send):

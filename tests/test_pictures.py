@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from multitask import pictures
-from multitask.calibration import binned
-from multitask.pictures import confusion, draw_confusion, draw_curves, draw_reliability, reduced
+from multitask.evaluation import plots
+from multitask.evaluation.calibration import binned
+from multitask.evaluation.plots import confusion, draw_confusion, draw_curves, draw_reliability, reduced
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_no_answers_make_an_empty_diagram(drawn):
     ("n", "shown"), [(9999, "9999"), (10_000, "10k"), (9_999_999, "9999k"), (10**7, "10M")]
 )
 def test_large_counts_are_shortened(n, shown):
-    assert pictures._short_number(n) == shown
+    assert plots._short_number(n) == shown
 
 
 def test_curves_hold_every_epoch_and_where_the_model_is_from(drawn):

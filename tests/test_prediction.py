@@ -10,13 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model import MultiTaskTransformer, SentenceTransformer
-from multitask import runner
-from multitask.encoding import encode
-from multitask.inference import TorchRunner
-from multitask.labels import LabelSpace
-from multitask.prediction import Predictor, embed, predict_corpus
-from multitask.rows import text_example
-from multitask.runner import outputs
+from multitask.data.corpus import encode
+from multitask.data.labels import LabelSpace
+from multitask.data.rows import text_example
+from multitask.inference.predictor import Predictor, embed, predict_corpus
+from multitask.inference.runner import outputs
+from multitask.inference.torch_runner import TorchRunner, runner
 
 LABELS = LabelSpace(("x", "y", "z"), ("LOC", "PER"), "BIO")
 TEXTS = ["anna won in paris", "", "the vote", "a " * 90 + "end", "Paris, anna and the match!", "chip"]

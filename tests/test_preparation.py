@@ -1,5 +1,5 @@
-from multitask.config import load_settings
-from multitask.preparation import prepare
+from multitask.config.loading import load_settings
+from multitask.training.preparation import prepare
 
 
 def test_each_row_of_train_knows_its_file(settings_for, rows, write_rows):

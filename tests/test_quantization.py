@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from multitask.quantization import quantize
+from multitask.export.int8 import quantize
 
 FIRST, SECOND, HEAD = (
     np.random.default_rng(i).normal(size=s) for i, s in enumerate([(8, 6), (8, 5), (6, 3)])

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_words import WHITE
 
-from multitask.errors import InputError
-from multitask.labels import Span
-from multitask.readers import OtherTags, Reading, is_corpus, read_corpus, read_file, read_texts, stream
-from multitask.rows import Example
+from multitask.common.errors import InputError
+from multitask.data.labels import Span
+from multitask.data.readers import OtherTags, Reading, is_corpus, read_corpus, read_file, read_texts, stream
+from multitask.data.rows import Example
 
 SENTENCES = [
     (["Anna", "won", "in", "New", "York"], [Span(0, 1, "PER"), Span(3, 5, "LOC")], "sports"),

@@ -13,8 +13,8 @@ import pytest
 
 import task_4
 import task_5
-from multitask.assessment import assess, figures
-from multitask.terminal import printable
+from multitask.evaluation.evaluate import assess, figures
+from multitask.inference.terminal import printable
 
 VOID = {"meta", "img"}
 

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from multitask.answers import format_of
-from multitask.labels import LabelSpace
-from multitask.predictions import Entity, Prediction
-from multitask.result_view import view
-from multitask.results import Answers, Result, Results, above, differs, only_in, written
-from multitask.rows import text_example
-from multitask.texts import Unreadable
+from multitask.data.labels import LabelSpace
+from multitask.data.rows import text_example
+from multitask.data.texts import Unreadable
+from multitask.inference.predictions import Entity, Prediction
+from multitask.inference.writers import format_of
+from multitask.serving.page.results import Answers, Result, Results, above, differs, only_in, written
+from multitask.serving.page.view import view
 
 LABELS = LabelSpace(("calm", "<b>"), ("PER", "LOC"), "BIO")
 ANNA, PARIS = Entity(0, 4, "anna", "PER", 0.9), Entity(12, 17, "paris", "LOC", 0.4)

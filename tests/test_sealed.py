@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from multitask import output
-from multitask.sealed import SUMS, Damaged, check_sealed, read_sealed, rewrite_sealed, write_sealed
+from multitask.common import atomic_files
+from multitask.common.checksums import SUMS, Damaged, check_sealed, read_sealed, rewrite_sealed, write_sealed
 
 FILES = {"a.json": b"a" * 3000, "weights": bytes(5000), "1_Pooling/config.json": b"{}", "1_Pooling/b": b"b"}
 
@@ -49,7 +49,7 @@ def test_a_folder_in_it_is_no_way_around_the_sums(folder, damage, reason):
 @pytest.mark.parametrize("links", [True, False])
 def test_some_files_are_replaced_and_the_others_stay_as_they_are(folder, links, monkeypatch):
     if not links:
-        monkeypatch.setattr(output.os, "link", lambda *_: os.unlink(folder / "no such file"))
+        monkeypatch.setattr(atomic_files.os, "link", lambda *_: os.unlink(folder / "no such file"))
     before = (folder / "weights").stat().st_ino
     rewrite_sealed(folder, {"a.json": b"new", "README.md": b"card"})
     assert read_sealed(folder) == {**FILES, "a.json": b"new", "README.md": b"card"}
@@ -69,13 +69,13 @@ def test_what_was_damaged_before_is_still_seen(folder):
 
 
 def test_a_disk_that_fails_in_between_leaves_the_folder_as_it_was(folder, monkeypatch):
-    real, kinds = output.disk, []
+    real, kinds = atomic_files.disk, []
 
     def count(kind, *arguments):
         kinds.append(kind)
         return real(kind, *arguments)
 
-    monkeypatch.setattr(output, "disk", count)
+    monkeypatch.setattr(atomic_files, "disk", count)
     rewrite_sealed(folder, {"a.json": b"new"})
     assert kinds == ["link"] * 3 + ["write"] * 2 + ["sync"] * 7 + ["rename", "sync"]
     for last in range(len(kinds) - 1):
@@ -86,7 +86,7 @@ def test_a_disk_that_fails_in_between_leaves_the_folder_as_it_was(folder, monkey
                 raise OSError(28, "No space left on device")
             return real(kind, *arguments)
 
-        monkeypatch.setattr(output, "disk", fail)
+        monkeypatch.setattr(atomic_files, "disk", fail)
         with pytest.raises(OSError, match="No space left"):
             rewrite_sealed(folder, {"a.json": b"newer"})
         assert read_sealed(folder) == {**FILES, "a.json": b"new"}

@@ -6,8 +6,8 @@ import socket
 import pytest
 
 import task_6
-from multitask import serving
-from multitask.address import is_loopback, listening
+from multitask.serving import launch
+from multitask.serving.address import is_loopback, listening
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ def test_what_can_not_be_served_is_refused_before_anything_is_loaded(shell, tiny
 
 
 def test_libraries_that_are_missing_are_named(shell, tiny, monkeypatch):
-    found = serving.find_spec
+    found = launch.find_spec
     monkeypatch.setattr(
-        serving, "find_spec", lambda name: None if name in ("gradio", "uvloop") else found(name)
+        launch, "find_spec", lambda name: None if name in ("gradio", "uvloop") else found(name)
     )
     ended = shell(task_6, "--model", tiny)
     assert ended.status == 2

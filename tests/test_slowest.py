@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from multitask import slowest
-from multitask.slowest import slowest_rows
+from multitask.evaluation import slowest
+from multitask.evaluation.slowest import slowest_rows
 
 # 25 rows in a window each, of 26 to 2 tokens
 CORPUS = SimpleNamespace(window_lengths=np.arange(26, 1, -1), window_rows=np.arange(26))

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multitask import split as module
-from multitask.encoding import encode
-from multitask.errors import InputError
-from multitask.labels import LabelSpace
-from multitask.readers import read_corpus
-from multitask.split import read_split
-from multitask.subwords import Subwords
+from multitask.common.errors import InputError
+from multitask.data import splits as module
+from multitask.data.corpus import encode
+from multitask.data.labels import LabelSpace
+from multitask.data.readers import read_corpus
+from multitask.data.splits import read_split
+from multitask.data.tokenization import Subwords
 
 LABELS = [LabelSpace(("sports",), ("PER", "LOC"), "BIO"), LabelSpace(("politics", "sports"), ("LOC", "PER"))]
 BAD = {"tokens": ["a", "b"], "tags": ["O"], "key": 1}

@@ -13,8 +13,8 @@ from benchmarks import joint
 from benchmarks.likeness_run import likeness
 from benchmarks.study import Study
 from model import MultiTaskTransformer, SentenceTransformer
-from multitask.backbone import load_model, load_tokenizer
-from multitask.prediction import embed
+from multitask.encoders.pretrained import load_model, load_tokenizer
+from multitask.inference.predictor import embed
 
 
 @pytest.fixture

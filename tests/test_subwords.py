@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_encoding import SENTENCES
 
-from multitask import subwords as module
-from multitask.encoding import offsets_of
-from multitask.subwords import Subwords
+from multitask.data import tokenization as module
+from multitask.data.corpus import offsets_of
+from multitask.data.tokenization import Subwords
 
 
 def split(subwords, sentences):

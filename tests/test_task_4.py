@@ -11,11 +11,12 @@ from transformers import AutoModelForTokenClassification
 
 import task_4
 from model import MultiTaskTransformer
-from multitask import split, training
-from multitask.backbone import load_model
-from multitask.config import load_settings
-from multitask.preparation import prepare
-from multitask.settings import Settings
+from multitask.config.loading import load_settings
+from multitask.config.schema import Settings
+from multitask.data import splits
+from multitask.encoders.pretrained import load_model
+from multitask.training import trainer
+from multitask.training.preparation import prepare
 
 NO_DROPOUT = ["model.dropout=0", "model.freeze_backbone=false"]
 
@@ -89,7 +90,7 @@ def test_a_corpus_that_is_kept_on_disk_trains_the_same_model(shell, settings_for
         file.write("[]\n")
     plain, checked = trained(shell, skip), shell(task_4, *skip, "--check", "output_dir=none")
     assert not (tmp_path / "cache").exists()
-    monkeypatch.setattr(split, "_LARGE", 0)
+    monkeypatch.setattr(splits, "_LARGE", 0)
     for name in ("first", "second"):
         kept = trained(shell, skip, f"output_dir={name}")
         assert all(torch.equal(value, kept[key]) for key, value in plain.items())
@@ -151,7 +152,7 @@ def test_what_is_frozen_is_bit_equal_after_training_and_the_rest_is_not(
 
 def test_the_model_that_is_kept_is_the_one_with_the_best_dev_score(shell, settings_for, monkeypatch):
     scores = iter([0.5, 0.9, 0.7, 0.9])
-    real, at_best = training.evaluate, {}
+    real, at_best = trainer.evaluate, {}
 
     def evaluate(runner, *arguments):
         result, value = real(runner, *arguments), next(scores)
@@ -160,7 +161,7 @@ def test_the_model_that_is_kept_is_the_one_with_the_best_dev_score(shell, settin
         monkeypatch.setattr(type(result), "mean", lambda self: value)
         return result
 
-    monkeypatch.setattr(training, "evaluate", evaluate)
+    monkeypatch.setattr(trainer, "evaluate", evaluate)
     kept = trained(shell, settings_for, "training.num_epochs=4")
     assert at_best.keys() == kept.keys()
     assert all(torch.equal(kept[name], value) for name, value in at_best.items())
@@ -317,7 +318,7 @@ def test_help_lists_every_key(shell):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["training.lr=1"], "did you mean training.learning_rate?"),
+        (["training.lr=1"], "did you mean trainer.learning_rate?"),
         (
             ["model.num_classes_task_a=3"],
             "model.num_classes_task_a is 3, but the data has 2 classes: politics, sports",
@@ -331,7 +332,7 @@ def test_help_lists_every_key(shell):
         (["data.dev=[nowhere.jsonl, broken.jsonl]"], "broken.jsonl:2: not JSON"),
         (["data.test=lengths.jsonl"], "lengths.jsonl:1: 2 tokens, but 1 tags\n(data.on_bad_row=skip goes on"),
         (["data.train=empty.jsonl"], "empty.jsonl: the file has no rows"),
-        (["data.train=classes.jsonl"], "no row of data.train has an entity: training.task=task_a"),
+        (["data.train=classes.jsonl"], "no row of data.train has an entity: trainer.task=task_a"),
         (["data.train=classes.jsonl", "training.task=task_b"], "no row of data.train has an entity"),
         (["data.dev=classes.jsonl", "training.task=task_b"], "data.dev has no annotation of task_b"),
         (["device=tpu"], "a device is cpu, cuda or cuda:1"),

@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from multitask.tensor_file import pieces
+from multitask.encoders.safetensors_writer import pieces
 
 TENSORS = {
     "z.weight": torch.randn(3, 4),

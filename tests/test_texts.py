@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from multitask.errors import InputError
-from multitask.rows import Example
-from multitask.texts import Unreadable, rows_of, rows_of_texts
+from multitask.common.errors import InputError
+from multitask.data.rows import Example
+from multitask.data.texts import Unreadable, rows_of, rows_of_texts
 
 
 def said(rows):

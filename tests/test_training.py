@@ -18,7 +18,7 @@ from transformers.models.bert.modeling_bert import BertEmbeddings
 
 import task_4
 from model import MultiTaskTransformer
-from multitask import features
+from multitask.training import frozen_features
 
 TASK_4 = ROOT / "task_4.py"
 ALIKE = ["model.dropout=0", "training.num_epochs=3"]
@@ -63,9 +63,9 @@ def test_features_computed_once_train_the_same_model(trained, layers, monkeypatc
     settings = [*frozen, "training.num_epochs=3", "training.learning_rate=1e-3"]
     settings = ["model.freeze_backbone=false", *settings]
     made = []
-    fill = features.Features._fill
+    fill = frozen_features.Features._fill
     monkeypatch.setattr(
-        features.Features, "_fill", lambda self, *a: (made.append(self.depth), fill(self, *a))
+        frozen_features.Features, "_fill", lambda self, *a: (made.append(self.depth), fill(self, *a))
     )
     passes = []
     embed = BertEmbeddings.forward
@@ -88,7 +88,7 @@ def test_training_the_occurring_rows_changes_no_result(trained):
 
 def test_fast_dropout_is_off_when_it_is_switched_off(trained, monkeypatch):
     settings = ["training.num_epochs=1", "model.freeze_backbone=false"]
-    monkeypatch.setattr("multitask.dropout.FastDropout.forward", None)
+    monkeypatch.setattr("multitask.training.fast_dropout.FastDropout.forward", None)
     trained("plain", *settings, "training.fast_dropout=false")
     with pytest.raises(TypeError):
         trained("fast", *settings)

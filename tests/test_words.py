@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multitask.words import split_words
+from multitask.data.words import split_words
 
 TEXTS = st.text(
     st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(" .'-&@_/Ua1é\u0301\u200b"))

@@ -11,10 +11,10 @@ import pytest
 from conftest import ROOT
 
 from benchmarks import provenance, scores, tables, write_up
-from multitask.checkpoint import Checkpoints
-from multitask.config import load_settings
-from multitask.config_text import flat, render
-from multitask.errors import InputError
+from multitask.common.errors import InputError
+from multitask.config.help_text import flat, render
+from multitask.config.loading import load_settings
+from multitask.training.checkpoint import Checkpoints
 
 RECORDS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 TYPED = {  # heads of the tables that hold no results

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.http_load import Answer, Client, get, post
-from multitask.limits import Limits
+from multitask.serving.limits import Limits
 
 LIMITS = Limits()
 WORDS = ["anna", "won", "in", "paris", "and", "the", "vote", "Annason", "winning", "match", "chip"]

@@ -1,0 +1,156 @@
+"""YAML that is read as people mean it: no aliases, no repeated keys, and the scalars of YAML 1.2."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from multitask.common.errors import InputError
+
+_LARGEST = 1 << 20  # bytes
+_DEEPEST = 10  # levels of nesting; more than any setting has
+_LONGEST_KEY = 100  # characters
+_CORE = "tag:yaml.org,2002:"
+
+
+class _Refused(yaml.YAMLError):
+    def __init__(self, problem: str, mark: yaml.Mark):
+        super().__init__(problem)
+        self.problem, self.problem_mark = problem, mark
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's defaults are YAML 1.1: there 2e-5 is a string, `no` is false, 012 is 10 and 1:30 is 90."""
+
+    yaml_implicit_resolvers: dict = {}
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            raise _Refused("aliases (*name) are not read", self.peek_event().start_mark)
+        self.depth = getattr(self, "depth", 0) + 1
+        if self.depth > _DEEPEST:
+            raise _Refused("nested too deeply", self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+):
+    _Loader.add_implicit_resolver(_CORE + _tag, re.compile(f"^(?:{_pattern})$"), list(_first))
+
+_SCALARS = {
+    "bool": lambda text: {"true": True, "false": False}[text.lower()],
+    "null": lambda text: {"": None, "~": None, "null": None}[text.lower()],
+    "int": int,
+    "float": lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
+    "str": str,
+}
+
+
+def read(path: str | Path) -> tuple[dict, dict[str, str], list[str]]:
+    """A file → its values, where each dotted key stands ("file:line"), and what is wrong with single keys.
+
+    Raises InputError where the file as a whole can't be read."""
+    try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise InputError(f"{path}: is no file")
+        size = Path(path).stat().st_size
+        if size > _LARGEST:
+            raise InputError(f"{path}: {size:,} bytes; a settings file has at most {_LARGEST:,}")
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except OSError as error:
+        raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    where: dict[str, str] = {}
+    problems: list[str] = []
+    node = _compose(text, str(path))
+    if node is None:
+        return {}, where, problems
+    values = _value(node, "", str(path), where, problems)
+    if not isinstance(values, dict):
+        raise InputError(f"{path}:1: a settings file is a list of `key: value`")
+    return values, where, problems
+
+
+def parse(text: str) -> Any:
+    """The value of an override. Raises InputError."""
+    problems: list[str] = []
+    node = _compose(text, "")
+    value = None if node is None else _value(node, "", "", {}, problems)
+    if problems:
+        raise InputError(problems[0])
+    return value
+
+
+def scalar(value: Any) -> str:
+    """A setting's value as YAML in one line, which YAML 1.1 readers read alike."""
+    if isinstance(value, tuple | list):
+        return (
+            scalar(value[0]) if len(value) == 1 else f"[{', '.join(map(scalar, value))}]" if value else "null"
+        )
+    if isinstance(value, float) and "e" in (text := repr(value)):
+        mantissa, exponent = text.split("e")
+        return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{int(exponent):+d}"
+    text = yaml.safe_dump(value, allow_unicode=True, width=10**9, default_flow_style=True)
+    return text.strip().removesuffix("...").strip()
+
+
+def _compose(text: str, source: str) -> yaml.Node | None:
+    try:
+        loader = _Loader(text)
+        try:
+            return loader.get_single_node()
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        line = f":{mark.line + 1}" if mark and source else ""
+        raise InputError(
+            f"{source}{line}{': ' if source else ''}not YAML that can be read: {problem}"
+        ) from None
+
+
+def _value(node: yaml.Node, key: str, source: str, where: dict[str, str], problems: list[str]) -> Any:
+    place = f"{source}:{node.start_mark.line + 1}" if source else ""
+    where.setdefault(key, place)
+    kind = node.tag.removeprefix(_CORE)
+    if isinstance(node, yaml.SequenceNode) and kind == "seq":
+        return [_value(item, f"{key}[]", source, where, problems) for item in node.value]
+    if isinstance(node, yaml.ScalarNode) and kind in _SCALARS:
+        if "\0" in node.value:
+            problems.append(f"{place}: {key}: a NUL character")
+            return None
+        try:
+            return _SCALARS[kind](node.value)
+        except (ValueError, KeyError):  # an explicit tag, !!int x, or thousands of digits
+            problems.append(f"{place}: {key}: not a {kind}: {node.value[:40]}")
+            return None
+    if not isinstance(node, yaml.MappingNode) or kind != "map":
+        problems.append(f"{place}: {key}: the tag {node.tag} is not read")
+        return None
+    values: dict = {}
+    for name_node, value_node in node.value:
+        name = name_node.value if isinstance(name_node, yaml.ScalarNode) else str(name_node.tag)
+        dotted = f"{key}.{name}" if key else name
+        line = f"{source}:{name_node.start_mark.line + 1}" if source else "value"
+        if len(name) > _LONGEST_KEY or not name.isprintable():
+            problems.append(f"{line}: {ascii(name[:40])}: this is no key of a setting")
+            continue
+        if name in values:
+            problems.append(f"{line}: {dotted}: this key stands twice; first at {where[dotted]}")
+            continue
+        where[dotted] = line
+        values[name] = _value(value_node, dotted, source, where, problems)
+    return values

@@ -1,0 +1,161 @@
+"""Batches of windows: which ones go together, as a function of seed and epoch alone, and their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from multitask.data.corpus import EncodedCorpus
+from multitask.data.labels import UNLABELLED, ragged
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_CHUNK = 50  # batches that are sorted by length together: little padding, and still a new mixture every epoch
+
+
+class LengthGroupedSampler:
+    """Batches of windows of similar length: a function of what it is made of and the epoch, nothing else.
+
+    With a temperature, an epoch's windows are those of `epoch_windows`; `groups` (V,) says what is mixed."""
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        seed: int,
+        groups: np.ndarray | None = None,
+        temperature: float | None = None,
+    ):
+        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
+        self.groups, self.temperature = groups, temperature
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Window numbers of each batch; the last batch formed may be smaller.
+
+        Without a temperature every window is in exactly one batch."""
+        random = np.random.default_rng((self.seed, epoch))
+        order = random.permutation(len(self.lengths))
+        if self.temperature is not None:
+            order = epoch_windows(self.groups, self.temperature, self.seed, epoch)[order]
+        size = _CHUNK * self.batch_size
+        chunks = (order[at : at + size] for at in range(0, len(order), size))
+        order = np.concatenate([chunk[np.argsort(-self.lengths[chunk], kind="stable")] for chunk in chunks])
+        batches = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
+        return [batches[i] for i in random.permutation(len(batches))]
+
+
+def epoch_windows(groups: np.ndarray, temperature: float, seed: int, epoch: int) -> np.ndarray:
+    """The windows of an epoch (V,), in order, when groups (V,) are mixed at a temperature.
+
+    A group of n windows has a share of n ** (1 / temperature): 1 leaves every window once, large ones give
+    each group as much (Devlin et al. 2019, multilingual BERT; Aharoni, Johnson & Firat 2019). A window is
+    drawn as often as any other of its group, or once more: seed and epoch say which ones.
+    Windows are counted, not texts, so that every epoch has as many steps. A text of several windows may so
+    have one of them once more than another; its share is right in the mean over epochs."""
+    _, group, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    quotas = _apportion(counts ** (1 / temperature), len(groups))
+    random = np.random.default_rng((seed, epoch, 1))
+    times = (quotas // counts)[group]
+    for number, extra in enumerate(quotas % counts):
+        times[random.permutation(np.flatnonzero(group == number))[:extra]] += 1
+    return np.repeat(np.arange(len(groups)), times)
+
+
+def _apportion(weights: np.ndarray, seats: int) -> np.ndarray:
+    """Whole numbers (G,) in proportion to weights (G,) that add up to `seats`, by largest remainder."""
+    exact = seats * weights / weights.sum()
+    whole = np.floor(exact).astype(np.int64)
+    whole[np.argsort(whole - exact, kind="stable")[: seats - whole.sum()]] += 1
+    return whole
+
+
+def padded(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Windows (B,) → input_ids and attention_mask (B, T), int64."""
+    lengths = corpus.window_lengths[windows]
+    B, T = len(windows), int(lengths.max())
+    cls, sep, pad = corpus.special
+    rows = np.arange(B)
+    input_ids = np.full((B, T), pad, np.int64)
+    input_ids[:, 0] = cls
+    input_ids[rows, lengths - 1] = sep
+    inner = lengths - 2
+    input_ids[np.repeat(rows, inner), ragged(np.ones(B, np.int64), inner)] = corpus.ids[
+        ragged(corpus.window_start[windows], inner)
+    ]
+    return input_ids, (np.arange(T) < lengths[:, None]).astype(np.int64)
+
+
+def collate(corpus: EncodedCorpus, windows: np.ndarray) -> dict[str, Tensor]:
+    """Windows (B,) → input_ids, attention_mask, labels_task_b (B, T), labels_task_a, weights_task_a (B,)."""
+    import torch  # an exported model runs without it
+
+    input_ids, attention_mask = padded(corpus, windows)
+    labels_b = np.full(input_ids.shape, UNLABELLED, np.int64)
+    row, position, words = word_positions(corpus, windows)
+    labels_b[row, position] = corpus.word_tags[words]
+    text, shares = _texts(corpus, windows)
+    batch = {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "labels_task_a": corpus.row_classes[text].astype(np.int64),
+        "labels_task_b": labels_b,
+        "weights_task_a": shares.astype(np.float32),
+    }
+    return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+def by_tokens(windows: np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
+    """Windows, longest first → batches of about so many tokens, padding counted."""
+    at = 0
+    while at < len(windows):
+        size = max(1, tokens // int(lengths[windows[at]]))
+        yield windows[at : at + size]
+        at += size
+
+
+def evenly(windows: np.ndarray, lengths: np.ndarray, count: int) -> list[np.ndarray]:
+    """Windows in order → at most so many batches, of as many tokens each as whole windows allow."""
+    tokens = np.cumsum(lengths[windows])
+    middles = tokens - lengths[windows] / 2  # a batch ends where its share is nearest
+    ends = np.searchsorted(middles, tokens[-1] * np.arange(1, count) / count)
+    return [batch for batch in np.split(windows, ends) if len(batch)]
+
+
+def word_positions(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The words that windows (B,) tag: row in the batch, position of the first subword in it, word number."""
+    counts = np.diff(corpus.window_words)[windows]
+    row = np.repeat(np.arange(len(windows)), counts)
+    words = ragged(corpus.window_words[windows], counts)
+    return row, corpus.word_first[words] - corpus.window_start[windows][row] + 1, words
+
+
+def usable_windows(corpus: EncodedCorpus, tasks: Sequence[str]) -> np.ndarray:
+    """Windows of the rows that are annotated for one of the tasks; the others have nothing to teach."""
+    usable = np.zeros(len(corpus), bool)
+    if "task_a" in tasks:
+        usable |= corpus.row_classes != UNLABELLED
+    if "task_b" in tasks:
+        usable |= corpus.row_tagged
+    return np.flatnonzero(usable[corpus.row_of_window])
+
+
+def labelled_counts(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[float, float]:
+    """What a step over `windows` divides its losses by: texts with a class, and words with a tag."""
+    text, shares = _texts(corpus, windows)
+    *_, words = word_positions(corpus, windows)
+    return (
+        float(shares[corpus.row_classes[text] != UNLABELLED].sum()),
+        float((corpus.word_tags[words] != UNLABELLED).sum()),
+    )
+
+
+def _texts(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The row that each of the windows (B,) belongs to, and its share of it: 1/n for a text of n windows."""
+    rows = np.searchsorted(corpus.window_rows, windows, side="right") - 1
+    return rows, 1 / np.diff(corpus.window_rows)[rows]

@@ -1,0 +1,123 @@
+"""What a model says of a corpus and how sure it is of it, in one pass that holds no logits."""
+
+from collections.abc import Callable, Collection
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+
+from multitask.common import distributed
+from multitask.data.corpus import EncodedCorpus
+from multitask.data.labels import TASKS, UNLABELLED, ragged
+from multitask.evaluation.calibration import Bins, binned
+from multitask.evaluation.metrics import Matches, match
+from multitask.inference.predictor import Predictor, entity_scores, softmax
+from multitask.inference.runner import Outputs, outputs
+
+
+class Said(NamedTuple):
+    """A task's fields are None where the model never learned it, or it was not asked for. Pairs are at
+    temperature 1 and at the model's own."""
+
+    classes: np.ndarray | None  # (N,) class ids
+    class_chances: np.ndarray | None  # (2, N) of the class that was said
+    tags: np.ndarray | None  # (W,) tag ids
+    matches: Matches | None  # the entities that were said of annotated rows, against the corpus
+    entity_chances: np.ndarray | None  # (2, F) of those entities
+    silent_chances: np.ndarray | None  # (E,) mean probability of O over the words of each annotated entity
+    word_bins: tuple[Bins, Bins] | None  # of the tags of annotated rows
+
+
+def said_of(
+    predictor: Predictor,
+    corpus: EncodedCorpus,
+    progress: Callable[[int], object] | None = None,
+    tasks: Collection[str] = TASKS,
+) -> Said:
+    """Read a corpus that is encoded for the model.
+
+    Several processes share the rows, each of which is read once, and all of them get the whole."""
+    labels, config = predictor.labels, predictor.config
+    in_a, in_b = labels.classes and "task_a" in tasks, labels.types and "task_b" in tasks
+    classes, class_chances = [np.zeros(0, np.int32)], [np.zeros((2, 0), np.float32)]
+    tags, spans = [np.zeros(0, np.int32)], _Spans(predictor, corpus)
+    for out in outputs(predictor.runner, corpus, progress, distributed.share(len(corpus))):
+        if in_a:
+            classes.append(out.sentence_logits.argmax(1).astype(np.int32))
+            class_chances.append(_chances(out.sentence_logits, classes[-1], config.temperature_task_a))
+        if in_b:
+            tags.append(spans.read(out))
+    found_a, found_b = (None, None), (None, None, None, None, None)
+    if in_a:
+        found_a = distributed.joined(np.concatenate(classes)), _joined(class_chances)
+    if in_b:
+        all_tags = distributed.joined(np.concatenate(tags))
+        found_b = all_tags, match(corpus, labels, all_tags), *spans.found()
+    return Said(*found_a, *found_b)
+
+
+class _Spans:
+    """What a pass keeps of the annotated rows' words: chances of entities, and bins of tags."""
+
+    def __init__(self, predictor: Predictor, corpus: EncodedCorpus):
+        self.corpus, self.labels = corpus, predictor.labels
+        self.temperature = predictor.config.temperature_task_b
+        nothing = binned(np.zeros(0), np.zeros(0, bool))
+        self.said, self.silent, self.bins = [np.zeros((2, 0))], [np.zeros((1, 0))], (nothing, nothing)
+
+    def read(self, out: Outputs) -> np.ndarray:
+        """A chunk's logits → its tag ids."""
+        corpus, logits = self.corpus, out.word_logits
+        offsets = corpus.word_rows[out.first : out.last + 1] - corpus.word_rows[out.first]
+        tags = self.labels.decode(logits, offsets)
+        annotated = corpus.row_tagged[out.first : out.last]
+        starts, ends, types = self.labels.find_spans(tags, offsets)
+        kept = annotated[np.searchsorted(offsets, starts, side="right") - 1]
+        said = starts[kept], ends[kept], types[kept]
+        both = 1.0, self.temperature
+        self.said.append(np.stack([entity_scores(logits, self.labels, *said, t) for t in both]))
+        begin, end = corpus.word_rows[[out.first, out.last]]
+        first, last = np.searchsorted(corpus.spans[0], [begin, end])
+        gold = corpus.spans[:2, first:last] - begin
+        self.silent.append(_outside(logits, *gold, self.temperature)[None])
+        words = np.repeat(annotated, np.diff(offsets))
+        right = (tags == corpus.word_tags[begin:end])[words]
+        chances = _chances(logits[words], tags[words], self.temperature)
+        self.bins = tuple(bins.plus(binned(chance, right)) for bins, chance in zip(self.bins, chances))
+        return tags
+
+    def found(self) -> tuple[np.ndarray, np.ndarray, tuple[Bins, Bins]]:
+        """Of all processes."""
+        bins = (reduce(Bins.plus, parts) for parts in zip(*distributed.gathered(self.bins)))
+        return _joined(self.said), _joined(self.silent)[0], tuple(bins)
+
+
+def class_bins(said: Said, corpus: EncodedCorpus) -> list[Bins]:
+    """Of the rows that have a class, at temperature 1 and at the model's own."""
+    kept = corpus.row_classes != UNLABELLED
+    right = (said.classes == corpus.row_classes)[kept]
+    return [binned(chances[kept], right) for chances in said.class_chances]
+
+
+def entity_bins(said: Said) -> list[Bins]:
+    """Of the entities that were said in annotated rows: right is exactly right."""
+    return [binned(chances, said.matches.right) for chances in said.entity_chances]
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Parts (k, n) of this process, and of all processes → one array (k, N)."""
+    return distributed.joined(np.concatenate(parts, 1).T).T
+
+
+def _chances(logits: np.ndarray, ids: np.ndarray, temperature: float) -> np.ndarray:
+    """Logits (n, K) → the probabilities (2, n) of these ids, at temperature 1 and at the one given."""
+    rows = np.arange(len(ids))
+    return np.stack([softmax(logits / np.float32(t))[rows, ids] for t in (1.0, temperature)])
+
+
+def _outside(logits: np.ndarray, starts: np.ndarray, ends: np.ndarray, temperature: float) -> np.ndarray:
+    """Word logits (W, K), spans (E,) → the mean probability of O over each one's words (E,)."""
+    lengths = ends - starts
+    words = ragged(starts, lengths)
+    chances = softmax(logits[words] / np.float32(temperature))[:, 0].astype(np.float64)
+    return np.add.reduceat(chances, np.cumsum(lengths) - lengths) / lengths if len(starts) else np.zeros(0)

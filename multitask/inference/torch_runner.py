@@ -1,0 +1,119 @@
+"""A torch model as a Runner."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from multitask.common.device import autocast, choose_precision
+from multitask.data.batching import evenly, padded, word_positions
+from multitask.data.corpus import EncodedCorpus
+from multitask.inference.packing import Packed, pack
+from multitask.inference.runner import LEAST_TOKENS, Pass, Runner
+from multitask.training.frozen_features import Features
+
+
+class TorchRunner(Runner):
+    """A SentenceTransformer or MultiTaskTransformer, in evaluation mode while it runs.
+
+    `features` are the output of the encoder's lowest layers, from which it then starts. With bfloat16 as the
+    `precision`, float32 weights are converted for every product of matrices."""
+
+    def __init__(self, model, features: Features | None = None, precision: torch.dtype = torch.float32):
+        self.model, self.features, self.precision, self.config = model, features, precision, model.config
+        self.heads = hasattr(model, "heads")
+        self.threads = torch.get_num_threads()
+        on_cpu = model.device.type == "cpu"
+        # a GPU's fast attention takes no mask of rows
+        self.packs = on_cpu and model.config._attn_implementation == "sdpa"
+        if on_cpu:
+            self.workers = self.threads
+        else:
+            self.batch_tokens = 1 << 14  # of which a GPU wants many at once
+
+    def without_heads(self) -> "TorchRunner":
+        found = copy.copy(self)
+        found.heads = False
+        return found
+
+    def batches(self, windows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        if not (self.packs and self.heads and self.features is None):
+            return super().batches(windows, lengths)
+        tokens = int(lengths[windows].sum())
+        count = -(-tokens // (self.batch_tokens * self.workers)) * self.workers
+        return evenly(windows, lengths, min(count, max(1, tokens // LEAST_TOKENS)))
+
+    @torch.inference_mode()
+    def __call__(self, corpus: EncodedCorpus, windows: np.ndarray) -> Pass:
+        model = self.model
+        arrays = padded(corpus, windows)
+        ids, mask = (torch.from_numpy(array).to(model.device) for array in arrays)
+        with autocast(model.device, self.precision):
+            if not self.heads:
+                return Pass(_numpy(_embeddings(model, ids, mask)), None, None)
+            if self.features is None:
+                packed = pack(*arrays, self.config.max_position_embeddings) if self.packs else None
+                hidden = _encode_packed(model, packed) if packed else model.encode(ids, mask)
+            else:
+                hidden = model.encode(None, mask, self.features.batch(windows), self.features.depth)
+            embeddings = _numpy(model.pool(hidden, mask))
+            sentence_logits, token_logits = model.heads(hidden, mask)
+        row, position, _ = word_positions(corpus, windows)
+        return Pass(embeddings, _numpy(sentence_logits), _numpy(token_logits)[row, position])
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(was_training)
+            torch.set_num_threads(self.threads)  # a worker's number is that of all threads made after it
+
+    def begin_worker(self) -> None:
+        torch.set_num_threads(1)
+
+
+def fast_runner(model, precision: str = "auto") -> TorchRunner:
+    """A TorchRunner for many calls: where bfloat16 is chosen, of a copy of the model with such weights,
+    so that they are not converted for every product."""
+    if choose_precision(precision, model.device) == torch.bfloat16:
+        model = copy.deepcopy(model).to(torch.bfloat16)
+    return TorchRunner(model)
+
+
+def _embeddings(model, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """As `model.pool(model.encode(...))`; for [CLS], the last layer runs at the first token only."""
+    if model.config.pooling != "cls":
+        return model.pool(model.encode(ids, mask), mask)
+    last = model.config.num_hidden_layers - 1
+    hidden = model.encode(ids, mask, layers=last)  # (B, T, D)
+    layer = model.bert.encoder.layer[last]
+    attention, first = layer.attention.self, hidden[:, :1]
+
+    def by_head(states: torch.Tensor) -> torch.Tensor:
+        return states.unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)  # (B, H, T, D / H)
+
+    mixed = functional.scaled_dot_product_attention(
+        by_head(attention.query(first)),
+        by_head(attention.key(hidden)),
+        by_head(attention.value(hidden)),
+        attn_mask=mask[:, None, None].bool(),
+    )
+    return layer.feed_forward_chunk(layer.attention.output(mixed.transpose(1, 2).flatten(2), first))[:, 0]
+
+
+def _encode_packed(model, packed: Packed) -> torch.Tensor:
+    """As `model.encode` of the padded batch → (B, T, D); what stands at its padding means nothing."""
+    ids, positions, owners, places = map(torch.from_numpy, packed)
+    own = owners[:, None, :, None] == owners[:, None, None, :]  # (P, 1, S, S)
+    hidden = model.encode(None, own, model.bert.embeddings(ids, position_ids=positions))  # (P, S, D)
+    return hidden.flatten(0, 1)[places]
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.float().cpu().numpy()

@@ -1,0 +1,103 @@
+"""A model that is being served: rows in, answers out, whatever the number of those who ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from multitask.common.errors import InputError
+from multitask.data.rows import Example
+from multitask.data.texts import Row, Unreadable
+from multitask.inference.predictions import Prediction
+from multitask.inference.writers import json_line
+from multitask.serving.batcher import Batcher, Item
+from multitask.serving.limits import Limits
+from multitask.serving.worker import Engine, Failure
+
+if TYPE_CHECKING:
+    from multitask.inference.predictor import Predictor
+
+
+Load = Callable[[str], Callable[[], "Predictor"]]  # a folder's name → what loads it, in another process
+
+
+class Service:
+    """The model of a folder, `name`, by its Engine; `labels` is what it can say. Made in the server's loop.
+
+    All that is asked raises batcher.Busy, batcher.TooMuch and engine.EngineEnded."""
+
+    def __init__(self, name: str, engine: Engine, limits: Limits):
+        self.name, self.engine, self.limits = name, engine, limits
+        self.labels = engine.labels()
+        self.batcher = Batcher(engine.run, limits)
+
+    async def predict(self, rows: Sequence[Row]) -> list[bytes]:
+        """A line of JSON for each, as `task_5.py predict` writes it."""
+        return [
+            found if isinstance(found, bytes) else json_line(found, None).strip()
+            for found in await self._ask("predict", rows)
+        ]
+
+    async def embed(self, rows: Sequence[Row]) -> list[np.ndarray | Unreadable]:
+        """Embeddings (D,), and why a row has none."""
+        return await self._ask("embed", rows)
+
+    async def see(self, rows: Sequence[Row]) -> list[tuple[Row, Prediction | None]]:
+        """What the page shows: predictions with words and embedding; None where the row, an Unreadable,
+        says why there is none."""
+        return [
+            (found, None) if isinstance(found, Unreadable) else (row, found)
+            for row, found in zip(rows, await self._ask("see", rows))
+        ]
+
+    async def close(self) -> None:
+        """Answer what was taken, then end the model's process."""
+        await self.batcher.drain()
+        await asyncio.to_thread(self.engine.close)
+
+    async def _ask(self, kind: str, rows: Sequence[Row]) -> list[Any]:
+        readable = [row for row in rows if isinstance(row, Example)]
+        found = iter(await self.batcher.submit([Item(kind, row) for row in readable]))
+        answers = [next(found) if isinstance(row, Example) else row for row in rows]
+        return [Unreadable(each.reason) if isinstance(each, Failure) else each for each in answers]
+
+
+class Models:
+    """The model that is served, if there is one, and others to compare it with, of which one is loaded."""
+
+    def __init__(
+        self,
+        main: Service | None,
+        names: Sequence[str],
+        load: Load,
+        limits: Limits,
+    ):
+        self.main, self.names, self.load, self.limits = main, list(names), load, limits
+        self.other: Service | None = None
+        self.lock = asyncio.Lock()
+
+    async def open(self, name: str) -> Service:
+        """The model of one of `names`, loaded if need be. Raises InputError where it can't be."""
+        async with self.lock:
+            if self.other and self.other.name == name and self.other.engine.process.is_alive():
+                return self.other
+            if name not in self.names:
+                raise InputError(f"{name} is none of the models that can be compared with")
+            if self.other:
+                left, self.other = self.other, None
+                await left.close()
+            engine = Engine(self.load(name))
+            try:
+                await asyncio.to_thread(engine.labels)
+            except BaseException:
+                await asyncio.to_thread(engine.close)
+                raise
+            self.other = Service(name, engine, self.limits)
+            return self.other
+
+    async def drain(self) -> None:
+        """Take nothing more, and answer what was taken."""
+        await asyncio.gather(*(each.batcher.drain() for each in (self.main, self.other) if each))

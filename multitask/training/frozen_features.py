@@ -1,0 +1,102 @@
+"""What the frozen part of an encoder gives for a corpus: computed once, and read again in every epoch."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multitask.common import distributed
+from multitask.common.array_cache import ArrayStore, check_room, digest
+from multitask.common.device import autocast
+from multitask.common.errors import say
+from multitask.data.batching import by_tokens, collate
+from multitask.data.corpus import EncodedCorpus, offsets_of
+from multitask.data.labels import ragged
+
+_FORMAT = 1  # of kept features: those of another are made anew
+_TOKENS = 2048  # of a batch, padding counted: 8192 took 1.4 times as long on a CPU
+_GROUP = 16384  # windows that are sorted by length together
+_STORED = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(np.uint16)}  # numpy has no bfloat16
+
+
+class Features:
+    """Hidden states above the lowest `depth` layers, for every token of a corpus's windows, flat: (S, D).
+
+    The layers run without dropout, since what is frozen does. The result is kept in memory or, where it is
+    larger than `memory` bytes, in files under `cache_dir`, mapped: then the next run finds it too. Their key
+    is made of all that they depend on. Without a `cache_dir` they stay in memory, whatever their size."""
+
+    def __init__(
+        self,
+        model,
+        corpus: EncodedCorpus,
+        depth: int,
+        precision: torch.dtype = torch.float32,
+        memory: int = 1 << 62,
+        cache_dir: str | None = None,
+        progress: Callable[[int], object] | None = None,
+    ):
+        self.corpus, self.depth, self.precision, self.device = corpus, depth, precision, model.device
+        self.offsets = offsets_of(corpus.window_lengths)
+        shape, stored = (int(self.offsets[-1]), model.config.hidden_size), _STORED[precision]
+        size = shape[0] * shape[1] * stored.itemsize
+        if cache_dir is None or size <= memory:
+            self.values = np.empty(shape, stored)
+            self._fill(model, self.values, progress)
+            return
+        store = ArrayStore(cache_dir)
+        key = features_key(model, corpus, depth, precision)
+        with distributed.first_goes_first():
+            kept = store.load(key)
+            if kept is None:
+                check_room(cache_dir, size, "the frozen layers' features")
+                say(f"the frozen layers' features are kept in {cache_dir}: {size / 1e9:.1f} GB on disk")
+                with store.create(key) as writer:
+                    self._fill(model, writer.array("features", stored, shape), progress)
+                kept = store.load(key)
+        self.values = kept["features"]
+
+    def batch(self, windows: np.ndarray) -> Tensor:
+        """Hidden states (B, T, D) of windows (B,), as `model.encode` takes them. Padding holds anything."""
+        lengths = self.corpus.window_lengths[windows]
+        B, T = len(windows), int(lengths.max())
+        # what is masked need not be zero: the last token of a window stands for its padding
+        place = self.offsets[windows][:, None] + np.minimum(np.arange(T), lengths[:, None] - 1)
+        taken = torch.from_numpy(self.values[place.ravel()])
+        return taken.view(self.precision).view(B, T, -1).to(self.device).float()
+
+    @torch.inference_mode()
+    def _fill(self, model, values: np.ndarray, progress: Callable[[int], object] | None) -> None:
+        was_training = model.training
+        model.eval()
+        for windows in _by_length(self.corpus.window_lengths):
+            batch = collate(self.corpus, windows)
+            ids, mask = (batch[name].to(model.device) for name in ("input_ids", "attention_mask"))
+            with autocast(model.device, self.precision):
+                hidden = model.encode(ids, mask, layers=self.depth)
+            flat = hidden[mask.bool()].to(self.precision).cpu()
+            lengths = self.corpus.window_lengths[windows]
+            stored = flat.view(torch.uint16) if self.precision == torch.bfloat16 else flat
+            values[ragged(self.offsets[windows], lengths)] = stored.numpy()
+            if progress:
+                progress(len(windows))
+        model.train(was_training)
+
+
+def features_key(model, corpus: EncodedCorpus, depth: int, precision: torch.dtype) -> str:
+    """All that features depend on: the frozen weights and how they are used, subwords, windows, precision."""
+    parts = [model.bert.embeddings, *model.bert.encoder.layer[:depth]]
+    weights = [tensor.cpu().numpy() for part in parts for tensor in part.state_dict().values()]
+    config = model.config
+    used = (config.hidden_act, config.num_attention_heads, config.layer_norm_eps)
+    windows = (corpus.ids, corpus.window_start, corpus.window_end, str(corpus.special))
+    return digest(_FORMAT, depth, str(precision), *map(str, used), *windows, *weights)
+
+
+def _by_length(lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """All windows in batches of like lengths. Groups follow each other in order, so that a file is filled
+    from its beginning to its end."""
+    for first in range(0, len(lengths), _GROUP):
+        group = first + np.argsort(-lengths[first : first + _GROUP], kind="stable")
+        yield from by_tokens(group, lengths, _TOKENS)
