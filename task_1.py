@@ -11,7 +11,8 @@ from tqdm import tqdm
 from model import SentenceTransformer
 from multitask.common.atomic_files import NpyWriter, atomic_file, check_writable
 from multitask.common.device import choose_device
-from multitask.common.errors import InputError, run
+from multitask.common.errors import InputError
+from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
 from multitask.data.readers import read_texts
 from multitask.encoders.pretrained import find_backbone, load_model, load_tokenizer
@@ -85,4 +86,4 @@ def write(model: SentenceTransformer, tokenizer: Tokenizer, texts: Iterator[str]
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

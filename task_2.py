@@ -7,7 +7,7 @@ import torch
 
 from model import MultiTaskTransformer
 from multitask.common.device import choose_device
-from multitask.common.errors import run
+from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
 from multitask.config.schema import ModelSettings
 from multitask.data.batching import collate
@@ -83,4 +83,4 @@ def show_freezing(model: MultiTaskTransformer) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from model import MultiTaskTransformer, multitask_loss
 from multitask.common import distributed
 from multitask.common.device import autocast
-from multitask.common.errors import run as run_task
+from multitask.common.shell import run_script
 from multitask.common.signals import Interruption, Stopped
 from multitask.config.help_text import help_text
 from multitask.config.loading import load_settings, split_overrides
@@ -25,7 +25,8 @@ from multitask.evaluation.calibration import fit
 from multitask.evaluation.evaluate import assess_corpus
 from multitask.evaluation.metrics import Scores, table
 from multitask.evaluation.report import Report
-from multitask.inference.predictor import Predictor, runner_of
+from multitask.inference.predictor import Predictor
+from multitask.inference.runner import runner_of
 from multitask.training.optimizer import finite_or_nan
 from multitask.training.preparation import Prepared, describe, model_config, prepare
 from multitask.training.progress import Progress, learned
@@ -224,7 +225,7 @@ def finish(
         files, predictor = getattr(settings.data, split), Predictor(runner, prepared.tokenizer, labels)
         shown = assess_corpus(predictor, "", files, corpora[split], trained_tasks(settings))
     test = shown.scores if split == "test" else None
-    page = Report(folder, progress, split, shown).page(runner) if folder else b""
+    page = Report(folder.facts(progress), split, shown).page(runner) if folder else b""
     with stop.deferred():
         if folder:
             folder.finish(model, progress.best_dev, test, "dev" in corpora, page)
@@ -232,4 +233,4 @@ def finish(
 
 
 if __name__ == "__main__":
-    run_task(main)
+    run_script(main)

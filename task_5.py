@@ -2,11 +2,15 @@
 
 import argparse
 import json
+import logging
 import sys
 from pathlib import Path
 
-from multitask.common.errors import InputError, run, say
-from multitask.inference.loading import LATEST_MODEL
+from multitask.common.errors import InputError
+from multitask.common.shell import run_script
+from multitask.inference.predictor import LATEST_MODEL, Predictor
+
+logger = logging.getLogger("multitask.task_5")
 
 
 def main() -> None:
@@ -83,7 +87,7 @@ def predict(arguments: argparse.Namespace) -> None:
         if path:
             check_writable(path, suffix)
     rows = rows_of_texts(arguments.texts) if arguments.texts else rows_of(arguments.input)
-    predictor = load(arguments.model, arguments.device, several=True)
+    predictor = Predictor.from_pretrained(arguments.model, arguments.device, share_rows=True)
     if output:
         check_names(output, predictor.labels)
     elif sys.stdout.isatty():
@@ -97,7 +101,7 @@ def predict(arguments: argparse.Namespace) -> None:
         if not arguments.resume:
             sink.begin(head)
         elif not sink.resume(head, rows):
-            say(f"{output} is finished: there is nothing to resume")
+            logger.info(f"{output} is finished: there is nothing to resume")
             rows, sink = iter(()), None
     answer_all(predictor, rows, render, sink, bool(vectors))
 
@@ -108,15 +112,16 @@ def evaluate_corpus(arguments: argparse.Namespace) -> None:
     from multitask.evaluation.evaluate import assess, draw, figures, lines
 
     pictures = check_folder(arguments.pictures)
-    first = assess(load(arguments.model, arguments.device), arguments.model, arguments.corpus)
+    predictor = Predictor.from_pretrained(arguments.model, arguments.device)
+    first = assess(predictor, arguments.model, arguments.corpus)
     second = None
     if arguments.against:
-        other = load(arguments.against, arguments.device)
+        other = Predictor.from_pretrained(arguments.against, arguments.device)
         second = assess(other, arguments.against, arguments.corpus, second=True)
     found = figures(first, second)
     print(json.dumps(found) if arguments.json else lines(first, found), flush=True)
     for path in draw(first, pictures):
-        say(f"picture: {path}")
+        logger.info(f"picture: {path}")
 
 
 def export_model(arguments: argparse.Namespace) -> None:
@@ -126,7 +131,7 @@ def export_model(arguments: argparse.Namespace) -> None:
     from multitask.export.exporter import check_export, comparison_corpus, export, table
 
     check_export(arguments.folder)
-    predictor = load(arguments.model, "cpu", precision="fp32")
+    predictor = Predictor.from_pretrained(arguments.model, "cpu", precision="fp32")
     if not hasattr(predictor.runner, "model"):
         raise InputError(f"{arguments.model}: is an export itself; --model names what training saved")
     config = Path(arguments.model).resolve().parent / "config.yml"
@@ -136,18 +141,5 @@ def export_model(arguments: argparse.Namespace) -> None:
     print(table(found))
 
 
-def load(name: str, device: str | None = None, several: bool = False, precision: str = "auto"):
-    """A model folder → a Predictor: see `load_predictor`."""
-    from multitask.inference.loading import load_predictor
-
-    return load_predictor(name, model_class, device, several, precision)
-
-
-def model_class() -> type:
-    from model import MultiTaskTransformer  # torch, which an exported model does without
-
-    return MultiTaskTransformer
-
-
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

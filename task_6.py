@@ -1,11 +1,14 @@
 """A web page and an HTTP API over a trained model: python task_6.py [--model DIR] [--port 7860]"""
 
 import argparse
+import logging
 from pathlib import Path
 
-from multitask.common.errors import run, say
-from multitask.inference.loading import LATEST_MODEL, check_folder
+from multitask.common.shell import run_script
+from multitask.inference.predictor import LATEST_MODEL, check_folder
 from multitask.serving.launch import serve
+
+logger = logging.getLogger("multitask.task_6")
 
 
 def main() -> None:
@@ -14,11 +17,11 @@ def main() -> None:
     if arguments.model or Path(name).is_dir():
         check_folder(name)
     else:
-        say(f"no folder {name} yet: python task_4.py trains a model; the page says so until then")
+        logger.warning(f"no folder {name} yet: python task_4.py trains a model; the page says so until then")
         name = None
     for other in arguments.compare:
         check_folder(other)
-    serve(name, model_class, others(name, arguments.compare), arguments.host, arguments.port)
+    serve(name, others(name, arguments.compare), arguments.host, arguments.port)
 
 
 def others(name: str | None, named: list[str]) -> list[str]:
@@ -45,11 +48,5 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def model_class() -> type:
-    from model import MultiTaskTransformer  # torch, which an exported model does without
-
-    return MultiTaskTransformer
-
-
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -12,7 +12,8 @@ from multitask.data.labels import labels_of
 from multitask.data.splits import read_split
 from multitask.data.tokenization import Subwords
 from multitask.encoders.pretrained import load_model, load_tokenizer
-from multitask.inference.predictor import evaluate, runner_of
+from multitask.evaluation.evaluate import evaluate
+from multitask.inference.runner import runner_of
 
 
 def main(folder: Path) -> None:

@@ -21,16 +21,16 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import task_4  # noqa: E402
-from benchmarks.provenance import finish, parse, provenance  # noqa: E402
-from multitask.common.device import choose_device  # noqa: E402
-from multitask.common.errors import run as run_task  # noqa: E402
-from multitask.config.loading import load_settings, split_overrides  # noqa: E402
-from multitask.encoders.pretrained import EMBEDDED  # noqa: E402
-from multitask.training.checkpoint import Checkpoints  # noqa: E402
-from multitask.training.preparation import prepare  # noqa: E402
-from multitask.training.progress import capture, learned  # noqa: E402
-from multitask.training.trainer import Training  # noqa: E402
+import task_4
+from benchmarks.provenance import finish, parse, provenance
+from multitask.common.device import choose_device
+from multitask.common.shell import run_script
+from multitask.config.loading import load_settings, split_overrides
+from multitask.encoders.pretrained import EMBEDDED
+from multitask.training.checkpoint import Checkpoints
+from multitask.training.preparation import prepare
+from multitask.training.progress import capture, learned
+from multitask.training.trainer import Training
 
 STEPS = 3
 
@@ -99,4 +99,4 @@ def measure(run: Training, folder: Path, rounds: int) -> tuple[float, float, int
 
 
 if __name__ == "__main__":
-    run_task(main)
+    run_script(main)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from benchmarks.processes import Spent, measured
 from benchmarks.provenance import ROOT, parse, provenance
+from multitask.common.device import device_name
 from multitask.common.errors import InputError
 from multitask.config.loading import load_settings, split_overrides
-from multitask.config.schema import Settings, device_name
+from multitask.config.schema import Settings
 from multitask.config.yaml_reader import scalar
 from multitask.encoders.pretrained import EMBEDDED
 

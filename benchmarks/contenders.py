@@ -21,14 +21,14 @@ from benchmarks.comparison import ROOT
 from benchmarks.observation import Observer
 from model import MultiTaskTransformer
 from multitask.common.device import choose_device
-from multitask.common.errors import run
+from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
 from multitask.config.schema import Settings
 from multitask.data.batching import collate, usable_windows
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import TASKS
 from multitask.encoders.pretrained import load_model
-from multitask.inference.predictor import evaluate
+from multitask.evaluation.evaluate import evaluate
 from multitask.training.preparation import Prepared, model_config, prepare
 
 WANTED = ("input_ids", "attention_mask", "labels_task_a", "labels_task_b")
@@ -191,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

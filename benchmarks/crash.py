@@ -25,9 +25,9 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.provenance import finish, parse, provenance  # noqa: E402
-from benchmarks.tables import markdown  # noqa: E402
-from multitask.common.errors import run  # noqa: E402
+from benchmarks.provenance import finish, parse, provenance
+from benchmarks.tables import markdown
+from multitask.common.shell import run_script
 
 SEED = 0  # of the moments of the kills; that of the runs is config.yml's
 
@@ -186,4 +186,4 @@ def trainer(folder: Path, every: int) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

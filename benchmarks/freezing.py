@@ -14,13 +14,13 @@ from statistics import fmean
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.comparison import arguments_of  # noqa: E402
-from benchmarks.provenance import finish  # noqa: E402
-from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study, check_picture  # noqa: E402
-from benchmarks.tables import markdown, scores  # noqa: E402
-from multitask.common.errors import run  # noqa: E402
-from multitask.encoders.pretrained import find_backbone  # noqa: E402
-from multitask.encoders.validation import read_config  # noqa: E402
+from benchmarks.comparison import arguments_of
+from benchmarks.provenance import finish
+from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study, check_picture
+from benchmarks.tables import markdown, scores
+from multitask.common.shell import run_script
+from multitask.encoders.pretrained import find_backbone
+from multitask.encoders.validation import read_config
 
 # a line needs a higher rate than an encoder, and does not forget by it
 HEADS = ("model.freeze_backbone=true", "training.head_learning_rate=1e-2")
@@ -98,4 +98,4 @@ def table(record: dict) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

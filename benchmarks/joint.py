@@ -18,12 +18,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.comparison import arguments_of  # noqa: E402
-from benchmarks.provenance import finish  # noqa: E402
-from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study, check_picture  # noqa: E402
-from benchmarks.tables import markdown, scores  # noqa: E402
-from multitask.common.errors import InputError, run  # noqa: E402
-from multitask.evaluation.intervals import Tally, compare_means  # noqa: E402
+from benchmarks.comparison import arguments_of
+from benchmarks.provenance import finish
+from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study, check_picture
+from benchmarks.tables import markdown, scores
+from multitask.common.errors import InputError
+from multitask.common.shell import run_script
+from multitask.evaluation.intervals import Tally, compare_means
 
 A, B, JOINT = "task A alone", "task B alone", "both in one model"
 TWO = "two models"
@@ -213,4 +214,4 @@ def curves_rows(record: dict) -> list[list[str]]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

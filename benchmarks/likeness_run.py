@@ -12,8 +12,7 @@ from multitask.data.labels import UNLABELLED, LabelSpace
 from multitask.data.splits import read_split
 from multitask.data.tokenization import Subwords
 from multitask.encoders.pretrained import load_model, load_tokenizer
-from multitask.inference.predictor import runner_of
-from multitask.inference.runner import outputs
+from multitask.inference.runner import outputs, runner_of
 
 
 def main(folder: Path) -> None:

@@ -6,16 +6,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from multitask.common.errors import run  # noqa: E402
-from multitask.serving.launch import serve  # noqa: E402
-from multitask.serving.limits import Limits  # noqa: E402
-from task_6 import model_class  # noqa: E402
+from multitask.common.shell import run_script
+from multitask.serving.launch import serve
+from multitask.serving.limits import Limits
 
 
 def main() -> None:
     _, model = sys.argv[1:]
-    serve(model, model_class, port=0, limits=Limits(batch_rows=1))
+    serve(model, port=0, limits=Limits(batch_rows=1))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

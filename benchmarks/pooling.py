@@ -15,12 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.comparison import arguments_of  # noqa: E402
-from benchmarks.freezing import HEADS  # noqa: E402
-from benchmarks.provenance import finish  # noqa: E402
-from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study  # noqa: E402
-from benchmarks.tables import markdown, scores  # noqa: E402
-from multitask.common.errors import run  # noqa: E402
+from benchmarks.comparison import arguments_of
+from benchmarks.freezing import HEADS
+from benchmarks.provenance import finish
+from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study
+from benchmarks.tables import markdown, scores
+from multitask.common.shell import run_script
 
 POOLINGS = {"[CLS]": (), "mean": ("model.pooling=mean",)}
 TRAINED = {"the heads; the encoder is as it was": HEADS, "everything": TRAIN_ALL}
@@ -71,4 +71,4 @@ def rows_of(record: dict) -> list[list[str]]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

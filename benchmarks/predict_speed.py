@@ -23,12 +23,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # no torch here: a process that is started here would be counted as if it had the memory of this one
-from benchmarks.processes import Spent, measured  # noqa: E402
-from benchmarks.provenance import finish, parse, provenance  # noqa: E402
-from benchmarks.tables import figure, markdown  # noqa: E402
-from multitask.common.errors import run as run_task  # noqa: E402
-from multitask.data.texts import rows_of  # noqa: E402
-from multitask.inference.loading import LATEST_MODEL  # noqa: E402
+from benchmarks.processes import Spent, measured
+from benchmarks.provenance import finish, parse, provenance
+from benchmarks.tables import figure, markdown
+from multitask.common.shell import run_script
+from multitask.data.texts import rows_of
+from multitask.inference.predictor import LATEST_MODEL
 
 IMPORTS = "import torch; from transformers import BertModel, AutoTokenizer"
 TASK_5 = str(ROOT / "task_5.py")
@@ -140,4 +140,4 @@ def report(record: dict) -> str:
 
 
 if __name__ == "__main__":
-    run_task(main)
+    run_script(main)

@@ -11,28 +11,28 @@ from pathlib import Path
 
 os.environ["TOKENIZERS_PARALLELISM"] = "true"  # else the pipelines warn of it
 
-import torch  # noqa: E402
-from transformers import (  # noqa: E402
+import torch
+from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
     pipeline,
 )
-from transformers import logging as transformers_logging  # noqa: E402
+from transformers import logging as transformers_logging
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import task_5  # noqa: E402
-from benchmarks.processes import measured  # noqa: E402
-from multitask.common.device import choose_precision  # noqa: E402
-from multitask.data.splits import read_split  # noqa: E402
-from multitask.data.texts import rows_of, rows_of_texts  # noqa: E402
-from multitask.data.tokenization import Subwords  # noqa: E402
-from multitask.inference import runner  # noqa: E402
-from multitask.inference.batch_predict import answers_to, chunks  # noqa: E402
-from multitask.inference.predictor import Predictor, embed, evaluate  # noqa: E402
-from multitask.inference.writers import json_line  # noqa: E402
+from benchmarks.processes import measured
+from multitask.common.device import choose_precision
+from multitask.data.splits import read_split
+from multitask.data.texts import rows_of, rows_of_texts
+from multitask.data.tokenization import Subwords
+from multitask.evaluation.evaluate import evaluate
+from multitask.inference import runner
+from multitask.inference.batch_predict import answers_to, chunks
+from multitask.inference.predictor import Predictor, embed
+from multitask.inference.writers import json_line
 
 PIPELINES = ("pipeline text-classification", "pipeline ner")
 TIMES = 3  # the test texts in a round
@@ -41,7 +41,7 @@ TIMES = 3  # the test texts in a round
 def main() -> None:
     test, model, folder, count = sys.argv[1:]
     texts = [row.text for row in rows_of(test)] * TIMES
-    predictors = {"Predictor": task_5.load(model, "cpu"), **exports(model, Path(folder))}
+    predictors = {"Predictor": Predictor.from_pretrained(model, "cpu"), **exports(model, Path(folder))}
     record = {
         "sentences": len(texts) * int(count),
         "sentences_per_second": rounds(contenders(model, predictors), texts, int(count)),

@@ -10,6 +10,7 @@ No model is loaded. The last line is JSON."""
 
 import argparse
 import json
+import logging
 import random
 import subprocess
 import sys
@@ -25,11 +26,13 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.provenance import finish, parse, provenance  # noqa: E402
-from multitask.common.errors import run, say  # noqa: E402
-from multitask.config.loading import load_settings  # noqa: E402
-from multitask.encoders.pretrained import EMBEDDED  # noqa: E402
-from multitask.training.preparation import prepare  # noqa: E402
+from benchmarks.provenance import finish, parse, provenance
+from multitask.common.shell import run_script
+from multitask.config.loading import load_settings
+from multitask.encoders.pretrained import EMBEDDED
+from multitask.training.preparation import prepare
+
+logger = logging.getLogger("multitask.benchmarks")
 
 MB = 1e6
 
@@ -115,7 +118,7 @@ def measure(path: str) -> dict:
     watcher.join()
     arrays = prepared.splits["train"].arrays.values()
     mapped = sum(array.nbytes for array in arrays if isinstance(array, np.memmap))
-    say(f"{len(prepared.corpora['train']):,} rows in {seconds:.2f} s")
+    logger.info(f"{len(prepared.corpora['train']):,} rows in {seconds:.2f} s")
     return {"seconds": seconds, "anonymous": peak[0], "grown": peak[0] - before, "mapped": mapped}
 
 
@@ -128,4 +131,4 @@ def anonymous() -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

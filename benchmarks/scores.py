@@ -14,14 +14,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.processes import cpu  # noqa: E402
-from benchmarks.provenance import ROOT, command, finish, parse  # noqa: E402
-from benchmarks.tables import markdown, spread  # noqa: E402
-from multitask.common.errors import InputError, run  # noqa: E402
-from multitask.config.help_text import flat  # noqa: E402
-from multitask.config.loading import load_settings  # noqa: E402
-from multitask.config.yaml_reader import scalar  # noqa: E402
-from multitask.training.checkpoint import Checkpoints  # noqa: E402
+from benchmarks.processes import cpu
+from benchmarks.provenance import ROOT, command, finish, parse
+from benchmarks.tables import markdown, spread
+from multitask.common.errors import InputError
+from multitask.common.shell import run_script
+from multitask.config.help_text import flat
+from multitask.config.loading import load_settings
+from multitask.config.yaml_reader import scalar
+from multitask.training.checkpoint import Checkpoints
 
 SEED = "training.seed"
 PACKAGES = ("torch", "transformers")
@@ -102,4 +103,4 @@ def machine(folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

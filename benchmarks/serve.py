@@ -13,6 +13,7 @@ answer of /predict, and of the page. The last line is JSON."""
 import argparse
 import asyncio
 import http.client
+import logging
 import os
 import statistics
 import sys
@@ -29,15 +30,17 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.http_load import HOST, Load, arrivals, closed_loop, open_loop, post, quantiles  # noqa: E402
-from benchmarks.processes import busy_seconds, family  # noqa: E402
-from benchmarks.provenance import finish, parse, provenance  # noqa: E402
-from benchmarks.server import TASK_6, Server, serving  # noqa: E402
-from benchmarks.tables import markdown  # noqa: E402
-from multitask.common.errors import InputError, say  # noqa: E402
-from multitask.common.errors import run as run_task  # noqa: E402
-from multitask.data.texts import rows_of  # noqa: E402
-from multitask.inference.loading import LATEST_MODEL  # noqa: E402
+from benchmarks.http_load import HOST, Load, arrivals, closed_loop, open_loop, post, quantiles
+from benchmarks.processes import busy_seconds, family
+from benchmarks.provenance import finish, parse, provenance
+from benchmarks.server import TASK_6, Server, serving
+from benchmarks.tables import markdown
+from multitask.common.errors import InputError
+from multitask.common.shell import run_script
+from multitask.data.texts import rows_of
+from multitask.inference.predictor import LATEST_MODEL
+
+logger = logging.getLogger("multitask.benchmarks")
 
 WAYS = {"batches": TASK_6, "one by one": (str(ROOT / "benchmarks" / "one_by_one.py"),)}
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
@@ -135,7 +138,7 @@ def settle(server: Server) -> None:
         if now - before < _QUIET:
             return
         before = now
-    say(f"the server is still at work after {_PATIENCE:.0f} s: figures may be too low")
+    logger.warning(f"the server is still at work after {_PATIENCE:.0f} s: figures may be too low")
 
 
 def memory(server: Server) -> float:
@@ -152,7 +155,7 @@ def by_turns(servers: dict[str, Server], requests: Sequence[bytes], arguments: a
             seen = measured(server, load)
             if number >= 0:
                 found[way].append(seen)
-                say(f"round {number + 1}, {way}: {seen['rate']:,.0f} requests/s")
+                logger.info(f"round {number + 1}, {way}: {seen['rate']:,.0f} requests/s")
     return {way: joined(rounds) for way, rounds in found.items()}
 
 
@@ -226,4 +229,4 @@ def report(record: dict) -> str:
 
 
 if __name__ == "__main__":
-    run_task(main)
+    run_script(main)

@@ -17,12 +17,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import task_5  # noqa: E402
-from benchmarks.provenance import finish, parse, provenance  # noqa: E402
-from benchmarks.serve import model_and_data  # noqa: E402
-from benchmarks.tables import markdown  # noqa: E402
-from multitask.common.errors import InputError, run  # noqa: E402
-from multitask.data.texts import rows_of  # noqa: E402
+from benchmarks.provenance import finish, parse, provenance
+from benchmarks.serve import model_and_data
+from benchmarks.tables import markdown
+from multitask.common.errors import InputError
+from multitask.common.shell import run_script
+from multitask.data.texts import rows_of
+from multitask.inference.predictor import Predictor
 
 WAYS = {"packed": True, "padded": False}
 
@@ -32,7 +33,7 @@ def main() -> None:
 
     arguments = options()
     rows = list(rows_of(arguments.data))
-    predictor = task_5.load(arguments.model, "cpu")
+    predictor = Predictor.from_pretrained(arguments.model, "cpu")
     if not getattr(predictor.runner, "packs", False):
         raise InputError(f"{arguments.model}: nothing is packed here: it is for torch models on a CPU")
     record = {
@@ -74,4 +75,4 @@ def table(milliseconds: dict[int, dict[str, list[float]]]) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -6,6 +6,7 @@ same run share it."""
 import hashlib
 import importlib
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -19,12 +20,14 @@ from typing import NamedTuple
 
 from benchmarks.processes import check
 from benchmarks.provenance import ROOT, provenance
-from multitask.common import errors
+from multitask.common import shell
 from multitask.common.atomic_files import atomic_file, check_writable
-from multitask.common.errors import InputError, say
+from multitask.common.errors import InputError
 from multitask.config.help_text import flat
 from multitask.config.loading import load_settings
 from multitask.config.yaml_reader import scalar
+
+logger = logging.getLogger("multitask.benchmarks")
 
 OPTIONS = (
     ("--epochs", {"type": int, "default": 3}),
@@ -127,7 +130,7 @@ class Study:
                     started[run.name, seed] = pool.submit(self._outcome, run, seed, start)
                 for number, ((name, seed), future) in enumerate(started.items(), 1):
                     outcome = future.result()
-                    say(f"{number}/{total}: {name}, seed {seed}: {outcome.total_seconds:.1f} s")
+                    logger.info(f"{number}/{total}: {name}, seed {seed}: {outcome.total_seconds:.1f} s")
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -194,4 +197,4 @@ def _main_of(module: str, folder: Path) -> None:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(said.fileno(), 2)
     main = importlib.import_module(f"benchmarks.{module}").main
-    errors.run(lambda: main(folder))
+    shell.run_script(lambda: main(folder))

@@ -21,7 +21,7 @@ from benchmarks.contenders import WANTED, Joint, trainer_model
 from benchmarks.observation import Observer, Seen
 from model import MultiTaskConfig, MultiTaskTransformer, SentenceTransformer
 from multitask.common.device import choose_device, choose_precision
-from multitask.common.errors import run
+from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
 from multitask.config.schema import Settings
 from multitask.data.batching import LengthGroupedSampler, collate, usable_windows
@@ -175,4 +175,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

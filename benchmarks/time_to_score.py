@@ -12,11 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.comparison import Comparison, arguments_of, record  # noqa: E402
-from benchmarks.processes import is_busy  # noqa: E402
-from benchmarks.provenance import finish  # noqa: E402
-from benchmarks.tables import figure, machine_lines, markdown, settings_table  # noqa: E402
-from multitask.common.errors import InputError, run  # noqa: E402
+from benchmarks.comparison import Comparison, arguments_of, record
+from benchmarks.processes import is_busy
+from benchmarks.provenance import finish
+from benchmarks.tables import figure, machine_lines, markdown, settings_table
+from multitask.common.errors import InputError
+from multitask.common.shell import run_script
 
 USUAL = ["training.learning_rate=5e-5", "training.num_epochs=10"]
 HIGHER = ["training.learning_rate=2e-4", "training.head_learning_rate=2e-3", "training.num_epochs=3"]
@@ -75,4 +76,4 @@ def table(results: dict[str, dict], target: float) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

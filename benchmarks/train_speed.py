@@ -10,6 +10,7 @@ medians over the rounds. key=value goes to this project; Trainer takes from it t
 and rate, and has BERT's own dropout. Tuned: batches by length, bf16 where the hardware has it, and the faster
 of two ways of attention. A frozen part has no dropout on any side. The last line is JSON."""
 
+import logging
 import statistics
 import sys
 from collections.abc import Callable
@@ -17,13 +18,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.comparison import Comparison, arguments_of, record  # noqa: E402
-from benchmarks.flops import Shape, Work, training_flops  # noqa: E402
-from benchmarks.processes import Spent, is_busy  # noqa: E402
-from benchmarks.provenance import finish  # noqa: E402
-from benchmarks.tables import figure, machine_lines, markdown, settings_table  # noqa: E402
-from multitask.common.errors import InputError, run, say  # noqa: E402
-from multitask.config.schema import Settings  # noqa: E402
+from benchmarks.comparison import Comparison, arguments_of, record
+from benchmarks.flops import Shape, Work, training_flops
+from benchmarks.processes import Spent, is_busy
+from benchmarks.provenance import finish
+from benchmarks.tables import figure, machine_lines, markdown, settings_table
+from multitask.common.errors import InputError
+from multitask.common.shell import run_script
+from multitask.config.schema import Settings
+
+logger = logging.getLogger("multitask.benchmarks")
 
 OURS, DEFAULTS, TUNED = "this project", "Trainer", "Trainer, tuned"
 ALL_TRAINED = "this project, nothing frozen"
@@ -89,7 +93,7 @@ def in_turns(runs: dict[str, Callable[[], Result]], rounds: int) -> dict[str, li
         for name, start in runs.items():
             results[name].append(start())
             seconds = sum(results[name][-1][0]["seconds"])
-            say(f"round {number}/{rounds}: {name}: {seconds:.1f} s of training")
+            logger.info(f"round {number}/{rounds}: {name}: {seconds:.1f} s of training")
     return results
 
 
@@ -148,4 +152,4 @@ def speed_table(results: dict[str, dict]) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -21,17 +21,17 @@ from transformers import TrainerCallback
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.comparison import BERTS_OWN, ROOT  # noqa: E402
-from benchmarks.contenders import make_trainer, trainer_model  # noqa: E402
-from benchmarks.provenance import finish, parse, provenance  # noqa: E402
-from benchmarks.tables import spread  # noqa: E402
-from model import MultiTaskTransformer  # noqa: E402
-from multitask.common.errors import run  # noqa: E402
-from multitask.config.loading import load_settings  # noqa: E402
-from multitask.config.schema import Settings  # noqa: E402
-from multitask.encoders.pretrained import EMBEDDED  # noqa: E402
-from multitask.inference.predictor import evaluate  # noqa: E402
-from multitask.training.preparation import Prepared, prepare  # noqa: E402
+from benchmarks.comparison import BERTS_OWN, ROOT
+from benchmarks.contenders import make_trainer, trainer_model
+from benchmarks.provenance import finish, parse, provenance
+from benchmarks.tables import spread
+from model import MultiTaskTransformer
+from multitask.common.shell import run_script
+from multitask.config.loading import load_settings
+from multitask.config.schema import Settings
+from multitask.encoders.pretrained import EMBEDDED
+from multitask.evaluation.evaluate import evaluate
+from multitask.training.preparation import Prepared, prepare
 
 RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
 Run = Callable[[float, int], tuple[float, dict]]  # rate, seed → the best dev score, and the test figures
@@ -123,4 +123,4 @@ def trainer(base: list[str], rate: float, seed: int) -> tuple[float, dict]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -9,6 +9,7 @@ be, nothing is written. --check writes nothing, names what is not as the records
 import argparse
 import io
 import json
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -18,10 +19,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import result_pictures, result_tables, study_pictures, study_tables  # noqa: E402
-from benchmarks.provenance import made_by  # noqa: E402
-from multitask.common.atomic_files import atomic_file  # noqa: E402
-from multitask.common.errors import InputError, run, say  # noqa: E402
+from benchmarks import result_pictures, result_tables, study_pictures, study_tables
+from benchmarks.provenance import made_by
+from multitask.common.atomic_files import atomic_file
+from multitask.common.errors import InputError
+from multitask.common.shell import run_script
+
+logger = logging.getLogger("multitask.benchmarks")
 
 # name → function(results) → Markdown. results["x"] is the record in benchmarks/results/x.json; whatever is
 # read so is named under the table, lettered in that order (see benchmarks/provenance.py)
@@ -69,7 +73,7 @@ def main() -> None:
         if not path.exists() or path.read_bytes() != content:
             with atomic_file(path) as file:
                 file.write(content)
-            say(f"{path.relative_to(ROOT)}: written")
+            logger.info(f"{path.relative_to(ROOT)}: written")
 
 
 def write_up(root: Path) -> tuple[dict[Path, bytes], list[str]]:
@@ -170,4 +174,4 @@ def svg(draw: Callable, records: Records) -> bytes:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

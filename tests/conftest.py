@@ -23,7 +23,7 @@ from resuming import SETTINGS, finished, newest_good
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from model import MultiTaskTransformer
-from multitask.common import errors
+from multitask.common.shell import run_script
 from multitask.encoders.pretrained import load_tokenizer
 
 # no test is timed; a change is judged on the same inputs each time, and a person's runs look for new ones
@@ -97,7 +97,7 @@ def shell(tmp_path, monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", [task.__name__ + ".py", *map(str, arguments)])
         capfd.readouterr()
         try:
-            errors.run(task.main)
+            run_script(task.main)
             status = 0
         except SystemExit as end:
             status = end.code or 0

@@ -96,7 +96,7 @@ def send(process: int, signals: list[tuple[float, int]]) -> None:
 def child(request: dict, out: int, err: int, changes: int) -> int:
     """The forked process → its exit status."""
     import task_4
-    from multitask.common import errors
+    from multitask.common import shell
 
     os.chdir(request["folder"])
     os.dup2(out, 1)
@@ -108,7 +108,7 @@ def child(request: dict, out: int, err: int, changes: int) -> int:
     sys.argv = ["task_4.py", *request["arguments"]]
     status = 0
     try:
-        errors.run(task_4.main)
+        shell.run_script(task_4.main)
     except SystemExit as end:
         status = end.code or 0
     except BaseException:

@@ -32,7 +32,7 @@ from multitask.encoders.saving import save_model
 FIND = """
 import sys
 from multitask.encoders.pretrained import find_backbone
-from multitask.common.errors import run
+from multitask.common.shell import run_script
 offline = None if sys.argv[2] == "null" else sys.argv[2]
 run(lambda: print(*find_backbone(sys.argv[1], offline)))
 """

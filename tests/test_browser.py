@@ -19,9 +19,8 @@ from killing import make_quick
 
 import task_4
 import task_5
-from model import MultiTaskTransformer
 from multitask.data.rows import text_example
-from multitask.inference.loading import load_predictor
+from multitask.inference.predictor import Predictor
 
 pytestmark = pytest.mark.browser
 
@@ -122,7 +121,7 @@ def opened(chromium, address: str, refused: bool = False, **how):
 
 @pytest.fixture(scope="module")
 def predictors(trained):
-    return {name: load_predictor(str(trained / name), lambda: MultiTaskTransformer) for name in (MAIN, OTHER)}
+    return {name: Predictor.from_pretrained(trained / name) for name in (MAIN, OTHER)}
 
 
 def ask(tab, text: str) -> None:

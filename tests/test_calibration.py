@@ -15,8 +15,7 @@ from multitask.evaluation.calibration import (
     fit,
     fit_temperature,
 )
-from multitask.inference.predictor import runner_of
-from multitask.inference.runner import outputs
+from multitask.inference.runner import outputs, runner_of
 
 LABELS = LabelSpace(("x", "y", "z"), ("LOC", "PER"), "BIO")
 

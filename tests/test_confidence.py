@@ -14,9 +14,10 @@ from multitask.data.tokenization import Subwords
 from multitask.evaluation import corpus_predictions
 from multitask.evaluation.calibration import binned
 from multitask.evaluation.corpus_predictions import class_bins, entity_bins, said_of
+from multitask.evaluation.evaluate import evaluate
 from multitask.evaluation.metrics import match, score
 from multitask.inference import runner
-from multitask.inference.predictor import Predictor, evaluate
+from multitask.inference.predictor import Predictor
 from multitask.inference.runner import outputs
 
 LABELS = LabelSpace(("x", "y", "z"), ("LOC", "PER"), "BIO")
@@ -165,13 +166,13 @@ def test_two_processes_share_the_rows_and_both_know_all(tiny, tokenizer, write_r
     predictor = random_predictor(tiny, tokenizer)
     corpus = corpus_of(write_rows("rows.jsonl", random_rows(count, seed=2)), predictor)
     alone, read = said_of(predictor, corpus), []
-    real = corpus_predictions.outputs
+    real = corpus_predictions.decode_corpus
 
-    def outputs(*arguments):
+    def decode(*arguments):
         read.append(arguments[-1])
         return real(*arguments)
 
-    monkeypatch.setattr(corpus_predictions, "outputs", outputs)
+    monkeypatch.setattr(corpus_predictions, "decode_corpus", decode)
     for said in Together(monkeypatch)(lambda: said_of(predictor, corpus)):
         for name in ("classes", "tags"):
             assert (getattr(said, name) == getattr(alone, name)).all()

@@ -17,11 +17,12 @@ from multitask.data.labels import labels_of
 from multitask.data.splits import read_split
 from multitask.data.tokenization import Subwords
 from multitask.encoders.pretrained import load_tokenizer
+from multitask.evaluation.evaluate import evaluate
 from multitask.evaluation.metrics import Scores
 from multitask.export import exporter as exporting
 from multitask.export.exporter import compare, drawn_corpus
 from multitask.inference.onnx_runner import MODEL
-from multitask.inference.predictor import Predictor, evaluate
+from multitask.inference.predictor import Predictor
 
 
 def content(folder) -> dict[str, bytes]:

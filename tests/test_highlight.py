@@ -6,9 +6,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from multitask.common.shell import printable
 from multitask.data.words import split_words
 from multitask.inference.predictions import Entity, Word
-from multitask.inference.terminal import printable
 from multitask.serving.page.highlight import highlighted, legend
 
 LOOKS = {"PER": "type-0 line-0", "<script>alert(1)</script>": "type-1 line-0"}

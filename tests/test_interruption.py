@@ -12,7 +12,8 @@ LOSSY = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 sys.path.insert(0, {root!r})
-from multitask.common.errors import InputError, run
+from multitask.common.errors import InputError
+from multitask.common.shell import run_script
 from multitask.common.signals import Interruption
 
 def load(raises):

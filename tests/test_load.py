@@ -12,13 +12,12 @@ from traffic import GONE, by_name, cases, idle, visit
 from benchmarks.http_load import HOST, Client
 from benchmarks.processes import family
 from benchmarks.server import serving
-from model import MultiTaskTransformer
-from multitask.inference.loading import load_predictor
+from multitask.inference.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
 def kinds(trained):
-    return by_name(cases(load_predictor(str(trained), lambda: MultiTaskTransformer, "cpu")))
+    return by_name(cases(Predictor.from_pretrained(trained, "cpu")))
 
 
 # goes into every Python process of the server: what it wants of the network, written down before it is done

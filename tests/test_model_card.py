@@ -18,7 +18,6 @@ from multitask.config.schema import Settings
 from multitask.data.labels import LabelSpace
 from multitask.encoders.pretrained import Backbone, load_model
 from multitask.export.model_card import escaped, model_card
-from multitask.training.preparation import Prepared
 from multitask.training.progress import Progress
 
 HOSTILE = [
@@ -95,8 +94,7 @@ def test_any_name_is_one_cell_of_text(name):
 def test_a_hub_name_is_the_base_model_and_a_folder_is_none(tiny):
     def front(folder, name):
         labels = LabelSpace(("a",), ("X",))
-        prepared = Prepared(labels, (1, 2), frozenset(), Backbone(folder, name), None, {}, {})
-        return parts(model_card(Settings(), prepared, None))[0]
+        return parts(model_card(Settings(), Backbone(folder, name), labels, {}, None))[0]
 
     assert front(tiny, "someone/some-bert")["base_model"] == "someone/some-bert"
     assert front(tiny, "all-MiniLM-L6-v2")["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"

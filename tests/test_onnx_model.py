@@ -20,9 +20,11 @@ from multitask.data.corpus import encode
 from multitask.data.labels import labels_of
 from multitask.data.rows import text_example
 from multitask.encoders.pretrained import load_tokenizer
-from multitask.export.exporter import _files, export, onnx_graph
+from multitask.export import onnx_graph
+from multitask.export.exporter import _files, export
+from multitask.inference.decoding import predict_corpus
 from multitask.inference.onnx_runner import LABELS, MODEL, OnnxModel, read_labels
-from multitask.inference.predictor import Predictor, predict_corpus
+from multitask.inference.predictor import Predictor
 from multitask.inference.runner import outputs
 
 TEXTS = ["anna won in paris", "", "the vote", "a " * 90 + "end", "Paris, anna and the match!", "chip"]

@@ -11,9 +11,10 @@ from multitask.data.batching import evenly
 from multitask.data.corpus import encode
 from multitask.data.labels import LabelSpace
 from multitask.data.rows import text_example
+from multitask.inference import packing
 from multitask.inference.packing import pack
 from multitask.inference.runner import outputs
-from multitask.inference.torch_runner import TorchRunner, packing
+from multitask.inference.torch_runner import TorchRunner
 
 LENGTHS = st.lists(st.integers(2, 64), min_size=1, max_size=40)
 LABELS = LabelSpace((), ())

@@ -13,9 +13,11 @@ from model import MultiTaskTransformer, SentenceTransformer
 from multitask.data.corpus import encode
 from multitask.data.labels import LabelSpace
 from multitask.data.rows import text_example
-from multitask.inference.predictor import Predictor, embed, predict_corpus
+from multitask.inference import runner
+from multitask.inference.decoding import predict_corpus
+from multitask.inference.predictor import Predictor, embed
 from multitask.inference.runner import outputs
-from multitask.inference.torch_runner import TorchRunner, runner
+from multitask.inference.torch_runner import TorchRunner
 
 LABELS = LabelSpace(("x", "y", "z"), ("LOC", "PER"), "BIO")
 TEXTS = ["anna won in paris", "", "the vote", "a " * 90 + "end", "Paris, anna and the match!", "chip"]

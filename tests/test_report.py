@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 import pytest
 
 import task_4
-import task_5
+from multitask.common.shell import printable
 from multitask.evaluation.evaluate import assess, figures
-from multitask.inference.terminal import printable
+from multitask.inference.predictor import Predictor
 
 VOID = {"meta", "img"}
 
@@ -93,7 +93,11 @@ class TestWhole:
             assert row[:8] == [str(epoch["epoch"]), *_digits([*losses, *epoch["dev"].values()])]
         kept = max(epochs, key=lambda epoch: epoch["dev"]["accuracy"] + epoch["dev"]["entity_f1"])
         assert f"the one of epoch {kept['epoch']}, which is best on dev" in found.text
-        a = assess(task_5.load("run/model", "cpu", precision="fp32"), "run", str(tmp_path / "rows.jsonl"))
+        a = assess(
+            Predictor.from_pretrained("run/model", "cpu", precision="fp32"),
+            "run",
+            str(tmp_path / "rows.jsonl"),
+        )
         expected = figures(a)
         _, rows = found.table("Scores")
         for (_, dev, *row), (name, score) in zip(rows, last["test"].items(), strict=True):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ import numpy as np
 
 from multitask.common.atomic_files import NpyWriter, atomic_folder, open_file
 from multitask.common.checksums import sha256_of
-from multitask.common.errors import InputError, say
+from multitask.common.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 _FORMAT = 1  # of an entry; one of another format is made anew
 _MANIFEST = "manifest.json"
@@ -39,7 +42,7 @@ class ArrayStore:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if say_why:
                 what = f"no {error}" if isinstance(error, KeyError) else error
-                say(f"{entry}: can't be used and is made anew: {what}")
+                logger.warning(f"{entry}: can't be used and is made anew: {what}")
             return None
 
     @contextmanager

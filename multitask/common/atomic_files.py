@@ -3,6 +3,7 @@
 import ctypes
 import fcntl
 import io
+import logging
 import os
 import shutil
 import sys
@@ -14,7 +15,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from multitask.common.errors import InputError, say
+from multitask.common.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 _BUFFER = 1 << 20  # bytes
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
@@ -85,7 +88,7 @@ def lock(path: Path, otherwise: str) -> int:
         os.close(handle)
         raise InputError(f"{path}: {otherwise}") from None
     except OSError as error:  # some network disks have no locks
-        say(f"{path}: can't be locked ({error.strerror}): let no second process write to it")
+        logger.warning(f"{path}: can't be locked ({error.strerror}): let no second process write to it")
     return handle
 
 

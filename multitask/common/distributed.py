@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from multitask.common import errors
+from multitask.common.shell import hide_messages
 
 if TYPE_CHECKING:  # an exported model answers in one process, without torch
     import torch
@@ -41,7 +41,7 @@ def join(name: str) -> torch.device:
     state = PartialState(cpu=name == "cpu" or not torch.cuda.is_available())
     atexit.register(_leave)
     if rank():
-        errors.mute()
+        hide_messages()
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     return torch.device("cpu") if state.device.type == "cpu" else state.device
 

@@ -4,7 +4,7 @@ import base64
 import html
 from collections.abc import Iterable, Sequence
 
-from multitask.inference.terminal import printable
+from multitask.common.shell import printable
 
 # contrasts are at least 4.5 : 1 in both schemes (WCAG 2.2, 1.4.3); pictures keep their light ground
 _STYLE = """

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from multitask.common.errors import InputError, report
+from multitask.common.errors import InputError, list_problems
 from multitask.common.spelling import nearest
 from multitask.config import yaml_reader
 from multitask.config.help_text import keys
@@ -32,7 +32,7 @@ def load_settings(path: str | Path | None = "config.yml", overrides: Sequence[st
         if not wrong & set(at_odds)
     ]
     if problems:
-        raise InputError(report(problems))
+        raise InputError(list_problems(problems))
     return settings
 
 

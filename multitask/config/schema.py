@@ -1,23 +1,16 @@
 """Every setting of a run: its name, meaning, limits and default, in this one place."""
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from multitask.common.device import device_name
 from multitask.data.labels import TASKS
 
 
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("a number is wanted, not true or false")
-    return value
-
-
-def device_name(value: Any) -> str:
-    """The name of a device, as given. Raises ValueError for any other."""
-    if not isinstance(value, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", value):
-        raise ValueError("a device is cpu, cuda or cuda:1")
     return value
 
 

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from multitask.common.errors import InputError, report
+from multitask.common.errors import InputError, list_problems
 from multitask.data.formats import SUFFIXES, decode, readable, records
 from multitask.data.labels import has_prefix
 from multitask.data.rows import KEYS, BadRow, Example, checked, example_of, shown, valid_text
@@ -67,7 +67,7 @@ def stream(
         into.file_rows.append(into.rows - len(into.skipped))
     if missing or (into.skipped and on_bad_row != "skip"):
         hints = [hint] if hint and into.skipped and not missing else []
-        raise InputError("\n".join([report(missing + into.skipped), *hints]))
+        raise InputError("\n".join([list_problems(missing + into.skipped), *hints]))
 
 
 def once_or_twice(read: Callable[[bool], T]) -> T:

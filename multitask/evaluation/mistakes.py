@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from multitask.common.shell import printable
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import UNLABELLED, LabelSpace
 from multitask.data.rows import Example
 from multitask.data.source_rows import beginning, originals
 from multitask.evaluation.corpus_predictions import Said
-from multitask.inference.terminal import printable
 
 MOST = 20
 _AROUND = 40  # characters on each side of the place

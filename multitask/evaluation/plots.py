@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from multitask.common.shell import printable
 from multitask.evaluation.calibration import Bins
-from multitask.inference.terminal import printable
 
 if TYPE_CHECKING:  # takes a second to import
     from matplotlib.figure import Figure

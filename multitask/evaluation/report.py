@@ -1,12 +1,15 @@
 """report.html, the page of a run for a person: how it trained, what its model is worth, where it goes wrong,
 and what it was made of."""
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from multitask.common.errors import InputError, say
+from multitask.common.errors import InputError
 from multitask.common.html import Number, beside, document, folded, heading, paragraph, picture, table
 from multitask.config.help_text import flat
 from multitask.config.schema import Settings
@@ -19,8 +22,8 @@ from multitask.evaluation.mistakes import surest_mistakes
 from multitask.evaluation.plots import draw_confusion, draw_curves, draw_reliability
 from multitask.evaluation.slowest import slowest_rows
 from multitask.inference.runner import Runner
-from multitask.training.progress import Progress
-from multitask.training.resume import CONFIG
+
+logger = logging.getLogger(__name__)
 
 _SCORES = dict(zip(METRICS, ("class right", "macro-F1 of classes", "entity F1", "whole sentence right")))
 _TITLES = {  # heading, picture, what a row is
@@ -30,12 +33,25 @@ _TITLES = {  # heading, picture, what a row is
 _CONFUSED = 10  # pairs of names that are listed
 
 
-class Report:
-    """A finished run's facts → its page. `folder` is the run's; `shown` are the answers of the model that it
-    kept to a `split`, None where there was neither test nor dev."""
+class RunFacts(NamedTuple):
+    """What a report says of a run, besides the answers of its model."""
 
-    def __init__(self, folder, progress: Progress, split: str | None, shown: Assessment | None):
-        self.folder, self.progress, self.split, self.shown = folder, progress, split, shown
+    folder: Path
+    config: Path  # its resolved settings
+    settings: Settings
+    metrics: Sequence[dict]  # of each epoch, as in metrics.jsonl
+    best_epoch: int  # from 1; the last one without dev
+    rows: Mapping[str, tuple[int, int]]  # split → rows used, rows left out
+    sources: Mapping[str, str]  # file → SHA-256
+    machine: Mapping[str, object]
+
+
+class Report:
+    """A finished run → its page. `shown` are the answers of the model that was kept to a `split`; None where
+    there was neither test nor dev."""
+
+    def __init__(self, run: RunFacts, split: str | None, shown: Assessment | None):
+        self.run, self.split, self.shown = run, split, shown
         self.undrawn: dict[str, None] = {}  # why
 
     def page(self, runner: Runner) -> bytes:
@@ -47,8 +63,8 @@ class Report:
             parts += [*self.confidence(), *self.worst(), *self.slowest(runner)]
         parts += self.origin()
         for why in self.undrawn:
-            say(f"report.html lacks pictures: {why}")
-        return document(f"Training run {self.folder.path}", parts)
+            logger.warning(f"report.html lacks pictures: {why}")
+        return document(f"Training run {self.run.folder}", parts)
 
     def result(self) -> Iterator[str]:
         if not self.shown:
@@ -59,7 +75,7 @@ class Report:
         scores, rows = self.shown.scores.headline(), len(self.shown.corpus)
         said = [f"{what} {scores[name]:.4f}" for name, what in _SCORES.items() if scores[name] is not None]
         yield paragraph(f"On {rows:,} sentences of {self.split}: {', '.join(said)}.", "lead")
-        limits, dev = intervals(self.shown.tally()), self.progress.best_dev or {}
+        limits, dev = intervals(self.shown.tally()), self.run.metrics[self.run.best_epoch - 1]["dev"] or {}
         columns = [dev.get, scores.get] if self.split == "test" else [scores.get]
         yield table(
             f"Scores; 95 % intervals by {RESAMPLES:,} resamples of the rows of {self.split}",
@@ -71,7 +87,7 @@ class Report:
         )
 
     def training(self) -> Iterator[str]:
-        metrics = self.progress.metrics
+        metrics = self.run.metrics
         trained = [task for task in TASKS if metrics[0][f"loss_{task}"] is not None]
         names = {f"loss_{task}": f"task {task[-1].upper()}" for task in trained}
         names = {"loss": "weighted sum", **names} if len(trained) > 1 else names
@@ -79,7 +95,7 @@ class Report:
         devs = [row["dev"] or {} for row in metrics]
         scores = {what: [dev.get(name) for dev in devs] for name, what in _SCORES.items()}
         scores = {what: values for what, values in scores.items() if values[0] is not None}
-        best = self.progress.best_epoch if scores else None
+        best = self.run.best_epoch if scores else None
         yield heading("How it trained")
         panels = {"loss": losses, "score on dev": scores} if scores else {"loss": losses}
         yield beside(
@@ -183,21 +199,17 @@ class Report:
         yield table("The slowest first", ["row", "milliseconds", "tokens", "windows", "sentence"], rows)
 
     def origin(self) -> Iterator[str]:
-        folder, machine = self.folder, self.folder.origin.machine
-        settings, defaults = flat(folder.settings), flat(Settings())
+        run = self.run
+        settings, defaults = flat(run.settings), flat(Settings())
         changed = [[key, value] for key, value in settings.items() if value != defaults[key]]
         yield heading("What it was made of")
-        yield paragraph(
-            f"The same run again: python task_4.py --config {folder.path / CONFIG} output_dir=null"
-        )
+        yield paragraph(f"The same run again: python task_4.py --config {run.config} output_dir=null")
         yield table("Settings that are not the defaults", ["setting", "value"], _shown(changed))
         yield folded("All settings", table("Settings", ["setting", "value"], _shown(settings.items())))
-        splits = [[name, len(split), len(split.skipped)] for name, split in folder.prepared.splits.items()]
+        splits = [[name, *counts] for name, counts in run.rows.items()]
         yield table("Rows", ["split", "used", "left out"], splits)
-        sources = folder.origin.sources.items()
-        yield table("Files that it read", ["file", "SHA-256"], sources)
-        facts = {"processes": folder.origin.processes, **machine}
-        yield table("Machine and versions", ["what", "value"], _shown(facts.items()))
+        yield table("Files that it read", ["file", "SHA-256"], run.sources.items())
+        yield table("Machine and versions", ["what", "value"], _shown(run.machine.items()))
 
     def drawn(self, alt: str, paint: Callable[[str], bytes]) -> str:
         try:

@@ -1,6 +1,7 @@
 """A trained model as a folder that runs without torch, compared with torch before it is there."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,20 +12,21 @@ import numpy as np
 
 from multitask.common.atomic_files import atomic_folder, rename
 from multitask.common.checksums import SUMS, write_sealed
-from multitask.common.errors import InputError, say
+from multitask.common.errors import InputError
 from multitask.config.loading import load_settings
 from multitask.data.corpus import EncodedCorpus, encode
 from multitask.data.labels import LabelSpace
 from multitask.data.rows import Example
-from multitask.data.splits import read_split
+from multitask.data.splits import read_split, unknown_labels
 from multitask.data.tokenization import Subwords
 from multitask.evaluation.metrics import Scores, score
 from multitask.export.int8 import quantize
 from multitask.export.onnx_graph import DATA, graph_files, graph_of
+from multitask.inference.decoding import decode_corpus
 from multitask.inference.onnx_runner import LABELS, MODEL, TOKENIZER, ExportedConfig
 from multitask.inference.predictor import Predictor
-from multitask.inference.runner import outputs
-from multitask.training.preparation import unknown_labels
+
+logger = logging.getLogger(__name__)
 
 README = "README.md"
 _PARTS = frozenset((MODEL, LABELS, TOKENIZER, README, SUMS))
@@ -97,15 +99,19 @@ def compare(
     names, labels = ("sentence_logits", "word_logits", "embeddings"), predictor.labels
     differences = dict.fromkeys(names, 0.0)
     classes, tags = ([], []), ([], [])
-    for both in zip(outputs(predictor.runner, corpus, progress), outputs(other.runner, corpus)):
+    runs = (
+        decode_corpus(predictor.runner, corpus, labels, progress=progress),
+        decode_corpus(other.runner, corpus, labels),
+    )
+    for both in zip(*runs):
         for name in names:
-            one, two = (getattr(out, name) for out in both)
-            differences[name] = float(np.maximum(differences[name], np.abs(one - two).max(initial=0)))
-        for out, its_classes, its_tags in zip(both, classes, tags):
-            offsets = corpus.word_rows[out.first : out.last + 1] - corpus.word_rows[out.first]
-            its_classes.append(out.sentence_logits.argmax(1))
-            its_tags.append(labels.decode(out.word_logits, offsets))
-    scores = [
+            one, two = (getattr(rows, name) for rows in both)
+            if one is not None:
+                differences[name] = float(np.maximum(differences[name], np.abs(one - two).max(initial=0)))
+        for rows, its_classes, its_tags in zip(both, classes, tags):
+            its_classes.append(rows.classes)
+            its_tags.append(rows.tags)
+    first, second = (
         score(
             corpus,
             labels,
@@ -113,8 +119,8 @@ def compare(
             np.concatenate(its_tags) if labels.types else None,
         )
         for its_classes, its_tags in zip(classes, tags)
-    ]
-    return Comparison(differences, tuple(scores))
+    )
+    return Comparison(differences, (first, second))
 
 
 def table(found: Comparison) -> str:
@@ -147,10 +153,12 @@ def comparison_corpus(predictor: Predictor, dev: str | None, config: Path) -> En
     except InputError as reason:
         if dev:
             raise
-        say(f"no dev set ({str(reason).splitlines()[0]}): compared on made-up texts; --dev FILE names one")
+        logger.warning(
+            f"no dev set ({str(reason).splitlines()[0]}): compared on made-up texts; --dev FILE names one"
+        )
         return None
     for line in [*split.skipped, *split.notices, *unknown_labels(", ".join(paths), split, labels)]:
-        say(line)
+        logger.warning(line)
     return split.corpus(labels) if len(split) else None
 
 
@@ -220,6 +228,8 @@ import json
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 labels = json.load(open("labels.json", encoding="utf-8"))
 tokenizer = Tokenizer.from_file("tokenizer.json")

@@ -8,11 +8,11 @@ from transformers import BertConfig
 
 from multitask.config.help_text import render
 from multitask.config.schema import Settings
+from multitask.data.labels import LabelSpace
 from multitask.data.splits import Split
 from multitask.encoders.pretrained import EMBEDDED, Backbone
 from multitask.encoders.validation import read_config
 from multitask.evaluation.metrics import Score, Scores
-from multitask.training.preparation import Prepared
 
 _COLUMNS = {
     "accuracy": "accuracy (A)",
@@ -73,19 +73,21 @@ To put all of this folder on the hub: `hf upload NAME MODEL .`; weights and conf
 
 def model_card(
     settings: Settings,
-    prepared: Prepared,
+    backbone: Backbone,
+    labels: LabelSpace,
+    splits: dict[str, Split],
     dev: dict[str, float | None] | None,
     test: Scores | None = None,
     temperatures: tuple[float, float] | None = None,
 ) -> str:
-    """A run's settings, which are resolved, what it was prepared with and its scores → Markdown for the hub.
+    """A run's resolved settings, encoder, labels, data and scores → Markdown for the hub.
 
     None stands for what there is not, or not yet."""
     scores = {"dev": dev, "test": test and test.headline()}
     sections = [
-        f"---\n{yaml.safe_dump(_front_matter(prepared.backbone), sort_keys=False)}---",
+        f"---\n{yaml.safe_dump(_front_matter(backbone), sort_keys=False)}---",
         "# A sentence's class and its entities",
-        _summary(prepared),
+        _summary(backbone, labels),
         "## Scores",
         _table(
             ["split", *_COLUMNS.values()],
@@ -96,9 +98,9 @@ def model_card(
         *_per_label(test),
         _probabilities(temperatures),
         "## Labels",
-        *_labels(prepared),
+        *_labels(labels, splits),
         "## Data",
-        _files(settings, prepared),
+        _files(settings, splits),
         "## Loading",
         _LOADING.strip(),
         "## Settings",
@@ -122,8 +124,8 @@ def _hub_name(backbone: Backbone) -> str | None:
     return None if Path(backbone.name) == backbone.folder else backbone.name
 
 
-def _summary(prepared: Prepared) -> str:
-    backbone, classes, types = prepared.backbone, prepared.labels.classes, prepared.labels.types
+def _summary(backbone: Backbone, labels: LabelSpace) -> str:
+    classes, types = labels.classes, labels.types
     config = BertConfig.from_dict(read_config(backbone.folder))
     says = [f"one of {len(classes)} classes for a sentence (task A)"] * bool(classes)
     says += [f"entities of {len(types)} types in it (task B)"] * bool(types)
@@ -161,9 +163,8 @@ def _rates(name: str, score: Score) -> list[str]:
     return [escaped(name), *map(_share, (score.precision, score.recall, score.f1)), f"{score.gold:,}"]
 
 
-def _labels(prepared: Prepared) -> list[str]:
+def _labels(labels: LabelSpace, splits: dict[str, Split]) -> list[str]:
     """A table a task: how often each name occurs in each split."""
-    labels, splits = prepared.labels, prepared.splits
     counts = {"class": Split.classes.fget, "type": Split.types.fget}
     tables = []
     for what, names in (("class", labels.classes), ("type", labels.types)):
@@ -175,10 +176,10 @@ def _labels(prepared: Prepared) -> list[str]:
     return [*tables, *scheme]
 
 
-def _files(settings: Settings, prepared: Prepared) -> str:
+def _files(settings: Settings, splits: dict[str, Split]) -> str:
     """The data files by their names, without where they lay."""
     rows = []
-    for name, split in prepared.splits.items():
+    for name, split in splits.items():
         file_rows = split.arrays["file_rows"]
         for path, first, last in zip(getattr(settings.data, name), file_rows, file_rows[1:]):
             rows.append([name, escaped(Path(path).name), f"{int(last - first):,}"])

@@ -1,5 +1,6 @@
 """Rows of any length in, what is predicted of them out, a chunk at a time: by one process or by several."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
@@ -10,12 +11,13 @@ from tqdm import tqdm
 
 from multitask.common import distributed
 from multitask.common.atomic_files import NpyWriter, atomic_file
-from multitask.common.errors import say
 from multitask.common.signals import Interruption
 from multitask.data.rows import Example
 from multitask.data.texts import Row
 from multitask.inference.predictor import Predictor
 from multitask.inference.writers import Render
+
+logger = logging.getLogger(__name__)
 
 _ROWS, _CHARACTERS = 4096, 1 << 20  # that a process has at once
 
@@ -73,7 +75,7 @@ def answer_all(
                     unread += sum(not isinstance(row, Example) for row in part)
             bar.update(total - bar.n)
     if unread:
-        say(f"{unread:,} of {total:,} rows could not be read; each has the reason in its place")
+        logger.warning(f"{unread:,} of {total:,} rows could not be read; each has the reason in its place")
 
 
 def chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:

@@ -13,7 +13,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from multitask.common.checksums import Damaged, check_sealed
-from multitask.common.errors import InputError, report
+from multitask.common.errors import InputError, list_problems
 from multitask.common.strict_json import RepeatedKey, loads
 from multitask.data.batching import padded, word_positions
 from multitask.data.corpus import EncodedCorpus
@@ -128,7 +128,7 @@ def read_labels(file: Path) -> ExportedConfig:
     if not problems and values["stride"] >= (room := values["max_length"] - 2):
         problems.append(f"{file}: stride: {values['stride']}, but it is below {room}")
     if problems:
-        raise InputError(report(problems))
+        raise InputError(list_problems(problems))
     return ExportedConfig(**values)
 
 

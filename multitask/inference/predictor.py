@@ -1,203 +1,194 @@
-"""A trained model on texts: one pass gives class, entities and embedding. Needs no torch itself."""
+"""A trained model that predicts: texts in, classes, entities and embeddings out, in one pass.
+
+Nothing here imports torch until a model that needs it is loaded."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from multitask.data.corpus import EncodedCorpus, encode
-from multitask.data.labels import TASKS, LabelSpace, labels_of, ragged
+from multitask.common.errors import InputError
+from multitask.data.corpus import encode
+from multitask.data.labels import LabelSpace, labels_of
 from multitask.data.rows import Example, text_example
-from multitask.evaluation.metrics import Scores, score
+from multitask.inference.decoding import DecodedRows, decode_corpus, entity_scores, softmax
 from multitask.inference.predictions import Entity, Prediction, Word
-from multitask.inference.runner import Outputs, Runner, outputs
+from multitask.inference.runner import Runner, outputs, runner_of
+
+LATEST_MODEL = str(Path("runs") / "latest" / "model")  # the model of the newest run
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+Progress = Callable[[int], object]  # called with the number of rows done since the last call
+
 
 class Predictor:
-    """A model, its tokenizer and its labels: texts in, Predictions out.
+    """A model, its tokenizer and its labels.
 
-    >>> Predictor(model, tokenizer, labels).predict(["Marit Solheim won in Oslo."])[0].entities
+    >>> Predictor.from_pretrained("runs/latest/model").predict(["Marit Solheim won in Oslo."])[0].entities
 
-    `model` is a MultiTaskTransformer, or a Runner. Products of matrices are computed in bfloat16 where the
-    device has it (a copy of the model is made), unless `precision` is "fp32"; "bf16" asks for it anywhere."""
+    Args:
+        model: a MultiTaskTransformer, or a Runner.
+        tokenizer, labels: those that the model was trained with.
+        precision: of matrix multiplications. "auto": bfloat16 where the device supports it (on a copy of the
+            model), else float32. "bf16" or "fp32" chooses one."""
 
-    def __init__(self, model, tokenizer: Tokenizer, labels: LabelSpace, precision: str = "auto"):
+    def __init__(self, model: Any, tokenizer: Tokenizer, labels: LabelSpace, precision: str = "auto"):
         if not isinstance(model, Runner):
-            from multitask.inference.torch_runner import (
-                fast_runner,  # torch, which an exported model does without
-            )
+            from multitask.inference.torch_runner import fast_runner
 
             model = fast_runner(model, precision)
         self.runner, self.tokenizer, self.labels, self.config = model, tokenizer, labels, model.config
 
     @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        device: str | None = None,
+        precision: str = "auto",
+        share_rows: bool = False,
+    ) -> Predictor:
+        """Load a folder that training saved or that task_5.py export wrote.
+
+        Args:
+            folder: the model folder.
+            device: "cpu", "cuda" or "cuda:1"; None: CUDA where available. An export runs on the CPU.
+            precision: as for `Predictor`; an export has its own.
+            share_rows: whether processes that a launcher has started share the rows of each call.
+
+        Raises InputError for a folder that holds no trained model, a damaged one, or another device."""
+        check_folder(folder)
+        if (Path(folder) / "model.onnx").exists():
+            if device not in (None, "cpu"):
+                raise InputError(f"--device {device}: an exported model runs on the CPU")
+            if share_rows and os.environ.get("WORLD_SIZE", "1") != "1":
+                from multitask.common import distributed
+
+                distributed.join("cpu")
+            return cls.from_onnx(folder)
+        return cls._from_torch(Path(folder), device, precision, share_rows)
+
+    @classmethod
     def from_onnx(cls, folder: str | Path) -> Predictor:
-        """Of a folder that task_5.py export made. Raises InputError as OnnxModel does."""
+        """Load a folder that task_5.py export wrote. Needs no torch. Raises InputError as OnnxModel does."""
         from multitask.inference.onnx_runner import OnnxModel
 
         model = OnnxModel(folder)
         return cls(model, model.tokenizer(), labels_of(model.config))
 
+    @classmethod
+    def _from_torch(cls, folder: Path, device: str | None, precision: str, share_rows: bool) -> Predictor:
+        import torch
+
+        from model import MultiTaskConfig, MultiTaskTransformer
+        from multitask.common import distributed
+        from multitask.common.device import choose_device
+        from multitask.encoders.pretrained import load_model, load_tokenizer
+        from multitask.encoders.validation import read_config
+
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        chosen = distributed.join(device) if share_rows else choose_device(device)
+        labels = labels_of(MultiTaskConfig.from_dict(read_config(folder)))
+        if not (labels.classes or labels.types):
+            raise InputError(f"{folder}: an encoder without trained heads; python task_4.py trains them")
+        model = load_model(MultiTaskTransformer, folder).to(chosen)
+        return cls(model, load_tokenizer(folder), labels, precision)
+
     def predict(
-        self,
-        texts: Sequence[str],
-        embeddings: bool = False,
-        progress: Callable[[int], object] | None = None,
+        self, texts: Sequence[str], embeddings: bool = False, progress: Progress | None = None
     ) -> list[Prediction]:
-        """One Prediction a text, in order; an empty text has one too."""
-        # no tokenizer takes half of a character; what stands in for it is as long, so that offsets stay
+        """One Prediction per text, in order; an empty text has one too."""
+        # no tokenizer takes half of a character; its replacement has the same length, so offsets stay
         examples = [text_example(_SURROGATE.sub("\ufffd", text)) for text in texts]
         predictions = self.predict_examples(examples, embeddings, progress)
         return [
-            said if said.text == text else _with_text(said, text) for said, text in zip(predictions, texts)
+            prediction if prediction.text == text else _with_text(prediction, text)
+            for prediction, text in zip(predictions, texts)
         ]
 
     def predict_examples(
         self,
         examples: Sequence[Example],
         embeddings: bool = False,
-        progress: Callable[[int], object] | None = None,
+        progress: Progress | None = None,
         words: bool = False,
     ) -> list[Prediction]:
-        """The same of texts whose words are known, and with `words` the tag of each. Every Example has its
-        text and offsets."""
+        """One Prediction per Example, which has its text and the offsets of its words.
+
+        `embeddings` and `words` add the embedding and each word's tag."""
         config = self.config
         corpus = encode(examples, self.tokenizer, self.labels, config.max_length, config.stride)
         return [
             prediction
-            for out in outputs(self.runner, corpus, progress)
-            for prediction in self._decode(out, corpus, examples[out.first : out.last], embeddings, words)
+            for rows in decode_corpus(self.runner, corpus, self.labels, progress=progress)
+            for prediction in self._predictions(rows, examples[rows.first : rows.last], embeddings, words)
         ]
 
-    def _decode(
-        self, out: Outputs, corpus: EncodedCorpus, examples: Sequence[Example], embeddings: bool, words: bool
+    def _predictions(
+        self, rows: DecodedRows, examples: Sequence[Example], embeddings: bool, words: bool
     ) -> Iterator[Prediction]:
-        offsets = corpus.word_rows[out.first : out.last + 1] - corpus.word_rows[out.first]
-        classes, best, chances = self.labels.classes, [], []
-        if classes:
-            found = softmax(out.sentence_logits / np.float32(self.config.temperature_task_a))
-            best, chances = found.argmax(1).tolist(), found.tolist()
-        entities = tagged = None
-        if self.labels.types:
-            tags = self.labels.decode(out.word_logits, offsets)
-            entities = self._entities(out.word_logits, tags, offsets, examples)
-            tagged = self._words(out.word_logits, tags, offsets, examples) if words else None
+        names = self.labels.classes
+        classes = probabilities = entities = tagged = None
+        if rows.classes is not None:
+            classes = rows.classes.tolist()
+            probabilities = softmax(
+                rows.sentence_logits / np.float32(self.config.temperature_task_a)
+            ).tolist()
+        if rows.tags is not None:
+            entities = self._entities(rows, examples)
+            tagged = self._words(rows, examples) if words else None
         for row, example in enumerate(examples):
             yield Prediction(
                 example.text,
-                classes[best[row]] if classes else None,
-                dict(zip(classes, chances[row])) if classes else None,
+                None if classes is None else names[classes[row]],
+                None if probabilities is None else dict(zip(names, probabilities[row])),
                 None if entities is None else entities[row],
-                out.embeddings[row] if embeddings else None,
+                rows.embeddings[row] if embeddings else None,
                 None if tagged is None else tagged[row],
             )
 
-    def _entities(
-        self, logits: np.ndarray, tags: np.ndarray, offsets: np.ndarray, examples: Sequence[Example]
-    ) -> list[list[Entity]]:
-        starts, ends, types = self.labels.find_spans(tags, offsets)
-        scores = entity_scores(logits, self.labels, starts, ends, types, self.config.temperature_task_b)
+    def _entities(self, decoded: DecodedRows, examples: Sequence[Example]) -> list[list[Entity]]:
+        offsets, labels = decoded.offsets, self.labels
+        starts, ends, types = labels.find_spans(decoded.tags, offsets)
+        temperature = self.config.temperature_task_b
+        scores = entity_scores(decoded.word_logits, labels, starts, ends, types, temperature)
         rows = np.searchsorted(offsets, starts, side="right") - 1
         first, last = starts - offsets[rows], ends - 1 - offsets[rows]
         found: list[list[Entity]] = [[] for _ in examples]
-        for row, begin, end, kind, chance in zip(*map(np.ndarray.tolist, (rows, first, last, types, scores))):
+        for row, begin, end, kind, score in zip(*map(np.ndarray.tolist, (rows, first, last, types, scores))):
             text, words = examples[row].text, examples[row].offsets
             start, stop = words[begin][0], words[end][1]
-            found[row].append(Entity(start, stop, text[start:stop], self.labels.types[kind], chance))
+            found[row].append(Entity(start, stop, text[start:stop], labels.types[kind], score))
         return found
 
-    def _words(
-        self, logits: np.ndarray, tags: np.ndarray, offsets: np.ndarray, examples: Sequence[Example]
-    ) -> list[list[Word]]:
-        chances = softmax(logits / np.float32(self.config.temperature_task_b))[np.arange(len(tags)), tags]
-        names, ids, scores = self.labels.tags, tags.tolist(), chances.tolist()
+    def _words(self, decoded: DecodedRows, examples: Sequence[Example]) -> list[list[Word]]:
+        tags, temperature = decoded.tags, np.float32(self.config.temperature_task_b)
+        scores = softmax(decoded.word_logits / temperature)[np.arange(len(tags)), tags].tolist()
+        names, ids = self.labels.tags, tags.tolist()
         return [
             [
                 Word(start, end, names[ids[first + word]], scores[first + word])
                 for word, (start, end) in enumerate(example.offsets)
             ]
-            for first, example in zip(offsets.tolist(), examples)
+            for first, example in zip(decoded.offsets.tolist(), examples)
         ]
 
 
-def runner_of(model) -> Runner:
-    """What runs a model: a Runner itself, or a torch model."""
-    if isinstance(model, Runner):
-        return model
-    from multitask.inference.torch_runner import TorchRunner
-
-    return TorchRunner(model)
-
-
-def entity_scores(
-    logits: np.ndarray,
-    labels: LabelSpace,
-    starts: np.ndarray,
-    ends: np.ndarray,
-    types: np.ndarray,
-    temperature: float,
-) -> np.ndarray:
-    """Word logits (W, K), spans [starts, ends) of type ids (E,) → the mean probability of each one's type
-    over its words (E,); under BIO that of both its tags."""
-    if len(starts) == 0:
-        return np.zeros(0)
-    lengths = ends - starts
-    chances = softmax(logits[ragged(starts, lengths)] / np.float32(temperature))
-    word, kind = np.arange(len(chances)), np.repeat(types, lengths)
-    if labels.scheme == "BIO":
-        of_type = chances[word, 1 + 2 * kind] + chances[word, 2 + 2 * kind]
-    else:
-        of_type = chances[word, 1 + kind]
-    means = np.add.reduceat(of_type.astype(np.float64), np.cumsum(lengths) - lengths) / lengths
-    return np.minimum(means, 1.0)
-
-
-def predict_corpus(
-    model,
-    corpus: EncodedCorpus,
-    labels: LabelSpace,
-    progress: Callable[[int], object] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Class ids (N,) and tag ids (W,) that a model, or a Runner, gives a corpus; tags are valid under the
-    scheme.
-
-    Several processes share the rows, each of which is read once, and all of them get the whole."""
-    from multitask.common import distributed  # torch's, which an exported model does without
-
-    runner = runner_of(model)
-    classes, tags = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
-    for out in outputs(runner, corpus, progress, distributed.share(len(corpus))):
-        offsets = corpus.word_rows[out.first : out.last + 1] - corpus.word_rows[out.first]
-        classes.append(out.sentence_logits.argmax(1))
-        tags.append(labels.decode(out.word_logits, offsets))
-    return distributed.joined(np.concatenate(classes)), distributed.joined(np.concatenate(tags))
-
-
-def evaluate(
-    model,
-    corpus: EncodedCorpus,
-    labels: LabelSpace,
-    tasks: Sequence[str] = TASKS,
-    progress: Callable[[int], object] | None = None,
-) -> Scores:
-    """Scores of the named tasks, of those that the model has names for."""
-    classes, tags = predict_corpus(model, corpus, labels, progress)
-    return score(
-        corpus,
-        labels,
-        classes if "task_a" in tasks and labels.classes else None,
-        tags if "task_b" in tasks and labels.types else None,
-    )
+def check_folder(name: str | Path) -> None:
+    """Raises InputError where there is no such model folder."""
+    if not Path(name).is_dir():
+        hint = "; python task_4.py trains one" if str(name) == LATEST_MODEL else ""
+        raise InputError(f"no folder {Path(name)}{hint}")
 
 
 def embed(
-    model, tokenizer: Tokenizer, texts: Sequence[str], progress: Callable[[int], object] | None = None
+    model: Any, tokenizer: Tokenizer, texts: Sequence[str], progress: Progress | None = None
 ) -> np.ndarray:
     """Texts → embeddings (N, D), float32, pooled as the model's configuration says."""
     runner = runner_of(model).without_heads()
@@ -207,12 +198,6 @@ def embed(
     return np.concatenate(parts) if parts else np.zeros((0, config.hidden_size), np.float32)
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities over the last axis."""
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
-
-
-def _with_text(said: Prediction, text: str) -> Prediction:
-    entities = said.entities and [e._replace(text=text[e.start : e.end]) for e in said.entities]
-    return said._replace(text=text, entities=entities)
+def _with_text(prediction: Prediction, text: str) -> Prediction:
+    entities = prediction.entities and [e._replace(text=text[e.start : e.end]) for e in prediction.entities]
+    return prediction._replace(text=text, entities=entities)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import signal
 from collections.abc import Iterable, Iterator
@@ -22,9 +23,11 @@ from multitask.common.atomic_files import (
     rename,
     sync,
 )
-from multitask.common.errors import InputError, say
+from multitask.common.errors import InputError
 from multitask.common.signals import Stopped
 from multitask.data.texts import Row, Unreadable
+
+logger = logging.getLogger(__name__)
 
 _SECONDS = 5  # between two notes of how far it is: what a kill -9 can cost
 _ANEW = "without --resume it is started anew"
@@ -53,7 +56,7 @@ class AnswerFile:
         self.partials[0].touch()
         self._lock()
         if self.note.exists():
-            say(f"{self.partials[0]}: started anew; --resume would have gone on with it")
+            logger.warning(f"{self.partials[0]}: started anew; --resume would have gone on with it")
         self.note.unlink(missing_ok=True)
         self._open("w")
         self.files[0].write(head)
@@ -66,7 +69,7 @@ class AnswerFile:
         if not self.note.exists():
             if all(target.exists() for target in self.targets):
                 return False
-            say(f"{self.partials[0]}: nothing is there to go on with; starting")
+            logger.warning(f"{self.partials[0]}: nothing is there to go on with; starting")
             self.begin(head)
             return True
         if self.partials[0].exists():
@@ -97,7 +100,7 @@ class AnswerFile:
                 raise InputError(f"{partial}: is not all there any more; {_ANEW}")
             os.truncate(partial, size)
         self._open("r+", noted["rows"], noted["width"])
-        say(f"{self.partials[0]}: going on after {noted['rows']:,} rows")
+        logger.info(f"{self.partials[0]}: going on after {noted['rows']:,} rows")
         return True
 
     def write(self, rows: Iterable[Row], answers: bytes, embeddings: np.ndarray | None) -> None:
@@ -137,7 +140,7 @@ class AnswerFile:
             raise Stopped(
                 error.number, f"stopped by {name} after {self.input.rows:,} rows; {state}"
             ) from None
-        say(state)
+        logger.info(state)
 
     def _lock(self) -> None:
         self.locked = os.fdopen(lock(self.partials[0], "another process writes it"))

@@ -65,6 +65,15 @@ class Runner:
         """In each thread, before its first call; not where all is called from the caller's own thread."""
 
 
+def runner_of(model: Any) -> Runner:
+    """The Runner of a model: itself, or a TorchRunner of a torch model."""
+    if isinstance(model, Runner):
+        return model
+    from multitask.inference.torch_runner import TorchRunner
+
+    return TorchRunner(model)
+
+
 def outputs(
     runner: Runner,
     corpus: EncodedCorpus,

@@ -1,8 +1,8 @@
 """A prediction as a person reads it at a terminal: the text with its entities marked, and the class."""
 
 import os
-import unicodedata
 
+from multitask.common.shell import printable
 from multitask.data.labels import LabelSpace
 from multitask.data.texts import Row
 from multitask.inference.predictions import Prediction
@@ -37,13 +37,3 @@ def readable_rows(labels: LabelSpace) -> Render:
         return "".join([*parts, "\n"]).encode()
 
     return render
-
-
-def printable(text: str) -> str:
-    """Text without what a terminal would obey: control characters as \\\\x1b, others as they are."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character.encode("unicode_escape").decode() if unicodedata.category(character) == "Cc" else character
-        for character in text
-    )

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,7 +14,16 @@ from multitask.data.batching import evenly, padded, word_positions
 from multitask.data.corpus import EncodedCorpus
 from multitask.inference.packing import Packed, pack
 from multitask.inference.runner import LEAST_TOKENS, Pass, Runner
-from multitask.training.frozen_features import Features
+
+
+class HiddenStates(Protocol):
+    """The output of the encoder's lowest `depth` layers for a corpus, computed before."""
+
+    depth: int
+
+    def batch(self, windows: np.ndarray) -> torch.Tensor:
+        """Windows (B,) → hidden states (B, T, D)."""
+        ...
 
 
 class TorchRunner(Runner):
@@ -22,7 +32,7 @@ class TorchRunner(Runner):
     `features` are the output of the encoder's lowest layers, from which it then starts. With bfloat16 as the
     `precision`, float32 weights are converted for every product of matrices."""
 
-    def __init__(self, model, features: Features | None = None, precision: torch.dtype = torch.float32):
+    def __init__(self, model, features: HiddenStates | None = None, precision: torch.dtype = torch.float32):
         self.model, self.features, self.precision, self.config = model, features, precision, model.config
         self.heads = hasattr(model, "heads")
         self.threads = torch.get_num_threads()

@@ -1,8 +1,11 @@
 """The address that a server listens on."""
 
+import logging
 import socket
 
-from multitask.common.errors import InputError, say
+from multitask.common.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -21,7 +24,7 @@ def listening(host: str, port: int) -> socket.socket:
             f"can't listen on {host}, port {port}: {error.strerror}; --host and --port name another"
         ) from None
     if not is_loopback(listener):
-        say(f"listening on {host}: everyone who reaches this machine there can ask the model")
+        logger.warning(f"listening on {host}: everyone who reaches this machine there can ask the model")
     return listener
 
 

@@ -13,7 +13,7 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import Match
 
-from multitask.common.errors import report
+from multitask.common.errors import list_problems
 from multitask.data.texts import Row, rows_of_texts
 from multitask.serving.batcher import Busy, TooMuch
 from multitask.serving.limits import Limits
@@ -181,7 +181,7 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def wrong(request: Request, error: RequestValidationError) -> Response:
         lines = [f"{'.'.join(map(str, each['loc'][1:])) or 'body'}: {each['msg']}" for each in error.errors()]
-        return _problem(422, "; ".join(report(lines, 3).splitlines()))
+        return _problem(422, "; ".join(list_problems(lines, 3).splitlines()))
 
 
 class BodyLimit:

@@ -3,12 +3,12 @@ of the server are imported while the model is loaded in its own process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
 
 from multitask.common.errors import InputError
-from multitask.inference.loading import load_predictor
+from multitask.inference.predictor import Predictor
 from multitask.serving.address import listening
 from multitask.serving.limits import Limits
 from multitask.serving.worker import Engine
@@ -19,7 +19,6 @@ _NEEDED = (*_WEB, "orjson", "prometheus_client")
 
 def serve(
     name: str | None,
-    model_class: Callable[[], type],
     compare: Sequence[str] = (),
     host: str = "127.0.0.1",
     port: int = 7860,
@@ -27,12 +26,12 @@ def serve(
 ) -> None:
     """Serve the model of a folder until SIGINT or SIGTERM; without one, a page that says how to make it.
 
-    `compare` names other folders that the page offers, `model_class` is as `load_predictor` wants it. Port 0
-    is a free one. Raises InputError for a folder or an address that can't be used."""
+    `compare` names other folders that the page offers. Port 0 is a free one. Raises InputError for a folder
+    or an address that can't be used."""
     if missing := [library for library in _NEEDED if find_spec(library) is None]:
         names = ", ".join(missing)
         raise InputError(f"the server needs {names}, not installed: pip install -r requirements-demo.txt")
-    load = partial(partial, load_predictor, model_class=model_class)
+    load = partial(partial, Predictor.from_pretrained)
     with listening(host, port) as listener:
         engine = Engine(load(name)) if name else None
         try:

@@ -14,7 +14,7 @@ import uvicorn
 import uvloop
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from multitask.common.errors import InputError, say
+from multitask.common.errors import InputError
 from multitask.data.rows import Example
 from multitask.serving.address import is_loopback, url_of
 from multitask.serving.api import PATHS, BodyLimit, application
@@ -24,6 +24,8 @@ from multitask.serving.page import gradio_app
 from multitask.serving.page.neighbours import Neighbours, training_sentences
 from multitask.serving.service import Load, Models, Service
 from multitask.serving.worker import Engine, EngineEnded
+
+logger = logging.getLogger(__name__)
 
 _STOP_SECONDS = 4.0  # for what was accepted, which Limits.waiting_cost lets take less
 _CLOSE_SECONDS = 0.5  # for what is still sent, and for the page's streams, which have no end
@@ -114,7 +116,7 @@ class Server(uvicorn.Server):
             async with asyncio.timeout(_STOP_SECONDS):
                 await self.models.drain()
         except TimeoutError:
-            say("stopped with requests that were not answered in time")
+            logger.warning("stopped with requests that were not answered in time")
         # what is cut off now has no end of its own: no error, and nothing to say
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self.config.timeout_graceful_shutdown = _CLOSE_SECONDS
@@ -137,7 +139,7 @@ def _sentences(name: str) -> list[Example]:
     try:
         return list(islice(training_sentences(name), _SENTENCES))
     except InputError as reason:
-        say(f"no neighbours on the page: {str(reason).splitlines()[0]}")
+        logger.warning(f"no neighbours on the page: {str(reason).splitlines()[0]}")
         return []
 
 

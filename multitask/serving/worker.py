@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import signal
 import traceback
@@ -10,7 +11,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from multitask.common.errors import InputError, say
+from multitask.common.errors import InputError
+from multitask.common.shell import show_messages
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from multitask.data.labels import LabelSpace
@@ -88,6 +92,7 @@ class Engine:
 
 def _serve(pipe: Any, load: Callable[[], Predictor]) -> None:
     """The process: load, say what there is, answer until the other side is gone."""
+    show_messages()
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the server says when it is over
         signal.signal(number, signal.SIG_IGN)
     try:
@@ -108,7 +113,7 @@ def answers(predictor: Predictor, items: Sequence[Item]) -> list[Any]:
         return _together(predictor, items)
     except Exception as error:
         if len(items) == 1:
-            say(traceback.format_exc())
+            logger.warning(traceback.format_exc())
             return [Failure(f"the model failed on this text: {type(error).__name__}")]
         return [answer for item in items for answer in answers(predictor, [item])]
 

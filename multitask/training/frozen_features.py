@@ -1,5 +1,6 @@
 """What the frozen part of an encoder gives for a corpus: computed once, and read again in every epoch."""
 
+import logging
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -9,10 +10,11 @@ from torch import Tensor
 from multitask.common import distributed
 from multitask.common.array_cache import ArrayStore, check_room, digest
 from multitask.common.device import autocast
-from multitask.common.errors import say
 from multitask.data.batching import by_tokens, collate
 from multitask.data.corpus import EncodedCorpus, offsets_of
 from multitask.data.labels import ragged
+
+logger = logging.getLogger(__name__)
 
 _FORMAT = 1  # of kept features: those of another are made anew
 _TOKENS = 2048  # of a batch, padding counted: 8192 took 1.4 times as long on a CPU
@@ -51,7 +53,9 @@ class Features:
             kept = store.load(key)
             if kept is None:
                 check_room(cache_dir, size, "the frozen layers' features")
-                say(f"the frozen layers' features are kept in {cache_dir}: {size / 1e9:.1f} GB on disk")
+                logger.info(
+                    f"the frozen layers' features are kept in {cache_dir}: {size / 1e9:.1f} GB on disk"
+                )
                 with store.create(key) as writer:
                     self._fill(model, writer.array("features", stored, shape), progress)
                 kept = store.load(key)

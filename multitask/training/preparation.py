@@ -1,6 +1,7 @@
 """Settings → what training needs: labels, the encoder's folder, encoded splits; every disagreement found
 first."""
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer
 from transformers import BertConfig
 
-from multitask.common.errors import InputError, report, say
+from multitask.common.errors import InputError, list_problems
 from multitask.config.schema import ModelSettings, Settings, trained_tasks
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import LabelSpace, labels_of
@@ -19,6 +20,8 @@ from multitask.encoders.lora import check_peft
 from multitask.encoders.pretrained import Backbone, find_backbone, load_tokenizer
 from multitask.encoders.validation import read_config
 from multitask.training.trackers import check_tracker
+
+logger = logging.getLogger(__name__)
 
 _SKIP_HINT = "(data.on_bad_row=skip goes on without these rows)"
 _NAMED = 12  # labels that a message names before it counts the rest
@@ -55,7 +58,7 @@ def prepare(settings: Settings) -> Prepared:
     for name, split in splits.items():
         unknown = unknown_labels(name, split, labels) if name != "train" else []
         for line in [*split.skipped, *split.notices, *unknown]:
-            say(line)
+            logger.warning(line)
     _check_annotation(settings, corpora)
     _say_joined(settings, splits["train"])
     return Prepared(labels, sizes, new_heads, backbone, tokenizer, corpora, splits)
@@ -124,7 +127,7 @@ def encoder_config(m: ModelSettings, folder: Path) -> BertConfig:
     elif m.lora.rank and m.freeze_layers == layers:
         problems.append(f"model.freeze_layers is {layers}, all that there are: none is left for model.lora")
     if problems:
-        raise InputError(report(problems))
+        raise InputError(list_problems(problems))
     return config
 
 
@@ -169,7 +172,9 @@ def _labels(settings: Settings, train: Split, known: LabelSpace) -> tuple[LabelS
         if other_tags[task] or not names[task] or not set(found[task]) <= set(names[task]):
             if names[task]:
                 knows, has = _listed(names[task]), _listed(found[task])
-                say(f"{task}: the starting model knows {knows}; train has {has}: a new head is trained")
+                logger.warning(
+                    f"{task}: the starting model knows {knows}; train has {has}: a new head is trained"
+                )
             names[task] = tuple(found[task])
             new.add(task)
     scheme = scheme if "task_b" in trained else known.scheme
@@ -191,7 +196,7 @@ def _sizes(settings: Settings, labels: LabelSpace) -> tuple[int, int]:
             )
         sizes.append(len(names) or asked or 1)
     if problems:
-        raise InputError(report(problems))
+        raise InputError(list_problems(problems))
     return sizes[0], sizes[1]
 
 
@@ -211,7 +216,9 @@ def _check_annotation(settings: Settings, corpora: dict[str, EncodedCorpus]) -> 
 
 def _say_joined(settings: Settings, train: Split) -> None:
     if settings.data.tag_scheme == "IO" and (joined := train.joined):
-        say(f"train: {joined:,} entities touch one of their type: IO joins them, data.tag_scheme=BIO not")
+        logger.warning(
+            f"train: {joined:,} entities touch one of their type: IO joins them, data.tag_scheme=BIO not"
+        )
 
 
 def _listed(names) -> str:

@@ -1,6 +1,7 @@
 """Which run goes on, and whether it is still the same one: its settings, data, encoder and machine."""
 
 import json
+import logging
 import os
 import platform
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ import torch
 
 from multitask.common import distributed
 from multitask.common.checksums import sha256_of
-from multitask.common.errors import InputError, report, say
+from multitask.common.errors import InputError, list_problems
 from multitask.config.help_text import flat
 from multitask.config.schema import Settings
 from multitask.data.formats import files_of
 from multitask.training.checkpoint import Checkpoint
 from multitask.training.preparation import Prepared
+
+logger = logging.getLogger(__name__)
 
 CONFIG, METRICS = "config.yml", "metrics.jsonl"
 _ENCODER = (
@@ -113,7 +116,7 @@ def check_origin(now: Origin, checkpoint: Checkpoint) -> None:
             changed.append(f"{name} {'has changed' if both else 'is new or gone'}")
     _refuse(changed, f"{checkpoint.path} is of other data or another encoder; a new run can have them")
     for line in _differences(before.machine, now.machine):
-        say(f"warning: {line}; the result may differ in its last digits")
+        logger.warning(f"warning: {line}; the result may differ in its last digits")
 
 
 def _differences(before: dict, now: dict, free: tuple[str, ...] = ()) -> list[str]:
@@ -130,4 +133,4 @@ def _shown(values: dict, key: str) -> str:
 
 def _refuse(differences: list[str], why: str) -> None:
     if differences:
-        raise InputError(report([f"{why}:", *differences]))
+        raise InputError(list_problems([f"{why}:", *differences]))

@@ -1,6 +1,7 @@
 """What a run leaves: its settings, a line of metrics an epoch, the best model, and checkpoints."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -9,11 +10,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from multitask.common import distributed
 from multitask.common.atomic_files import append, atomic_file, lock, rename
 from multitask.common.checksums import Buffer, Damaged, check_sealed, rewrite_sealed
-from multitask.common.errors import InputError, say
+from multitask.common.errors import InputError
 from multitask.common.signals import Stopped
 from multitask.config.help_text import flat, render
 from multitask.config.loading import load_settings
@@ -22,12 +24,15 @@ from multitask.data.labels import TASKS
 from multitask.encoders.lora import merged
 from multitask.encoders.saving import config_file, save_model
 from multitask.evaluation.metrics import Scores
+from multitask.evaluation.report import RunFacts
 from multitask.export.model_card import model_card
 from multitask.training.checkpoint import Checkpoint, Checkpoints
 from multitask.training.preparation import Prepared, resolved
-from multitask.training.progress import best_weights, capture, restore
+from multitask.training.progress import Progress, best_weights, capture, restore
 from multitask.training.resume import CONFIG, METRICS, Origin, check_origin, check_settings, origin_of
 from multitask.training.trackers import EVENTS, Tracker
+
+logger = logging.getLogger(__name__)
 
 RUNS = Path("runs")
 CHECKPOINTS, REPORT = "checkpoints", "report.html"
@@ -74,7 +79,7 @@ class RunFolder:
     def save(self, model, dev: dict | None) -> str:
         """Replace model/ by this model, which has these scores on dev, and let runs/latest point here → the
         SHA-256 of its weights."""
-        card = model_card(self.settings, self.prepared, dev)
+        card = self._card(dev)
         sums = save_model(model, self.prepared.backbone.folder, self.model, card)
         if self.path.parent.resolve() == RUNS.resolve():
             link = RUNS / f".latest.{os.getpid()}"
@@ -92,11 +97,28 @@ class RunFolder:
         run's page."""
         config = model.config
         temperatures = (config.temperature_task_a, config.temperature_task_b) if fitted else None
-        card = model_card(self.settings, self.prepared, dev, test, temperatures)
+        card = self._card(dev, test, temperatures)
         rewrite_sealed(self.model, {"config.json": config_file(model), "README.md": card.encode()})
         with atomic_file(self.report) as file:
             file.write(page)
         self.log({"test": test and test.headline()})
+
+    def _card(self, *scores: Any) -> str:
+        p = self.prepared
+        return model_card(self.settings, p.backbone, p.labels, p.splits, *scores)
+
+    def facts(self, progress: Progress) -> RunFacts:
+        """What the report says of the run besides the answers of its model."""
+        return RunFacts(
+            self.path,
+            self.path / CONFIG,
+            self.settings,
+            progress.metrics,
+            progress.best_epoch,
+            {name: (len(split), len(split.skipped)) for name, split in self.prepared.splits.items()},
+            self.origin.sources,
+            {"processes": self.origin.processes, **self.origin.machine},
+        )
 
     def holds(self, weights: str) -> bool:
         """Whether model/ is whole, and its weights have this SHA-256."""
@@ -120,14 +142,14 @@ class RunFolder:
         if skipped and checkpoint is None:
             raise InputError("\n".join([*skipped, f"{self.path}: no checkpoint is left to go on from"]))
         for line in skipped:
-            say(f"{line}; not used")
+            logger.warning(f"{line}; not used")
         if checkpoint:
             check_origin(self.origin, checkpoint)
         metrics = checkpoint.facts["progress"]["metrics"] if checkpoint else []
         with atomic_file(self.path / METRICS) as file:
             file.write("".join(json.dumps(row) + "\n" for row in metrics).encode())
         if checkpoint is None:
-            say(f"{self.path}: there is no checkpoint yet; starting from the beginning")
+            logger.warning(f"{self.path}: there is no checkpoint yet; starting from the beginning")
         return checkpoint
 
 
@@ -181,7 +203,7 @@ def closing(folder: RunFolder | None) -> Iterator[None]:
         if isinstance(end, Stopped):
             name = signal.Signals(end.number).name
             raise Stopped(end.number, f"stopped by {name}; {state}{model}; to go on: {command}") from None
-        say(f"{state}{model}; once the cause is gone: {command}")
+        logger.warning(f"{state}{model}; once the cause is gone: {command}")
         raise
     finally:
         if folder:

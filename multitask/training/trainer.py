@@ -1,6 +1,7 @@
 """What a run trains with: the model made ready, the optimizer, the order of the batches and their tensors."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 
@@ -11,14 +12,14 @@ from tqdm import tqdm
 
 from multitask.common import distributed
 from multitask.common.device import choose_attention, choose_precision, out_of_memory
-from multitask.common.errors import InputError, say
+from multitask.common.errors import InputError
 from multitask.config.schema import Settings, trained_tasks
 from multitask.data.batching import LengthGroupedSampler, collate, usable_windows
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import TASKS, UNLABELLED
 from multitask.encoders.lora import add_lora
+from multitask.evaluation.evaluate import evaluate
 from multitask.evaluation.metrics import Scores
-from multitask.inference.predictor import evaluate
 from multitask.inference.torch_runner import TorchRunner
 from multitask.training.embedding_rows import train_occurring_rows
 from multitask.training.fast_dropout import use_fast_dropout
@@ -27,6 +28,8 @@ from multitask.training.loss_weighting import LossWeighting, gradient_cosine
 from multitask.training.optimizer import Update, make_optimizer
 from multitask.training.preparation import Prepared
 from multitask.training.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 
 class Training:
@@ -106,7 +109,7 @@ class Training:
                     f"training.gradient_checkpointing. Its rows: {self.rows_of(windows)}"
                 )
             self.micro_batch = -(-size // 2)
-            say(
+            logger.warning(
                 f"step {self.steps + 1}: out of memory with {size} sentences in a pass; going on with "
                 f"{self.micro_batch}, and with as many in a step as before"
             )
