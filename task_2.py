@@ -13,7 +13,7 @@ from multitask.config.schema import ModelSettings
 from multitask.data.batching import collate
 from multitask.data.corpus import encode
 from multitask.data.labels import LabelSpace
-from multitask.data.rows import text_example
+from multitask.data.rows import example_from_text
 from multitask.encoders.pretrained import find_backbone, load_model, load_tokenizer
 from multitask.training.preparation import encoder_config
 
@@ -48,7 +48,9 @@ def main() -> None:
 
 def show_outputs(model: MultiTaskTransformer, tokenizer, sentences: list[str], m: ModelSettings) -> None:
     """The embedding and both heads' logits of the sentences, in one pass."""
-    corpus = encode(list(map(text_example, sentences)), tokenizer, LabelSpace((), ()), m.max_length, m.stride)
+    corpus = encode(
+        list(map(example_from_text, sentences)), tokenizer, LabelSpace((), ()), m.max_length, m.stride
+    )
     windows = np.arange(len(corpus.window_start))
     batch = {name: tensor.to(model.device) for name, tensor in collate(corpus, windows).items()}
     with torch.inference_mode():

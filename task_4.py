@@ -13,34 +13,34 @@ from model import MultiTaskTransformer, multitask_loss
 from multitask.common import distributed
 from multitask.common.device import autocast
 from multitask.common.shell import run_script
-from multitask.common.signals import Interruption, Stopped
+from multitask.common.signals import StoppedBySignal, StopSignals
 from multitask.config.help_text import help_text
 from multitask.config.loading import load_settings, split_overrides
 from multitask.config.schema import Settings, trained_tasks
-from multitask.data.batching import labelled_counts
+from multitask.data.batching import count_labels
 from multitask.data.labels import TASKS
-from multitask.encoders.lora import merged
+from multitask.encoders.lora import merge_lora
 from multitask.encoders.pretrained import load_model
-from multitask.evaluation.calibration import fit
-from multitask.evaluation.evaluate import assess_corpus
-from multitask.evaluation.metrics import Scores, table
+from multitask.evaluation.calibration import fit_temperatures
+from multitask.evaluation.evaluate import evaluate_corpus
+from multitask.evaluation.metrics import Scores, scores_table
 from multitask.evaluation.report import Report
 from multitask.inference.predictor import Predictor
 from multitask.inference.runner import runner_of
 from multitask.training.optimizer import finite_or_nan
-from multitask.training.preparation import Prepared, describe, model_config, prepare
+from multitask.training.preparation import Prepared, describe, model_config_fields, prepare
 from multitask.training.progress import Progress, learned
 from multitask.training.resume import CONFIG, find_run, is_finished
 from multitask.training.run_folder import (
     RUNS,
     RunFolder,
     check_output_dir,
-    closing,
     epoch_line,
-    keep,
-    open_folder,
+    open_run_folder,
+    resume_hint_on_failure,
+    save_checkpoint,
 )
-from multitask.training.trainer import Training
+from multitask.training.trainer import Trainer
 
 READ_EVERY = 50  # steps: reading a loss makes the CPU wait for the device
 
@@ -51,25 +51,25 @@ def main() -> None:
     settings = load_settings(arguments.config or (old / CONFIG if old else CONFIG), overrides)
     if old is None:
         check_output_dir(settings.output_dir)
-    device = distributed.join(settings.device)
+    device = distributed.init_processes(settings.device)
     if old and is_finished(old):
         print(f"{old} is finished: there is nothing to resume")
         return
-    with distributed.first_goes_first():
+    with distributed.main_process_first():
         prepared = prepare(settings)
     if arguments.check:
         print(describe(prepared))
         return
     print(f"Using device: {device}")
-    run = Training(build(prepared, settings).to(device), prepared, settings)
-    folder = open_folder(run, old)
-    with closing(folder), Interruption() as stop:
+    run = Trainer(build(prepared, settings).to(device), prepared, settings)
+    folder = open_run_folder(run, old)
+    with resume_hint_on_failure(folder), StopSignals() as stop:
         train(run, folder, stop)
         progress = run.progress
         del run  # the best model takes its place
         scores = finish(prepared, settings, folder, device, progress, stop)
     if scores:
-        print(f"Test, with the best model\n{table(scores)}")
+        print(f"Test, with the best model\n{scores_table(scores)}")
     if folder:
         print(f"Run folder: {folder.path}\nReport: {folder.report}")
 
@@ -94,13 +94,13 @@ def parse(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def build(prepared: Prepared, settings: Settings) -> MultiTaskTransformer:
     """The encoder with the run's heads: new ones, or those that the starting model brings."""
     torch.manual_seed(settings.training.seed)
-    fields = model_config(settings, prepared)
+    fields = model_config_fields(settings, prepared)
     model = load_model(MultiTaskTransformer, prepared.backbone.folder, new_heads=True, **fields)
     model.reset(**dict.fromkeys(prepared.new_heads, True))
     return model
 
 
-def train(run: Training, folder: RunFolder | None, stop: Interruption) -> None:
+def train(run: Trainer, folder: RunFolder | None, stop: StopSignals) -> None:
     """All epochs that are left. Then the folder holds the model with the best dev score, or the last one
     without dev, and a checkpoint; so it does where a signal stops the run."""
     t, at = run.settings.training, run.progress
@@ -113,13 +113,13 @@ def train(run: Training, folder: RunFolder | None, stop: Interruption) -> None:
         if at.without_gain == t.early_stopping and len(at.metrics) < t.num_epochs:
             print(f"Stopping early: {at.without_gain} epochs without a better dev score")
         with stop.deferred():
-            keep(run, folder)
-    except Stopped:
-        keep(run, folder)
+            save_checkpoint(run, folder)
+    except StoppedBySignal:
+        save_checkpoint(run, folder)
         raise
 
 
-def train_epoch(run: Training, folder: RunFolder | None, stop: Interruption) -> dict:
+def train_epoch(run: Trainer, folder: RunFolder | None, stop: StopSignals) -> dict:
     """The steps that are left of an epoch → the losses of all its steps."""
     at, every = run.progress, run.settings.training.checkpoint_every
     run.model.train()
@@ -131,7 +131,7 @@ def train_epoch(run: Training, folder: RunFolder | None, stop: Interruption) -> 
         len(run.sampler),
         leave=False,
         initial=at.step,
-        disable=distributed.no_bar(),
+        disable=distributed.disable_progress_bar(),
     )
     with run.threads():
         for windows in bar:
@@ -142,14 +142,14 @@ def train_epoch(run: Training, folder: RunFolder | None, stop: Interruption) -> 
                     bar.set_postfix(loss=f"{run.losses()['loss']:.4f}")
                 at.seconds += time.perf_counter() - since
                 if every and run.steps % every == 0:
-                    keep(run, folder)
+                    save_checkpoint(run, folder)
                 since = time.perf_counter()
     losses = run.losses()
     at.seconds += time.perf_counter() - since
     return losses
 
 
-def end_epoch(run: Training, folder: RunFolder | None, losses: dict, dev: Scores | None) -> None:
+def end_epoch(run: Trainer, folder: RunFolder | None, losses: dict, dev: Scores | None) -> None:
     """Log an epoch, and save its model if it is the best so far."""
     t, at = run.settings.training, run.progress
     metrics = {
@@ -166,27 +166,27 @@ def end_epoch(run: Training, folder: RunFolder | None, losses: dict, dev: Scores
     run.restart()
     if folder and better:
         run.best = {name: value.detach().to("cpu", copy=True) for name, value in learned(run).items()}
-        run.best_weights = folder.save(merged(run.model), metrics["dev"])
+        run.best_weights = folder.save(merge_lora(run.model), metrics["dev"])
     if folder:
         folder.log(metrics)
 
 
-def train_step(run: Training, windows: np.ndarray) -> None:
+def train_step(run: Trainer, windows: np.ndarray) -> None:
     """One update over `windows`, in micro-batches, of which each process has its part.
 
     Both losses are divided by the counts of the whole step, so that its micro-batches give the gradient that
     one large batch would give."""
-    counts = labelled_counts(run.corpus, windows)
-    run.where_it_fits(partial(gradients, run, windows, counts), windows)
+    counts = count_labels(run.corpus, windows)
+    run.retry_smaller_on_oom(partial(gradients, run, windows, counts), windows)
     run.step(counts)
 
 
-def gradients(run: Training, windows: np.ndarray, counts: tuple[float, float]) -> None:
+def gradients(run: Trainer, windows: np.ndarray, counts: tuple[float, float]) -> None:
     """The gradients of a step, added up over this process's micro-batches and averaged over the processes."""
     parts, share = run.micro_batches(windows), 1 / run.calls(windows)
     for number, part in enumerate(parts, 1):
         batch = run.batch(part, windows)
-        with distributed.gradients_kept(run.forward, last=number == len(parts)):
+        with distributed.sync_only_last(run.forward, last=number == len(parts)):
             with autocast(run.device, run.precision):
                 output = run.forward(
                     batch.get("input_ids"), batch["attention_mask"], batch.get("hidden"), run.depth
@@ -197,7 +197,7 @@ def gradients(run: Training, windows: np.ndarray, counts: tuple[float, float]) -
             losses = {task: loss for task, loss in zip(TASKS, both) if task in run.tasks}
             run.note(losses, counts)
             # gradients are averaged over the processes, and a sum is wanted
-            finite_or_nan(run.weighting(losses, share) * distributed.count()).backward()
+            finite_or_nan(run.weighting(losses, share) * distributed.world_size()).backward()
 
 
 def finish(
@@ -206,7 +206,7 @@ def finish(
     folder: RunFolder | None,
     device: torch.device,
     progress: Progress,
-    stop: Interruption,
+    stop: StopSignals,
 ) -> Scores | None:
     """Fit the best model's temperatures on dev, score it on test, and write both into its folder, and a page
     of test, or else of dev."""
@@ -214,16 +214,16 @@ def finish(
         model = load_model(MultiTaskTransformer, folder.model).to(device)
     else:
         model = build(prepared, settings).to(device)
-    distributed.same_weights(model)
+    distributed.broadcast_weights(model)
     corpora, labels, runner = prepared.corpora, prepared.labels, runner_of(model)
     split = next((name for name in ("test", "dev") if name in corpora), None)
     if "dev" in corpora:
-        temperatures = fit(runner, corpora["dev"], labels)
+        temperatures = fit_temperatures(runner, corpora["dev"], labels)
         model.config.temperature_task_a, model.config.temperature_task_b = temperatures
     shown = None
     if split:
         files, predictor = getattr(settings.data, split), Predictor(runner, prepared.tokenizer, labels)
-        shown = assess_corpus(predictor, "", files, corpora[split], trained_tasks(settings))
+        shown = evaluate_corpus(predictor, "", files, corpora[split], trained_tasks(settings))
     test = shown.scores if split == "test" else None
     page = Report(folder.facts(progress), split, shown).page(runner) if folder else b""
     with stop.deferred():

@@ -71,56 +71,61 @@ def predict(arguments: argparse.Namespace) -> None:
     from multitask.common import distributed
     from multitask.common.atomic_files import check_writable
     from multitask.common.checksums import folder_hash
-    from multitask.data.texts import rows_of, rows_of_texts
-    from multitask.inference.batch_predict import Stream, answer_all
-    from multitask.inference.resumable_output import AnswerFile
-    from multitask.inference.terminal import readable_rows
-    from multitask.inference.writers import check_names, format_of, json_line
+    from multitask.data.texts import read_rows, rows_from_texts
+    from multitask.inference.batch_predict import StandardOutput, predict_all
+    from multitask.inference.resumable_output import ResumableOutput
+    from multitask.inference.terminal import terminal_renderer
+    from multitask.inference.writers import check_labels_fit, json_line, output_format
 
     output, vectors = arguments.output, arguments.embeddings
     if bool(arguments.texts) == bool(arguments.input):
         raise InputError("give texts as arguments, or a file of them with --input (- is standard input)")
     if arguments.resume and not output:
         raise InputError("--resume goes on with a file: give the --output that was interrupted")
-    head, render = format_of(output) if output else (b"", json_line)
+    head, render = output_format(output) if output else (b"", json_line)
     for path, suffix in ((output, ""), (vectors, ".npy")):
         if path:
             check_writable(path, suffix)
-    rows = rows_of_texts(arguments.texts) if arguments.texts else rows_of(arguments.input)
+    rows = rows_from_texts(arguments.texts) if arguments.texts else read_rows(arguments.input)
     predictor = Predictor.from_pretrained(arguments.model, arguments.device, share_rows=True)
     if output:
-        check_names(output, predictor.labels)
+        check_labels_fit(output, predictor.labels)
     elif sys.stdout.isatty():
-        render = readable_rows(predictor.labels)
+        render = terminal_renderer(predictor.labels)
     sink = None
     if distributed.rank() == 0 and not output:
-        sink = Stream(vectors)
+        sink = StandardOutput(vectors)
     elif distributed.rank() == 0:
         facts = {"model": folder_hash(Path(arguments.model)), "format": Path(output).suffix.lower()}
-        sink = AnswerFile(output, vectors, {**facts, "choice of embeddings": bool(vectors)})
+        sink = ResumableOutput(output, vectors, {**facts, "choice of embeddings": bool(vectors)})
         if not arguments.resume:
             sink.begin(head)
         elif not sink.resume(head, rows):
             logger.info(f"{output} is finished: there is nothing to resume")
             rows, sink = iter(()), None
-    answer_all(predictor, rows, render, sink, bool(vectors))
+    predict_all(predictor, rows, render, sink, bool(vectors))
 
 
 def evaluate_corpus(arguments: argparse.Namespace) -> None:
     """Scores of a model on an annotated file, alone or against another model's."""
     from multitask.common.atomic_files import check_folder
-    from multitask.evaluation.evaluate import assess, draw, figures, lines
+    from multitask.evaluation.evaluate import (
+        draw_plots,
+        evaluate_file,
+        evaluation_to_dict,
+        evaluation_to_text,
+    )
 
     pictures = check_folder(arguments.pictures)
     predictor = Predictor.from_pretrained(arguments.model, arguments.device)
-    first = assess(predictor, arguments.model, arguments.corpus)
+    first = evaluate_file(predictor, arguments.model, arguments.corpus)
     second = None
     if arguments.against:
         other = Predictor.from_pretrained(arguments.against, arguments.device)
-        second = assess(other, arguments.against, arguments.corpus, second=True)
-    found = figures(first, second)
-    print(json.dumps(found) if arguments.json else lines(first, found), flush=True)
-    for path in draw(first, pictures):
+        second = evaluate_file(other, arguments.against, arguments.corpus, second=True)
+    found = evaluation_to_dict(first, second)
+    print(json.dumps(found) if arguments.json else evaluation_to_text(first, found), flush=True)
+    for path in draw_plots(first, pictures):
         logger.info(f"picture: {path}")
 
 
@@ -128,7 +133,7 @@ def export_model(arguments: argparse.Namespace) -> None:
     """The model as an ONNX graph in a folder, and how near it is to the model."""
     from tqdm import tqdm
 
-    from multitask.export.exporter import check_export, comparison_corpus, export, table
+    from multitask.export.exporter import check_export, comparison_corpus, comparison_table, export
 
     check_export(arguments.folder)
     predictor = Predictor.from_pretrained(arguments.model, "cpu", precision="fp32")
@@ -138,7 +143,7 @@ def export_model(arguments: argparse.Namespace) -> None:
     corpus = comparison_corpus(predictor, arguments.dev, config)
     with tqdm(total=corpus and len(corpus), unit=" rows", disable=None) as progress:
         found = export(predictor, arguments.folder, corpus, arguments.int8, progress.update)
-    print(table(found))
+    print(comparison_table(found))
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from model import MultiTaskTransformer
-from multitask.data.labels import labels_of
+from multitask.data.labels import labels_from_config
 from multitask.data.splits import read_split
-from multitask.data.tokenization import Subwords
+from multitask.data.tokenization import WordTokenizer
 from multitask.encoders.pretrained import load_model, load_tokenizer
 from multitask.evaluation.evaluate import evaluate
 from multitask.inference.runner import runner_of
@@ -24,8 +24,10 @@ def main(folder: Path) -> None:
     loaded = []
     for path in spec["models"]:
         model, tokenizer = load_model(MultiTaskTransformer, path), load_tokenizer(Path(path))
-        split = read_split([spec["test"]], Subwords(tokenizer), model.config.max_length, model.config.stride)
-        labels = labels_of(model.config)
+        split = read_split(
+            [spec["test"]], WordTokenizer(tokenizer), model.config.max_length, model.config.stride
+        )
+        labels = labels_from_config(model.config)
         loaded.append((runner_of(model), split.corpus(labels), labels))
     for _ in range(2):
         since = time.perf_counter()

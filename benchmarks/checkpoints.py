@@ -26,11 +26,11 @@ from benchmarks.provenance import finish, parse, provenance
 from multitask.common.device import choose_device
 from multitask.common.shell import run_script
 from multitask.config.loading import load_settings, split_overrides
-from multitask.encoders.pretrained import EMBEDDED
+from multitask.encoders.pretrained import BUNDLED
 from multitask.training.checkpoint import Checkpoints
 from multitask.training.preparation import prepare
 from multitask.training.progress import capture, learned
-from multitask.training.trainer import Training
+from multitask.training.trainer import Trainer
 
 STEPS = 3
 
@@ -39,7 +39,7 @@ def main() -> None:
     overrides, words = split_overrides(sys.argv[1:])
     parser = argparse.ArgumentParser(description="Time checkpoints beside a plain write of as many bytes.")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--backbone", default=EMBEDDED)
+    parser.add_argument("--backbone", default=BUNDLED)
     arguments = parse(parser, words)
     run = trained(
         [f"model.backbone={arguments.backbone}", "model.freeze_backbone=false", "device=cpu", *overrides]
@@ -63,11 +63,11 @@ def main() -> None:
     finish(record, arguments.output)
 
 
-def trained(overrides: list[str]) -> Training:
+def trained(overrides: list[str]) -> Trainer:
     """A run after a few steps, when all that a checkpoint holds is there."""
     settings = load_settings(ROOT / "config.yml", overrides)
     prepared = prepare(settings)
-    run = Training(task_4.build(prepared, settings).to(choose_device(settings.device)), prepared, settings)
+    run = Trainer(task_4.build(prepared, settings).to(choose_device(settings.device)), prepared, settings)
     run.model.train()
     for windows in islice(run.batches(), STEPS):
         task_4.train_step(run, windows)
@@ -76,7 +76,7 @@ def trained(overrides: list[str]) -> Training:
     return run
 
 
-def measure(run: Training, folder: Path, rounds: int) -> tuple[float, float, int]:
+def measure(run: Trainer, folder: Path, rounds: int) -> tuple[float, float, int]:
     """Median seconds of a checkpoint, and of a plain write of its bytes, side by side; the bytes."""
     checkpoints, times = Checkpoints(folder / "checkpoints"), {"checkpoint": [], "plain": []}
     for number in range(rounds + 2):  # the first two remove none

@@ -15,8 +15,8 @@ from multitask.common.device import device_name
 from multitask.common.errors import InputError
 from multitask.config.loading import load_settings, split_overrides
 from multitask.config.schema import Settings
-from multitask.config.yaml_reader import scalar
-from multitask.encoders.pretrained import EMBEDDED
+from multitask.config.yaml_reader import format_scalar
+from multitask.encoders.pretrained import BUNDLED
 
 SPLITS = ("train", "dev", "test")
 BERTS_OWN = ("model.dropout=0.1", "model.attention_dropout=0.1")
@@ -36,7 +36,7 @@ def arguments_of(
     parser.add_argument("--limit", type=int, metavar="N", help="the first N training rows only")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--backbone", default=EMBEDDED, help=f"a folder or a hub name ({EMBEDDED})")
+    parser.add_argument("--backbone", default=BUNDLED, help=f"a folder or a hub name ({BUNDLED})")
     for flag, options in parser_options:
         parser.add_argument(flag, **options)
     parser.set_defaults(**defaults)
@@ -78,15 +78,15 @@ class Comparison:
             with open(Path(arguments.corpus, "train.jsonl"), "rb") as source:
                 corpus["train"].write_bytes(b"".join(islice(source, arguments.limit)))
         self.common = [
-            f"model.backbone={scalar(self.backbone)}",
+            f"model.backbone={format_scalar(self.backbone)}",
             "model.num_classes_task_a=null",
             "model.num_labels_task_b=null",
             f"training.batch_size={arguments.batch_size}",
             f"device={arguments.device}",
-            f"data.train={scalar(str(corpus['train']))}",
+            f"data.train={format_scalar(str(corpus['train']))}",
             # both sides are scored with the model of the last epoch: Trainer evaluates nothing by default
             "data.dev=null",
-            f"data.test={scalar(str(corpus['test']))}",
+            f"data.test={format_scalar(str(corpus['test']))}",
             *overrides,
         ]
         self._runs = 0
@@ -115,7 +115,7 @@ class Comparison:
         words = self._run(*overrides)
         run = self.folder / f"run-{self._runs}"
         command = [sys.executable, str(ROOT / "task_4.py"), f"--config={ROOT / 'config.yml'}", *words]
-        spent = measured([*command, f"output_dir={scalar(str(run))}"], ROOT, self.folder, self.gpu)
+        spent = measured([*command, f"output_dir={format_scalar(str(run))}"], ROOT, self.folder, self.gpu)
         epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         shutil.rmtree(run)
         return {"seconds": [row["seconds"] for row in epochs[:-1]], "test": epochs[-1]["test"]}, spent
@@ -141,7 +141,7 @@ class Comparison:
         if (kept := self.folder / f"cache-{self._runs}").exists():
             shutil.rmtree(kept)
         self._runs += 1
-        fresh = scalar(str(self.folder / f"cache-{self._runs}"))
+        fresh = format_scalar(str(self.folder / f"cache-{self._runs}"))
         return [f"cache_dir={fresh}", *self.common, *overrides]
 
     def _worker(self, module: str, spec: dict) -> tuple[dict, Spent]:

@@ -24,12 +24,12 @@ from multitask.common.device import choose_device
 from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
 from multitask.config.schema import Settings
-from multitask.data.batching import collate, usable_windows
+from multitask.data.batching import annotated_windows, collate
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import TASKS
 from multitask.encoders.pretrained import load_model
 from multitask.evaluation.evaluate import evaluate
-from multitask.training.preparation import Prepared, model_config, prepare
+from multitask.training.preparation import Prepared, model_config_fields, prepare
 
 WANTED = ("input_ids", "attention_mask", "labels_task_a", "labels_task_b")
 
@@ -57,7 +57,7 @@ def items(corpus: EncodedCorpus) -> list[dict]:
     """The windows to train on as a data set for Trainer, which groups by the length of input_ids."""
     return [
         {"input_ids": corpus.ids[corpus.window_start[v] : corpus.window_end[v]], "window": v}
-        for v in usable_windows(corpus, TASKS)
+        for v in annotated_windows(corpus, TASKS)
     ]
 
 
@@ -82,7 +82,7 @@ def trainer_model(settings: Settings, prepared: Prepared) -> MultiTaskTransforme
         MultiTaskTransformer,
         prepared.backbone.folder,
         new_heads=True,
-        **model_config(settings, prepared),
+        **model_config_fields(settings, prepared),
     )
 
 

@@ -113,7 +113,7 @@ def attempt(contender: Contender, folder: Path, arguments: argparse.Namespace) -
 
 def begin(folder: Path, arguments: argparse.Namespace) -> Path:
     """A folder for a run: sentences and settings."""
-    from multitask.config.help_text import render
+    from multitask.config.help_text import render_config
     from multitask.config.loading import load_settings
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -133,7 +133,7 @@ def begin(folder: Path, arguments: argparse.Namespace) -> Path:
         "device=cpu",
         "cache_dir=null",
     ]
-    (folder / "config.yml").write_text(render(load_settings(None, overrides)), encoding="utf-8")
+    (folder / "config.yml").write_text(render_config(load_settings(None, overrides)), encoding="utf-8")
     return folder
 
 

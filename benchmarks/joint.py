@@ -24,7 +24,7 @@ from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study, 
 from benchmarks.tables import markdown, scores
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
-from multitask.evaluation.intervals import Tally, compare_means
+from multitask.evaluation.intervals import RowCounts, compare_means
 
 A, B, JOINT = "task A alone", "task B alone", "both in one model"
 TWO = "two models"
@@ -135,20 +135,20 @@ def test_scores(found: list[Outcome]) -> dict[str, list[float | None]]:
     return {name: [each.test[name] for each in found] for name in FIGURES}
 
 
-def two_models(whole: dict[str, list[Outcome]]) -> list[Tally]:
+def two_models(whole: dict[str, list[Outcome]]) -> list[RowCounts]:
     """What a model for each task together make of each test row, for each seed."""
     return [together(tally_of(a), tally_of(b)) for a, b in zip(whole[A], whole[B])]
 
 
-def together(a: Tally, b: Tally) -> Tally:
+def together(a: RowCounts, b: RowCounts) -> RowCounts:
     """The classes of one tally with the entities of the other."""
     whole = np.where((a.whole >= 0) & (b.whole >= 0), a.whole & b.whole, -1)
-    return Tally(a.gold_class, a.said_class, b.correct, b.said, b.gold, whole)
+    return RowCounts(a.gold_class, a.said_class, b.correct, b.said, b.gold, whole)
 
 
-def tally_of(outcome: Outcome) -> Tally:
+def tally_of(outcome: Outcome) -> RowCounts:
     with np.load(Path(outcome.folder, "tally.npz")) as arrays:
-        return Tally(**arrays)
+        return RowCounts(**arrays)
 
 
 def differences(whole: dict[str, list[Outcome]]) -> dict[str, dict]:

@@ -10,9 +10,9 @@ from model import SentenceTransformer
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import UNLABELLED, LabelSpace
 from multitask.data.splits import read_split
-from multitask.data.tokenization import Subwords
+from multitask.data.tokenization import WordTokenizer
 from multitask.encoders.pretrained import load_model, load_tokenizer
-from multitask.inference.runner import outputs, runner_of
+from multitask.inference.runner import run_model, runner_of
 
 
 def main(folder: Path) -> None:
@@ -21,9 +21,9 @@ def main(folder: Path) -> None:
     torch.set_num_threads(spec["threads"])
     model = load_model(SentenceTransformer, folder / "model")
     config, tokenizer = model.config, load_tokenizer(folder / "model")
-    split = read_split([spec["test"]], Subwords(tokenizer), config.max_length, config.stride)
+    split = read_split([spec["test"]], WordTokenizer(tokenizer), config.max_length, config.stride)
     corpus: EncodedCorpus = split.corpus(LabelSpace(tuple(sorted(split.class_names)), ()))
-    parts = outputs(runner_of(model).without_heads(), corpus)
+    parts = run_model(runner_of(model).without_heads(), corpus)
     embeddings = np.concatenate([part.embeddings for part in parts]).astype(np.float64)
     kept = corpus.row_classes != UNLABELLED
     (folder / "likeness.json").write_text(json.dumps(likeness(embeddings[kept], corpus.row_classes[kept])))

@@ -27,7 +27,7 @@ from benchmarks.processes import Spent, measured
 from benchmarks.provenance import finish, parse, provenance
 from benchmarks.tables import figure, markdown
 from multitask.common.shell import run_script
-from multitask.data.texts import rows_of
+from multitask.data.texts import read_rows
 from multitask.inference.predictor import LATEST_MODEL
 
 IMPORTS = "import torch; from transformers import BertModel, AutoTokenizer"
@@ -39,7 +39,7 @@ SENTENCE = "book a table for two in a diner in the city"
 def main() -> None:
     arguments = options()
     test = str(Path(arguments.corpus) / "test.jsonl")
-    texts = [row.text for row in rows_of(test)]
+    texts = [row.text for row in read_rows(test)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         own = [sys.executable, str(ROOT / "benchmarks" / "predictors.py"), test, arguments.model, name]

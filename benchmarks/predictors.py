@@ -26,11 +26,11 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.processes import measured
 from multitask.common.device import choose_precision
 from multitask.data.splits import read_split
-from multitask.data.texts import rows_of, rows_of_texts
-from multitask.data.tokenization import Subwords
+from multitask.data.texts import read_rows, rows_from_texts
+from multitask.data.tokenization import WordTokenizer
 from multitask.evaluation.evaluate import evaluate
 from multitask.inference import runner
-from multitask.inference.batch_predict import answers_to, chunks
+from multitask.inference.batch_predict import predict_chunk, split_into_chunks
 from multitask.inference.predictor import Predictor, embed
 from multitask.inference.writers import json_line
 
@@ -40,7 +40,7 @@ TIMES = 3  # the test texts in a round
 
 def main() -> None:
     test, model, folder, count = sys.argv[1:]
-    texts = [row.text for row in rows_of(test)] * TIMES
+    texts = [row.text for row in read_rows(test)] * TIMES
     predictors = {"Predictor": Predictor.from_pretrained(model, "cpu"), **exports(model, Path(folder))}
     record = {
         "sentences": len(texts) * int(count),
@@ -112,10 +112,10 @@ def share_of_the_model(predictor: Predictor, texts: list[str]) -> dict[str, floa
     runner._passes = timed
     try:
         since = time.perf_counter()
-        rows = list(chunks(rows_of_texts(texts)))
+        rows = list(split_into_chunks(rows_from_texts(texts)))
         read = time.perf_counter() - since
         for chunk in rows:
-            answers_to(predictor, chunk, json_line, False)
+            predict_chunk(predictor, chunk, json_line, False)
         total = time.perf_counter() - since
     finally:
         runner._passes = passes
@@ -126,7 +126,7 @@ def share_of_the_model(predictor: Predictor, texts: list[str]) -> dict[str, floa
 def scores(predictor: Predictor, test: str) -> dict[str, float | None]:
     """Its headline scores on the test file."""
     config = predictor.config
-    split = read_split([test], Subwords(predictor.tokenizer), config.max_length, config.stride)
+    split = read_split([test], WordTokenizer(predictor.tokenizer), config.max_length, config.stride)
     return evaluate(predictor.runner, split.corpus(predictor.labels), predictor.labels).headline()
 
 

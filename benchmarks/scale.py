@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.provenance import finish, parse, provenance
 from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
-from multitask.encoders.pretrained import EMBEDDED
+from multitask.encoders.pretrained import BUNDLED
 from multitask.training.preparation import prepare
 
 logger = logging.getLogger("multitask.benchmarks")
@@ -101,7 +101,7 @@ def write(source: Path, rows: int, path: Path) -> None:
 def measure(path: str) -> dict:
     """Prepare a run on a file: seconds, bytes of anonymous memory at its peak, and of mapped arrays."""
     null = ("data.dev", "data.test", "model.num_classes_task_a", "model.num_labels_task_b")
-    overrides = [f"model.backbone={EMBEDDED}", f"data.train={path}", *(f"{key}=null" for key in null)]
+    overrides = [f"model.backbone={BUNDLED}", f"data.train={path}", *(f"{key}=null" for key in null)]
     settings = load_settings(None, overrides)
     before, peak, done = anonymous(), [0], threading.Event()
 

@@ -19,9 +19,9 @@ from benchmarks.provenance import ROOT, command, finish, parse
 from benchmarks.tables import markdown, spread
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
-from multitask.config.help_text import flat
+from multitask.config.help_text import flatten_settings
 from multitask.config.loading import load_settings
-from multitask.config.yaml_reader import scalar
+from multitask.config.yaml_reader import format_scalar
 from multitask.training.checkpoint import Checkpoints
 
 SEED = "training.seed"
@@ -43,13 +43,15 @@ def main() -> None:
 def collected(runs: list[Path]) -> dict:
     """The record of these runs, in the order of their seeds. Raises InputError where they are no series."""
     found = sorted(
-        ((flat(load_settings(folder / "config.yml")), folder) for folder in runs),
+        ((flatten_settings(load_settings(folder / "config.yml")), folder) for folder in runs),
         key=lambda each: each[0][SEED],
     )
     (first, first_run), *others = found
     for other, folder in others:
         if differ := [key for key in first if key not in _OWN and first[key] != other[key]]:
-            said = "; ".join(f"{key} {scalar(first[key])} and {scalar(other[key])}" for key in differ)
+            said = "; ".join(
+                f"{key} {format_scalar(first[key])} and {format_scalar(other[key])}" for key in differ
+            )
             raise InputError(f"{first_run} and {folder} differ in more than the seed: {said}")
     seeds = [each[SEED] for each, _ in found]
     if twice := {seed for seed in seeds if seeds.count(seed) > 1}:
@@ -72,9 +74,11 @@ def collected(runs: list[Path]) -> dict:
 
 def overrides(chosen: dict[str, Any], seeds: list[int]) -> list[str]:
     """key=value for all that differs from the project's config.yml."""
-    usual = flat(load_settings(ROOT / "config.yml"))
+    usual = flatten_settings(load_settings(ROOT / "config.yml"))
     words = [
-        f"{key}={scalar(value)}" for key, value in chosen.items() if key not in _OWN and value != usual[key]
+        f"{key}={format_scalar(value)}"
+        for key, value in chosen.items()
+        if key not in _OWN and value != usual[key]
     ]
     if len(seeds) > 1:
         return [*words, f"{SEED}=S"]

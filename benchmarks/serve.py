@@ -37,7 +37,7 @@ from benchmarks.server import TASK_6, Server, serving
 from benchmarks.tables import markdown
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
-from multitask.data.texts import rows_of
+from multitask.data.texts import read_rows
 from multitask.inference.predictor import LATEST_MODEL
 
 logger = logging.getLogger("multitask.benchmarks")
@@ -50,7 +50,7 @@ _QUIET, _PATIENCE = 0.15, 120.0  # of a core; seconds
 
 def main() -> None:
     arguments = options()
-    texts = [row.text for row in rows_of(arguments.data)]
+    texts = [row.text for row in read_rows(arguments.data)]
     requests = [post("/predict", {"texts": [text]}) for text in texts]
     record = {
         **provenance(range(arguments.rounds), os.cpu_count(), PACKAGES),

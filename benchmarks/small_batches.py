@@ -22,7 +22,7 @@ from benchmarks.serve import model_and_data
 from benchmarks.tables import markdown
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
-from multitask.data.texts import rows_of
+from multitask.data.texts import read_rows
 from multitask.inference.predictor import Predictor
 
 WAYS = {"packed": True, "padded": False}
@@ -32,7 +32,7 @@ def main() -> None:
     import torch  # not for those who import the table
 
     arguments = options()
-    rows = list(rows_of(arguments.data))
+    rows = list(read_rows(arguments.data))
     predictor = Predictor.from_pretrained(arguments.model, "cpu")
     if not getattr(predictor.runner, "packs", False):
         raise InputError(f"{arguments.model}: nothing is packed here: it is for torch models on a CPU")

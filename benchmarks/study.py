@@ -23,9 +23,9 @@ from benchmarks.provenance import ROOT, provenance
 from multitask.common import shell
 from multitask.common.atomic_files import atomic_file, check_writable
 from multitask.common.errors import InputError
-from multitask.config.help_text import flat
+from multitask.config.help_text import flatten_settings
 from multitask.config.loading import load_settings
-from multitask.config.yaml_reader import scalar
+from multitask.config.yaml_reader import format_scalar
 
 logger = logging.getLogger("multitask.benchmarks")
 
@@ -155,7 +155,7 @@ class Study:
         words = [*self._common, f"training.num_epochs={epochs}", f"training.seed={seed}", *run.overrides]
         trained = run.epochs > 0
         backbone = Path(begin).name if begin else self._backbone
-        settings = flat(load_settings(ROOT / "config.yml", words))
+        settings = flatten_settings(load_settings(ROOT / "config.yml", words))
         facts = json.dumps([settings, trained, backbone, self.threads]).encode()
         named = b"\0".join([facts, self.test.read_bytes(), *train])  # all that an outcome depends on but code
         folder = self.folder / hashlib.sha256(named).hexdigest()[:16]
@@ -164,8 +164,8 @@ class Study:
             return Outcome(**json.loads(answer.read_text()), folder=str(folder))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "train.jsonl").write_bytes(b"".join(train))
-        words.append(f"data.train={scalar(str(folder / 'train.jsonl'))}")
-        words.append(f"model.backbone={scalar(f'{begin}/model' if begin else self._backbone)}")
+        words.append(f"data.train={format_scalar(str(folder / 'train.jsonl'))}")
+        words.append(f"model.backbone={format_scalar(f'{begin}/model' if begin else self._backbone)}")
         spec = {"overrides": words, "trained": trained, "keep": run.keep, "test": str(self.test)}
         spec["threads"] = self.threads
         with atomic_file(folder / "spec.json") as file:

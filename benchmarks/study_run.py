@@ -18,12 +18,12 @@ from benchmarks.provenance import ROOT
 from multitask.common.atomic_files import atomic_file
 from multitask.common.device import choose_device
 from multitask.config.loading import load_settings
-from multitask.data.labels import labels_of
+from multitask.data.labels import labels_from_config
 from multitask.encoders.pretrained import load_model, load_tokenizer
-from multitask.evaluation.evaluate import assess
+from multitask.evaluation.evaluate import evaluate_file
 from multitask.inference.predictor import Predictor
 from multitask.training.preparation import prepare
-from multitask.training.trainer import make_ready
+from multitask.training.trainer import configure_model
 
 
 def main(folder: Path) -> None:
@@ -55,8 +55,8 @@ def main(folder: Path) -> None:
     predictor = Predictor(model, prepared.tokenizer, prepared.labels)
     if spec["trained"]:
         model = load_model(task_4.MultiTaskTransformer, out / "model").to(device)
-        predictor = Predictor(model, load_tokenizer(out / "model"), labels_of(model.config))
-    found = assess(predictor, folder.name, spec["test"])
+        predictor = Predictor(model, load_tokenizer(out / "model"), labels_from_config(model.config))
+    found = evaluate_file(predictor, folder.name, spec["test"])
     answer["test"] = found.scores.headline()
     np.savez(folder / "tally.npz", **found.tally()._asdict())
     if spec["keep"]:
@@ -71,5 +71,5 @@ def trainable(model, settings, prepared) -> int:
     """How many numbers the settings leave to train; changes the model."""
     every_row = settings.training.model_copy(update={"occurring_rows": False})
     settings = settings.model_copy(update={"training": every_row})
-    make_ready(model, prepared.corpora["train"], settings, "sdpa")
+    configure_model(model, prepared.corpora["train"], settings, "sdpa")
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

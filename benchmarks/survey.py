@@ -24,10 +24,10 @@ from multitask.common.device import choose_device, choose_precision
 from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
 from multitask.config.schema import Settings
-from multitask.data.batching import LengthGroupedSampler, collate, usable_windows
+from multitask.data.batching import LengthGroupedSampler, annotated_windows, collate
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import TASKS
-from multitask.encoders.pretrained import embedded_folder
+from multitask.encoders.pretrained import bundled_folder
 from multitask.encoders.saving import save_model
 from multitask.training.preparation import prepare
 
@@ -44,7 +44,7 @@ def survey(spec: dict) -> dict:
     device = choose_device(settings.device)
     prepared = prepare(settings)
     corpus, config = prepared.corpora["train"], BertConfig.from_pretrained(prepared.backbone.folder)
-    windows = usable_windows(corpus, TASKS)
+    windows = annotated_windows(corpus, TASKS)
     lengths = corpus.window_lengths[windows]
     sizes = (config.hidden_size, config.intermediate_size)
     bf16 = choose_precision("auto", device) == torch.bfloat16
@@ -70,7 +70,7 @@ def save_bert_base(folder: Path) -> None:
     """An encoder of bert-base's sizes with random weights: for speed, not for scores."""
     torch.manual_seed(0)
     folder.mkdir()
-    save_model(SentenceTransformer(MultiTaskConfig()), embedded_folder(), folder)
+    save_model(SentenceTransformer(MultiTaskConfig()), bundled_folder(), folder)
 
 
 def matrix_rates(tokens: int, hidden: int, intermediate: int, device: torch.device) -> dict[str, float]:
@@ -102,7 +102,7 @@ def attention_seconds(
     m, t, device = settings.model, settings.training, model.device
     model.freeze(backbone=m.freeze_backbone, layers=m.freeze_layers)
     joint = Joint(model).train()
-    windows = usable_windows(corpus, TASKS)
+    windows = annotated_windows(corpus, TASKS)
     batches = LengthGroupedSampler(corpus.window_lengths[windows], t.batch_size, t.seed).batches(1)[:_STEPS]
     inputs = [collate(corpus, windows[batch]) for batch in batches]
     inputs = [{name: batch[name].to(device) for name in WANTED} for batch in inputs]

@@ -29,7 +29,7 @@ from model import MultiTaskTransformer
 from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
 from multitask.config.schema import Settings
-from multitask.encoders.pretrained import EMBEDDED
+from multitask.encoders.pretrained import BUNDLED
 from multitask.evaluation.evaluate import evaluate
 from multitask.training.preparation import Prepared, prepare
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parse(parser)
     base = [
-        f"model.backbone={EMBEDDED}",
+        f"model.backbone={BUNDLED}",
         "model.freeze_backbone=false",
         "model.num_classes_task_a=null",
         "model.num_labels_task_b=null",

@@ -33,8 +33,8 @@ settings.load_profile("project")
 MINUTES = (
     "test_readme.py",
     "test_benchmarks.py",
-    "test_training.py",
-    "test_backbone.py",
+    "test_trainer.py",
+    "test_pretrained.py",
 )  # files that take some
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from killing import ROOT
 
-from multitask.common.checksums import write_sealed
+from multitask.common.checksums import write_with_checksums
 
 SETTINGS = [  # of a run of six steps, with a checkpoint after each
     f"--config={ROOT / 'config.yml'}",
@@ -97,4 +97,6 @@ def resumed(runs, folder, arguments):
 def seal(folder: Path) -> None:
     """Let a folder's sums be those of what is in it now."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS"]
-    write_sealed(folder, [(path.relative_to(folder).as_posix(), [path.read_bytes()]) for path in files])
+    write_with_checksums(
+        folder, [(path.relative_to(folder).as_posix(), [path.read_bytes()]) for path in files]
+    )

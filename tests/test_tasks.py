@@ -19,8 +19,8 @@ from multitask.data.labels import LabelSpace
 from multitask.inference import batch_predict
 from multitask.inference.predictions import Entity, Prediction
 from multitask.inference.predictor import Predictor
-from multitask.inference.resumable_output import AnswerFile
-from multitask.inference.terminal import readable_rows
+from multitask.inference.resumable_output import ResumableOutput
+from multitask.inference.terminal import terminal_renderer
 
 
 @pytest.fixture
@@ -166,13 +166,13 @@ def test_predict_that_is_stopped_goes_on_where_it_was(shell, trained, tmp_path, 
 
 def test_a_signal_waits_for_the_end_of_writing(shell, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(batch_predict, "_ROWS", 1)
-    write = AnswerFile.write
+    write = ResumableOutput.write
 
     def signalled(file, *given):
         os.kill(os.getpid(), signal.SIGINT)
         write(file, *given)
 
-    monkeypatch.setattr(AnswerFile, "write", signalled)
+    monkeypatch.setattr(ResumableOutput, "write", signalled)
     ended = shell(task_5, "predict", "--model", trained, "anna", "paris", "--output", "out.jsonl")
     assert ended.status == 130
     assert "stopped by SIGINT after 1 rows" in ended.err
@@ -220,10 +220,10 @@ def test_at_a_terminal_predict_marks_entities_and_obeys_no_text(shell, trained, 
     assert "text 2: the text is not valid UTF-8" in colours
     monkeypatch.setenv("NO_COLOR", "1")
     said = Prediction(texts[0], "sports", {"sports": 0.25}, [Entity(0, 4, "anna", "PER", 1.0)])
-    plain = readable_rows(spans)(None, said).decode()
+    plain = terminal_renderer(spans)(None, said).decode()
     assert plain == "[anna](PER) \\x1b[31m paris  (sports 0.250)\n"
     monkeypatch.delenv("NO_COLOR")
-    assert "\x1b[1;36manna\x1b[22m PER\x1b[0m" in readable_rows(spans)(None, said).decode()
+    assert "\x1b[1;36manna\x1b[22m PER\x1b[0m" in terminal_renderer(spans)(None, said).decode()
 
 
 def test_several_processes_answer_in_order(shell, trained, tmp_path):

@@ -23,7 +23,7 @@ _LEFT_FREE = 1 << 30  # bytes that stay free on a disk: a full one stops everyth
 _GB = 1e9
 
 
-class ArrayStore:
+class ArrayCache:
     """A folder of entries. An entry is a folder named by its key: an .npy file an array, and a manifest with
     the size and SHA-256 of each, which is written last."""
 
@@ -139,7 +139,7 @@ def room(folder: str | Path) -> int:
     return shutil.disk_usage(path).free
 
 
-def check_room(folder: str | Path, needed: int, what: str) -> None:
+def check_disk_space(folder: str | Path, needed: int, what: str) -> None:
     """Raises InputError where `needed` bytes don't fit on the folder's disk with 1 GiB left free."""
     free = room(folder)
     if needed + _LEFT_FREE > free:

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from multitask.common.atomic_files import atomic_folder, link, open_file
 
-SUMS = "SHA256SUMS"  # as sha256sum writes and checks it
+CHECKSUMS = "SHA256SUMS"  # as sha256sum writes and checks it
 _LINE = re.compile(r"([0-9a-f]{64})  ((?:[\w-][\w.-]*/)?[\w-][\w.-]*)")
 
 Buffer = bytes | memoryview
 
 
-class Damaged(ValueError):
+class ChecksumError(ValueError):
     """A folder is not what was written. The message names the file."""
 
 
-def write_sealed(path: Path, files: Iterable[tuple[str, Iterable[Buffer]]]) -> dict[str, str]:
+def write_with_checksums(path: Path, files: Iterable[tuple[str, Iterable[Buffer]]]) -> dict[str, str]:
     """Make a folder of (name, pieces of its content), or replace it, all or nothing → each file's SHA-256.
 
     The pieces are not copied. A file is hashed while the next ones are written: on a good disk hashing takes
@@ -40,11 +40,11 @@ def write_sealed(path: Path, files: Iterable[tuple[str, Iterable[Buffer]]]) -> d
     return sums
 
 
-def rewrite_sealed(path: Path, files: Mapping[str, bytes]) -> None:
+def update_with_checksums(path: Path, files: Mapping[str, bytes]) -> None:
     """Replace or add files of a folder, all or nothing. The others are not read, and not copied where the
     disk can give a file two names: what was damaged of them still is, and their sums tell.
 
-    Raises Damaged where the folder has no list of sums."""
+    Raises ChecksumError where the folder has no list of sums."""
     sums = _sums(path)
     with atomic_folder(path) as folder:
         for name in sums:
@@ -58,23 +58,24 @@ def rewrite_sealed(path: Path, files: Mapping[str, bytes]) -> None:
         _write_sums(folder, {**sums, **{name: _sha256([content]) for name, content in files.items()}})
 
 
-def read_sealed(path: Path) -> dict[str, bytes]:
-    """The files of a folder, as they were written. Raises Damaged for one that is missing, changed, a link or
-    that was not there."""
+def read_verified(path: Path) -> dict[str, bytes]:
+    """The files of a folder, verified.
+
+    Raises ChecksumError for a file that is missing, changed, a link or not listed."""
     sums = _sums(path)
-    known = {SUMS, *sums, *(name.split("/")[0] for name in sums)}
+    known = {CHECKSUMS, *sums, *(name.split("/")[0] for name in sums)}
     for file in sorted(path.rglob("*")):
         if (name := file.relative_to(path).as_posix()) not in known:
-            raise Damaged(f"{name} does not belong to it")
+            raise ChecksumError(f"{name} does not belong to it")
         if file.is_symlink():
-            raise Damaged(f"{name} is a link")
+            raise ChecksumError(f"{name} is a link")
     return {name: _content(path / name, wanted) for name, wanted in sums.items()}
 
 
-def check_sealed(path: Path, free: Collection[str] = ()) -> dict[str, str]:
+def verify_checksums(path: Path, free: Collection[str] = ()) -> dict[str, str]:
     """The SHA-256 of each file that a folder's list names; other files may be there.
 
-    Raises Damaged if one is not as it was written, but for those in `free`."""
+    Raises ChecksumError if one is not as it was written, but for those in `free`."""
     sums = _sums(path)
     for name, wanted in sums.items():
         if name in free:
@@ -82,14 +83,14 @@ def check_sealed(path: Path, free: Collection[str] = ()) -> dict[str, str]:
         try:
             found = sha256_of(path / name)
         except OSError as error:
-            raise Damaged(f"{name}: {(error.strerror or str(error)).lower()}") from None
+            raise ChecksumError(f"{name}: {(error.strerror or str(error)).lower()}") from None
         if found != wanted:
-            raise Damaged(f"{name} is not what was written")
+            raise ChecksumError(f"{name} is not what was written")
     return sums
 
 
 def _write_sums(folder: Path, sums: dict[str, str]) -> None:
-    with open_file(folder / SUMS) as file:
+    with open_file(folder / CHECKSUMS) as file:
         file.write("".join(f"{found}  {name}\n" for name, found in sums.items()).encode())
 
 
@@ -108,34 +109,34 @@ def sha256_of(path: Path) -> str:
 
 def folder_hash(path: Path) -> str:
     """A SHA-256 that is another one for a folder of other content: of its list of sums, where it has one."""
-    if (path / SUMS).is_file():
-        return sha256_of(path / SUMS)
+    if (path / CHECKSUMS).is_file():
+        return sha256_of(path / CHECKSUMS)
     files = sorted(file for file in path.iterdir() if file.is_file())
     return _sha256(f"{file.name} {sha256_of(file)}".encode() for file in files)
 
 
 def _sums(path: Path) -> dict[str, str]:
-    if (path / SUMS).is_symlink():
-        raise Damaged(f"{SUMS} is a link")
+    if (path / CHECKSUMS).is_symlink():
+        raise ChecksumError(f"{CHECKSUMS} is a link")
     try:
-        text = (path / SUMS).read_text(encoding="ascii")
+        text = (path / CHECKSUMS).read_text(encoding="ascii")
     except FileNotFoundError:
-        raise Damaged(f"no {SUMS} in it") from None
+        raise ChecksumError(f"no {CHECKSUMS} in it") from None
     except (OSError, ValueError):
-        raise Damaged(f"{SUMS} can't be read") from None
+        raise ChecksumError(f"{CHECKSUMS} can't be read") from None
     lines = [_LINE.fullmatch(line) for line in text.removesuffix("\n").split("\n")]
     if not text.endswith("\n") or not all(lines) or len({line[2] for line in lines}) < len(lines):
-        raise Damaged(f"{SUMS} is no list of sums")
+        raise ChecksumError(f"{CHECKSUMS} is no list of sums")
     return {line[2]: line[1] for line in lines}
 
 
 def _content(file: Path, wanted: str) -> bytes:
     if not file.is_file():
-        raise Damaged(f"{file.name} is missing")
+        raise ChecksumError(f"{file.name} is missing")
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise Damaged(f"{file.name}: {(error.strerror or str(error)).lower()}") from None
+        raise ChecksumError(f"{file.name}: {(error.strerror or str(error)).lower()}") from None
     if hashlib.sha256(content).hexdigest() != wanted:
-        raise Damaged(f"{file.name} is not what was written")
+        raise ChecksumError(f"{file.name} is not what was written")
     return content

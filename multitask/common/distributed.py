@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # an exported model answers in one process, without torch
 T = TypeVar("T")
 
 
-def join(name: str) -> torch.device:
+def init_processes(name: str) -> torch.device:
     """Meet the other processes, if a launcher has started some → the device of this one.
 
     Only the first process speaks: the others' messages and results are its own over again."""
@@ -62,21 +62,21 @@ def rank() -> int:
     return group.get_rank() if (group := _group()) else 0
 
 
-def no_bar() -> bool | None:
+def disable_progress_bar() -> bool | None:
     """tqdm's `disable`: the first process has a bar, where it has a terminal."""
     return True if rank() else None
 
 
-def count() -> int:
+def world_size() -> int:
     """How many processes there are."""
     return group.get_world_size() if (group := _group()) else 1
 
 
 @contextmanager
-def first_goes_first() -> Iterator[None]:
+def main_process_first() -> Iterator[None]:
     """The first process does the block before the others, which find what it has kept. Where it fails they
     end, with the status of a mistake, and it says why."""
-    if rank() and anywhere([False])[0]:
+    if rank() and any_process([False])[0]:
         sys.exit(2)
     failed = True
     try:
@@ -84,12 +84,12 @@ def first_goes_first() -> Iterator[None]:
         failed = False
     finally:
         if not rank():
-            anywhere([failed])
+            any_process([failed])
 
 
-def wrapped(model: nn.Module, device: torch.device) -> nn.Module:
+def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
     """What to call forward on: the model, or around it what averages gradients over all processes."""
-    if count() == 1:
+    if world_size() == 1:
         return model
     from torch.nn.parallel import DistributedDataParallel
 
@@ -98,21 +98,21 @@ def wrapped(model: nn.Module, device: torch.device) -> nn.Module:
     )
 
 
-def gradients_kept(model: nn.Module, last: bool) -> AbstractContextManager:
+def sync_only_last(model: nn.Module, last: bool) -> AbstractContextManager:
     """Around a micro-batch: only the last one of a step sends gradients to the other processes."""
-    return nullcontext() if last or count() == 1 else model.no_sync()
+    return nullcontext() if last or world_size() == 1 else model.no_sync()
 
 
-def summed(values: torch.Tensor) -> torch.Tensor:
+def all_reduce(values: torch.Tensor) -> torch.Tensor:
     """The sum over all processes, in place."""
-    if count() > 1:
+    if world_size() > 1:
         _group().all_reduce(values)
     return values
 
 
-def anywhere(flags: Sequence[bool]) -> list[bool]:
+def any_process(flags: Sequence[bool]) -> list[bool]:
     """Which of these hold in one process or more. No device is waited for."""
-    if count() == 1:
+    if world_size() == 1:
         return list(flags)
     import torch
 
@@ -121,29 +121,29 @@ def anywhere(flags: Sequence[bool]) -> list[bool]:
     return [n > 0 for n in found.tolist()]
 
 
-def gathered(part: T) -> list[T]:
+def all_gather(part: T) -> list[T]:
     """The parts of all processes, in their order."""
-    if count() == 1:
+    if world_size() == 1:
         return [part]
-    parts: list = [None] * count()
+    parts: list = [None] * world_size()
     _group().all_gather_object(parts, part, _between_cpus())
     return parts
 
 
-def dealt(parts: Sequence[T]) -> T:
+def scatter(parts: Sequence[T]) -> T:
     """This process's part of those that the first one gives; what the others give is not looked at."""
-    if count() == 1:
+    if world_size() == 1:
         return parts[0]
     mine: list = [None]
     _group().scatter_object_list(mine, None if rank() else list(parts), group=_between_cpus())
     return mine[0]
 
 
-def collected(part: T) -> list[T] | None:
+def gather(part: T) -> list[T] | None:
     """The parts of all processes, in their order, for the first one; None for the others."""
-    if count() == 1:
+    if world_size() == 1:
         return [part]
-    parts: list | None = None if rank() else [None] * count()
+    parts: list | None = None if rank() else [None] * world_size()
     _group().gather_object(part, parts, group=_between_cpus())
     return parts
 
@@ -154,21 +154,21 @@ def _between_cpus() -> distributed.ProcessGroup:
     return _group().new_group(backend="gloo")
 
 
-def same_weights(model: nn.Module) -> None:
+def broadcast_weights(model: nn.Module) -> None:
     """Give all processes the first one's parameters."""
-    if count() > 1:
+    if world_size() > 1:
         for parameter in model.parameters():
             _group().broadcast(parameter.data, 0)
 
 
-def share(size: int) -> tuple[int, int]:
+def share_of_rows(size: int) -> tuple[int, int]:
     """This process's part [first, last) of so many rows; the parts of all processes follow each other."""
-    return size * rank() // count(), size * (rank() + 1) // count()
+    return size * rank() // world_size(), size * (rank() + 1) // world_size()
 
 
-def joined(part: np.ndarray) -> np.ndarray:
+def concatenate(part: np.ndarray) -> np.ndarray:
     """The parts (n, ...) of all processes, in their order."""
-    return part if count() == 1 else np.concatenate(gathered(part))
+    return part if world_size() == 1 else np.concatenate(all_gather(part))
 
 
 def _group():

@@ -10,7 +10,7 @@ from multitask.common import distributed
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(KeyboardInterrupt):
+class StoppedBySignal(KeyboardInterrupt):
     """A signal asks the run to end; `number` is the signal's."""
 
     def __init__(self, number: int, message: str = ""):
@@ -18,7 +18,7 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
-class Interruption:
+class StopSignals:
     """While it is entered, the first signal raises Stopped; a second one ends the process at once.
 
     One process is stopped wherever it is, unless in a `deferred` block, whose end it then waits for. Several
@@ -27,7 +27,7 @@ class Interruption:
     def __init__(self):
         self.number, self.held, self.raised = 0, False, False
 
-    def __enter__(self) -> "Interruption":
+    def __enter__(self) -> "StopSignals":
         self.before = {number: signal.signal(number, self._note) for number in _SIGNALS}
         return self
 
@@ -36,7 +36,7 @@ class Interruption:
             signal.signal(number, handler)
         # libraries in Rust (safetensors) make errors of their own of an exception that meets them
         if self.raised and isinstance(error, Exception):
-            raise Stopped(self.number) from error
+            raise StoppedBySignal(self.number) from error
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -46,14 +46,14 @@ class Interruption:
             yield
         finally:
             self.held = False
-        came = distributed.anywhere([self.number == number for number in _SIGNALS])
+        came = distributed.any_process([self.number == number for number in _SIGNALS])
         if number := next(compress(_SIGNALS, came), None):
-            raise Stopped(number)
+            raise StoppedBySignal(number)
 
     def _note(self, number: int, frame: object) -> None:
         self.number = number
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        if not self.held and distributed.count() == 1:
+        if not self.held and distributed.world_size() == 1:
             self.raised = True
-            raise Stopped(number)
+            raise StoppedBySignal(number)

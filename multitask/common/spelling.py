@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 
 
-def nearest(name: str, candidates: Iterable[str], least: float = 0.5) -> str | None:
+def closest_name(name: str, candidates: Iterable[str], least: float = 0.5) -> str | None:
     """The candidate most like `name` in its last dotted part; None where none is like it.
 
     Initials count as likeness (lr, learning_rate), and of equals the one in the same section wins."""

@@ -12,17 +12,17 @@ from multitask.config.schema import Settings
 
 
 @cache
-def keys(section: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any]:
+def setting_keys(section: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any]:
     """Every key, dotted, in order → its pydantic field; a section's own key stands before its keys."""
     found = {}
     for name, field in section.model_fields.items():
         found[prefix + name] = field
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= keys(field.annotation, f"{prefix}{name}.")
+            found |= setting_keys(field.annotation, f"{prefix}{name}.")
     return found
 
 
-def flat(settings: Settings) -> dict[str, Any]:
+def flatten_settings(settings: Settings) -> dict[str, Any]:
     """Every setting by its dotted key, as JSON has it."""
     return dict(_flat(settings.model_dump(mode="json")))
 
@@ -30,16 +30,18 @@ def flat(settings: Settings) -> dict[str, Any]:
 def help_text() -> str:
     """A line for every key: its default and meaning."""
     lines = []
-    for key, field in keys().items():
-        default = "" if isinstance(field.default, BaseModel) else f" = {yaml_reader.scalar(field.default)}"
+    for key, field in setting_keys().items():
+        default = (
+            "" if isinstance(field.default, BaseModel) else f" = {yaml_reader.format_scalar(field.default)}"
+        )
         lines.append(f"  {key}{default}\n      {field.description}")
     return "\n".join(lines)
 
 
-def render(settings: Settings) -> str:
+def render_config(settings: Settings) -> str:
     """Settings → the text of a config.yml that gives the same, each key with its comment."""
     lines = []
-    for key, field in keys().items():
+    for key, field in setting_keys().items():
         *sections, name = key.split(".")
         value: Any = settings
         for part in key.split("."):
@@ -50,7 +52,7 @@ def render(settings: Settings) -> str:
         lines += [
             f"{indent}# {line}" for line in textwrap.wrap(field.description, 100, break_on_hyphens=False)
         ]
-        lines += [f"{indent}{name}:" if is_section else f"{indent}{name}: {yaml_reader.scalar(value)}"]
+        lines += [f"{indent}{name}:" if is_section else f"{indent}{name}: {yaml_reader.format_scalar(value)}"]
     return "\n".join(lines[1:]) + "\n"
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from multitask.common.errors import InputError, list_problems
-from multitask.common.spelling import nearest
+from multitask.common.spelling import closest_name
 from multitask.config import yaml_reader
-from multitask.config.help_text import keys
+from multitask.config.help_text import setting_keys
 from multitask.config.schema import LossWeights, Settings, trained_tasks
 from multitask.data.labels import TASKS
 
@@ -22,7 +22,7 @@ def load_settings(path: str | Path | None = "config.yml", overrides: Sequence[st
 
     Raises InputError that names every problem: unknown keys with the nearest right one, wrong values,
     contradictions. File problems carry file:line."""
-    values, where, problems = yaml_reader.read(path) if path is not None else ({}, {}, [])
+    values, where, problems = yaml_reader.read_yaml(path) if path is not None else ({}, {}, [])
     for override in overrides:
         _override(values, where, problems, override)
     settings, wrong = _validated(values, where, problems)
@@ -45,11 +45,11 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def _override(values: dict, where: dict, problems: list[str], override: str) -> None:
     key, _, text = override.partition("=")
     source = f"command line: {override if len(override) <= _LONGEST else override[:_LONGEST] + '...'}"
-    if key not in keys():
+    if key not in setting_keys():
         problems.append(f"{source}: unknown key{_meant(key) if len(key) <= _LONGEST else ''}")
         return
     try:
-        value = yaml_reader.parse(text)
+        value = yaml_reader.parse_value(text)
     except InputError as error:
         problems.append(f"{source}: {error}")
         return
@@ -63,7 +63,7 @@ def _override(values: dict, where: dict, problems: list[str], override: str) -> 
 
 
 def _meant(key: str) -> str:
-    near = nearest(key, keys())
+    near = closest_name(key, setting_keys())
     return f"; did you mean {near}?" if near else ""
 
 
@@ -88,12 +88,12 @@ def _problem(item: dict, hint: bool) -> tuple[tuple[str, ...], str]:
     """One of pydantic's errors → the key's parts, and what is wrong with it, with the key that was meant."""
     parts = tuple(part for part in item["loc"] if isinstance(part, str))
     if item["type"] == "extra_forbidden":
-        if parts[-1] in keys():
+        if parts[-1] in setting_keys():
             *sections, name = parts[-1].split(".")
             return parts, f"unknown key; in a file `{name}:` stands indented under `{sections[-1]}:`"
         return parts, f"unknown key{_meant('.'.join(parts)) if hint else ''}"
     # a union's branch and a list's place are parts of the location, but not of the key
-    known = next(parts[:n] for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in keys())
+    known = next(parts[:n] for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in setting_keys())
     message = item["msg"].removeprefix("Value error, ")
     return known, f"{message[:1].lower()}{message[1:]} (it is {_short(item['input'])})"
 

@@ -57,7 +57,7 @@ _SCALARS = {
 }
 
 
-def read(path: str | Path) -> tuple[dict, dict[str, str], list[str]]:
+def read_yaml(path: str | Path) -> tuple[dict, dict[str, str], list[str]]:
     """A file → its values, where each dotted key stands ("file:line"), and what is wrong with single keys.
 
     Raises InputError where the file as a whole can't be read."""
@@ -83,7 +83,7 @@ def read(path: str | Path) -> tuple[dict, dict[str, str], list[str]]:
     return values, where, problems
 
 
-def parse(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """The value of an override. Raises InputError."""
     problems: list[str] = []
     node = _compose(text, "")
@@ -93,11 +93,15 @@ def parse(text: str) -> Any:
     return value
 
 
-def scalar(value: Any) -> str:
+def format_scalar(value: Any) -> str:
     """A setting's value as YAML in one line, which YAML 1.1 readers read alike."""
     if isinstance(value, tuple | list):
         return (
-            scalar(value[0]) if len(value) == 1 else f"[{', '.join(map(scalar, value))}]" if value else "null"
+            format_scalar(value[0])
+            if len(value) == 1
+            else f"[{', '.join(map(format_scalar, value))}]"
+            if value
+            else "null"
         )
     if isinstance(value, float) and "e" in (text := repr(value)):
         mantissa, exponent = text.split("e")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from multitask.data.corpus import EncodedCorpus
-from multitask.data.labels import UNLABELLED, ragged
+from multitask.data.labels import UNLABELLED, concatenated_ranges
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ def _apportion(weights: np.ndarray, seats: int) -> np.ndarray:
     return whole
 
 
-def padded(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pad(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Windows (B,) → input_ids and attention_mask (B, T), int64."""
     lengths = corpus.window_lengths[windows]
     B, T = len(windows), int(lengths.max())
@@ -85,8 +85,8 @@ def padded(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.n
     input_ids[:, 0] = cls
     input_ids[rows, lengths - 1] = sep
     inner = lengths - 2
-    input_ids[np.repeat(rows, inner), ragged(np.ones(B, np.int64), inner)] = corpus.ids[
-        ragged(corpus.window_start[windows], inner)
+    input_ids[np.repeat(rows, inner), concatenated_ranges(np.ones(B, np.int64), inner)] = corpus.ids[
+        concatenated_ranges(corpus.window_start[windows], inner)
     ]
     return input_ids, (np.arange(T) < lengths[:, None]).astype(np.int64)
 
@@ -95,7 +95,7 @@ def collate(corpus: EncodedCorpus, windows: np.ndarray) -> dict[str, Tensor]:
     """Windows (B,) → input_ids, attention_mask, labels_task_b (B, T), labels_task_a, weights_task_a (B,)."""
     import torch  # an exported model runs without it
 
-    input_ids, attention_mask = padded(corpus, windows)
+    input_ids, attention_mask = pad(corpus, windows)
     labels_b = np.full(input_ids.shape, UNLABELLED, np.int64)
     row, position, words = word_positions(corpus, windows)
     labels_b[row, position] = corpus.word_tags[words]
@@ -110,7 +110,7 @@ def collate(corpus: EncodedCorpus, windows: np.ndarray) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
-def by_tokens(windows: np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
+def batches_by_tokens(windows: np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
     """Windows, longest first → batches of about so many tokens, padding counted."""
     at = 0
     while at < len(windows):
@@ -119,7 +119,7 @@ def by_tokens(windows: np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator
         at += size
 
 
-def evenly(windows: np.ndarray, lengths: np.ndarray, count: int) -> list[np.ndarray]:
+def even_batches(windows: np.ndarray, lengths: np.ndarray, count: int) -> list[np.ndarray]:
     """Windows in order → at most so many batches, of as many tokens each as whole windows allow."""
     tokens = np.cumsum(lengths[windows])
     middles = tokens - lengths[windows] / 2  # a batch ends where its share is nearest
@@ -131,11 +131,11 @@ def word_positions(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarr
     """The words that windows (B,) tag: row in the batch, position of the first subword in it, word number."""
     counts = np.diff(corpus.window_words)[windows]
     row = np.repeat(np.arange(len(windows)), counts)
-    words = ragged(corpus.window_words[windows], counts)
+    words = concatenated_ranges(corpus.window_words[windows], counts)
     return row, corpus.word_first[words] - corpus.window_start[windows][row] + 1, words
 
 
-def usable_windows(corpus: EncodedCorpus, tasks: Sequence[str]) -> np.ndarray:
+def annotated_windows(corpus: EncodedCorpus, tasks: Sequence[str]) -> np.ndarray:
     """Windows of the rows that are annotated for one of the tasks; the others have nothing to teach."""
     usable = np.zeros(len(corpus), bool)
     if "task_a" in tasks:
@@ -145,7 +145,7 @@ def usable_windows(corpus: EncodedCorpus, tasks: Sequence[str]) -> np.ndarray:
     return np.flatnonzero(usable[corpus.row_of_window])
 
 
-def labelled_counts(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[float, float]:
+def count_labels(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[float, float]:
     """What a step over `windows` divides its losses by: texts with a class, and words with a tag."""
     text, shares = _texts(corpus, windows)
     *_, words = word_positions(corpus, windows)

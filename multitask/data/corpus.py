@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from multitask.common.errors import InputError
 from multitask.data.labels import UNLABELLED, LabelSpace
 from multitask.data.rows import Example
-from multitask.data.tokenization import Subwords
+from multitask.data.tokenization import WordTokenizer
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class EncodedCorpus:
         return np.repeat(np.arange(len(self)), np.diff(self.window_rows))
 
 
-class Names:
+class LabelNumbers:
     """Names of classes and types, numbered in the order in which they appear."""
 
     def __init__(self):
@@ -72,16 +72,16 @@ def encode(
 
     Classes and types that `labels` lacks get ids beyond the heads' sizes: never predicted, so scored as
     wrong. Raises InputError if `stride` leaves no room to go on."""
-    names, subwords = Names(), Subwords(tokenizer)
+    names, subwords = LabelNumbers(), WordTokenizer(tokenizer)
     arrays = encode_rows(examples, subwords, names, max_length, stride)
     arrays["file_rows"] = np.array([0, len(examples)])
-    return with_labels(arrays, names.classes, names.types, labels, special_ids(tokenizer))
+    return apply_labels(arrays, names.classes, names.types, labels, special_token_ids(tokenizer))
 
 
 def encode_rows(
     examples: Iterable[Example],
-    subwords: Subwords,
-    names: Names,
+    subwords: WordTokenizer,
+    names: LabelNumbers,
     max_length: int,
     stride: int,
     most_words: float = math.inf,
@@ -112,7 +112,7 @@ def encode_rows(
     }
 
 
-def with_labels(
+def apply_labels(
     arrays: dict[str, np.ndarray],
     classes: Iterable[str],
     types: Iterable[str],
@@ -138,12 +138,12 @@ def with_labels(
     return EncodedCorpus(**kept, word_tags=tags, spans=spans, special=special)
 
 
-def offsets_of(lengths: Sequence[int]) -> np.ndarray:
+def lengths_to_offsets(lengths: Sequence[int]) -> np.ndarray:
     """Lengths (n,) → offsets (n + 1,): item i is [offsets[i], offsets[i + 1])."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
 
 
-def special_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:
+def special_token_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:
     """Ids of [CLS], [SEP] and the padding, whatever they are called."""
     ids = tokenizer.encode("").ids
     if len(ids) != 2:
@@ -156,7 +156,7 @@ def _windows(row_subwords: np.ndarray, room: int, stride: int) -> tuple[np.ndarr
     lengths = np.diff(row_subwords)
     step = room - stride
     counts = 1 + np.maximum(0, -(-(lengths - room) // step))
-    window_rows = offsets_of(counts)
+    window_rows = lengths_to_offsets(counts)
     nth = np.arange(window_rows[-1]) - np.repeat(window_rows[:-1], counts)
     last = np.repeat(np.maximum(lengths - room, 0), counts)
     return np.repeat(row_subwords[:-1], counts) + np.minimum(nth * step, last), window_rows
@@ -178,7 +178,7 @@ def _words_of_windows(
 
 
 def _columns(
-    examples: Iterable[Example], names: Names, most_words: float
+    examples: Iterable[Example], names: LabelNumbers, most_words: float
 ) -> tuple[list[str], np.ndarray, dict[str, np.ndarray]]:
     """Examples → their words, the words' offsets, and the arrays of what is annotated.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from multitask.common.errors import InputError
 from multitask.common.strict_json import RepeatedKey, loads_row
-from multitask.data.rows import BadRow, shown
+from multitask.data.rows import BadRow, abbreviate
 
 _COMMENT = re.compile(r"#\s*(?:([\w.:-]+)\s*=\s*(.*)|new(?:doc|par)\b.*)")
 JSON_LINES = (".jsonl", ".json", ".ndjson")
@@ -35,7 +35,7 @@ Record = tuple[int, dict | BadRow]  # a row's first line, and its JSON Lines for
 
 
 @contextmanager
-def readable(path: str) -> Iterator[None]:
+def input_errors(path: str) -> Iterator[None]:
     """InputError, and not OSError, where a file can't be read."""
     try:
         yield
@@ -43,7 +43,7 @@ def readable(path: str) -> Iterator[None]:
         raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
 
 
-def records(path: str, long_rows: list[tuple[int, int]] | None = None) -> Iterator[Record]:
+def read_records(path: str, long_rows: list[tuple[int, int]] | None = None) -> Iterator[Record]:
     """The rows of a file, in the format of its name, or of a JointBERT folder. Only a few are held at once.
 
     A table's rows that take several lines are added to `long_rows`: (how many, the first). Raises InputError
@@ -66,7 +66,7 @@ def records(path: str, long_rows: list[tuple[int, int]] | None = None) -> Iterat
     return _json_lines(path) if opens_with_brace else _conll(path)
 
 
-def files_of(path: str | Path) -> list[Path]:
+def source_files(path: str | Path) -> list[Path]:
     """The file itself, or a JointBERT folder's files that are read; none where there is none.
 
     Raises InputError for a link out of the folder: whoever made it would choose what is read."""
@@ -119,7 +119,7 @@ def _json_lines(path: str) -> Iterator[Record]:
         except json.JSONDecodeError as error:
             yield line, BadRow(f"not JSON: {error.msg} at column {error.colno}")
         except RepeatedKey as error:
-            yield line, BadRow(f"the key {shown(error.key)} stands twice in an object")
+            yield line, BadRow(f"the key {abbreviate(error.key)} stands twice in an object")
         except (ValueError, RecursionError):
             yield line, BadRow("not JSON that can be read: too deep, or a number too long")
         else:
@@ -158,9 +158,9 @@ def conll_line(word: str, tag: str | None) -> str:
     """A word and its tag as a line that is read back as they are. Raises BadRow for a word that can't be."""
     line = word if tag is None else f"{word}\t{tag}"
     if not word.strip() or re.search(r"[\t\r\n]|^\ufeff", word) or (tag is None and " " in word):
-        raise BadRow(f"the word {shown(word)} does not fit into a column")
+        raise BadRow(f"the word {abbreviate(word)} does not fit into a column")
     if word == "-DOCSTART-" or _COMMENT.fullmatch(line):
-        raise BadRow(f"the word {shown(word)} would be read as a comment")
+        raise BadRow(f"the word {abbreviate(word)} would be read as a comment")
     return line
 
 
@@ -204,7 +204,7 @@ def _header(path: str, rows) -> list[str]:
         ) from None
     if header is None:
         return []
-    problem = "" if "text" in header else f"found {shown(', '.join(header))}"
+    problem = "" if "text" in header else f"found {abbreviate(', '.join(header))}"
     if twice := [name for name in ("text", "label") if header.count(name) > 1]:
         problem = f"{twice[0]} stands twice"
     if problem:
@@ -213,7 +213,7 @@ def _header(path: str, rows) -> list[str]:
 
 
 def _jointbert(folder: Path) -> Iterator[Record]:
-    names = [path.name for path in files_of(folder)]
+    names = [path.name for path in source_files(folder)]
     if "seq.in" not in names:
         raise InputError(
             f"{folder}: a folder is read as JointBERT's, with seq.in, seq.out and label; no seq.in in it"

@@ -117,7 +117,7 @@ class LabelSpace:
         tags = np.zeros(words, np.int32)
         inside = 1 + types if self.scheme == "IO" else 2 + 2 * types
         lengths = ends - starts
-        tags[ragged(starts, lengths)] = np.repeat(inside, lengths)
+        tags[concatenated_ranges(starts, lengths)] = np.repeat(inside, lengths)
         if self.scheme == "BIO":
             tags[starts] -= 1
         return tags
@@ -150,7 +150,7 @@ class LabelSpace:
         return _viterbi(logits, offsets)
 
 
-def labels_of(config) -> LabelSpace:
+def labels_from_config(config) -> LabelSpace:
     """The label space that a model's configuration holds; a task that it never learned has no names.
 
     Raises InputError where the names don't fit the scheme."""
@@ -163,7 +163,7 @@ def labels_of(config) -> LabelSpace:
         raise InputError(f"the model's labels can't be used: {error}") from None
 
 
-def ragged(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def concatenated_ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Positions of all ranges [start, start + length), one after another."""
     total = int(lengths.sum())
     before = np.cumsum(lengths) - lengths

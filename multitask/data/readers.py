@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from multitask.common.errors import InputError, list_problems
-from multitask.data.formats import SUFFIXES, decode, readable, records
+from multitask.data.formats import SUFFIXES, decode, input_errors, read_records
 from multitask.data.labels import has_prefix
-from multitask.data.rows import KEYS, BadRow, Example, checked, example_of, shown, valid_text
+from multitask.data.rows import KEYS, BadRow, Example, abbreviate, is_valid_utf8, to_example, validate_row
 
 T = TypeVar("T")
 _KEYS_NAMED = 20  # that are not read, before the rest is counted
@@ -22,7 +22,7 @@ class OtherTags(Exception):
 
 
 @dataclass
-class Reading:
+class ReadResult:
     """What files held: `rows` == len(examples) + len(skipped), always."""
 
     examples: list[Example] = field(default_factory=list)
@@ -32,27 +32,27 @@ class Reading:
     file_rows: list[int] = field(default_factory=lambda: [0])  # offsets of each file's examples
 
 
-def read_corpus(paths: Sequence[str], on_bad_row: str = "stop", hint: str = "") -> Reading:
+def read_corpus(paths: Sequence[str], on_bad_row: str = "stop", hint: str = "") -> ReadResult:
     """All rows of several files or JointBERT folders, in order.
 
     Raises InputError for a missing or empty file and, unless `on_bad_row` is "skip", for rows that can't be
     used: up to 20 of them, each with file:line and the reason, then a count, and last `hint`."""
 
-    def read(twice: bool) -> Reading:
-        reading = Reading()
-        reading.examples = list(stream(paths, reading, on_bad_row, hint, twice))
+    def read(twice: bool) -> ReadResult:
+        reading = ReadResult()
+        reading.examples = list(iter_examples(paths, reading, on_bad_row, hint, twice))
         return reading
 
-    return once_or_twice(read)
+    return retry_with_counted_tags(read)
 
 
-def read_file(path: str) -> Reading:
+def read_file(path: str) -> ReadResult:
     """One file, in the format of its name, or a JointBERT folder. Raises InputError if there are no rows."""
     return read_corpus([path], "skip")
 
 
-def stream(
-    paths: Sequence[str], into: Reading, on_bad_row: str = "stop", hint: str = "", twice: bool = True
+def iter_examples(
+    paths: Sequence[str], into: ReadResult, on_bad_row: str = "stop", hint: str = "", twice: bool = True
 ) -> Iterator[Example]:
     """The Examples of `read_corpus`, one by one; all else goes `into` a Reading. Its errors come at the end.
 
@@ -60,7 +60,7 @@ def stream(
     missing = []
     for path in paths:
         try:
-            with readable(path):
+            with input_errors(path):
                 yield from _examples(path, into, twice)
         except InputError as error:
             missing.append(str(error))
@@ -70,7 +70,7 @@ def stream(
         raise InputError("\n".join([list_problems(missing + into.skipped), *hints]))
 
 
-def once_or_twice(read: Callable[[bool], T]) -> T:
+def retry_with_counted_tags(read: Callable[[bool], T]) -> T:
     """What `read` gives for `twice=False`, or where that raises OtherTags, for True."""
     try:
         return read(False)
@@ -84,16 +84,16 @@ def is_corpus(path: str) -> bool:
 
 
 def read_texts(path: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of a text file, as `text_lines`. Raises InputError at a line that is not UTF-8 too."""
-    return _valid(path, text_lines(path))
+    """(line, text) of a text file, as `iter_text_lines`. Raises InputError for a line that is not UTF-8."""
+    return _valid(path, iter_text_lines(path))
 
 
-def text_lines(path: str) -> Iterator[tuple[int, str]]:
+def iter_text_lines(path: str) -> Iterator[tuple[int, str]]:
     """(line, text) of a text file, a text a line; an empty line is an empty text. "-" is standard input.
 
     Bytes that are no UTF-8 become lone surrogates. Raises InputError for a file that is not there, or whose
     lines end otherwise than in \\n."""
-    with readable(path):
+    with input_errors(path):
         if path != "-" and not Path(path).is_file():
             found = Path(path).exists()
             raise InputError(
@@ -104,13 +104,13 @@ def text_lines(path: str) -> Iterator[tuple[int, str]]:
 
 def _valid(path: str, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     for line, text in lines:
-        if not valid_text(text):
+        if not is_valid_utf8(text):
             raise InputError(f"{path}:{line}: not UTF-8")
         yield line, text
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
-    with readable(path), open(0, "rb", closefd=False) if path == "-" else open(path, "rb") as source:
+    with input_errors(path), open(0, "rb", closefd=False) if path == "-" else open(path, "rb") as source:
         for line, raw in enumerate(source, 1):
             text = decode(raw, line, path)
             if line == 1 and "\r" in text and not raw.endswith(b"\n"):
@@ -120,19 +120,19 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
             yield line, text
 
 
-def _examples(path: str, into: Reading, twice: bool) -> Iterator[Example]:
+def _examples(path: str, into: ReadResult, twice: bool) -> Iterator[Example]:
     style, unknown, long_rows = _TagStyle(path, twice), Counter(), []
     before, began_inside = into.rows, 0
-    for line, record in records(path, long_rows):
-        row = checked(record, unknown)
+    for line, record in read_records(path, long_rows):
+        row = validate_row(record, unknown)
         into.rows += 1
         if isinstance(row, dict) and (tag := style.odd_one(row.get("tags", ()))):
             most = "have a prefix such as B- or I-" if style.prefixed else "have no B- or I- prefix"
-            row = BadRow(f"tag {shown(tag)}: most tags of this file {most}")
+            row = BadRow(f"tag {abbreviate(tag)}: most tags of this file {most}")
         if isinstance(row, BadRow):
             into.skipped.append(f"{path}:{row.line or line}: {row}")
             continue
-        example, inside = example_of(row, bool(style.prefixed), path, line)
+        example, inside = to_example(row, bool(style.prefixed), path, line)
         began_inside += inside
         yield example
     if into.rows == before:
@@ -155,7 +155,7 @@ def _notices(
     for key, count in unknown.most_common(_KEYS_NAMED):
         near = get_close_matches(key[:40], KEYS, 1)
         meant = f"; did you mean {near[0]}?" if near else ""
-        found.append(f"{path}: {shown(key)} in {count:,} rows is not read{meant}")
+        found.append(f"{path}: {abbreviate(key)} in {count:,} rows is not read{meant}")
     if (more := len(unknown) - _KEYS_NAMED) > 0:
         found.append(f"{path}: {more:,} more keys are not read")
     return found
@@ -185,7 +185,7 @@ class _TagStyle:
         return next((tag for tag in tags if tag not in self.usual), None)
 
     def _count_all(self) -> None:
-        rows = (checked(record, Counter()) for _, record in records(self.path))
+        rows = (validate_row(record, Counter()) for _, record in read_records(self.path))
         tags = (row.get("tags", ()) for row in rows if isinstance(row, dict))
         counts = Counter(chain.from_iterable(tags))
         del counts["O"]

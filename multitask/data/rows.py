@@ -35,7 +35,7 @@ class BadRow(ValueError):
         self.line = line
 
 
-def shown(value: object, most: int = 60) -> str:
+def abbreviate(value: object, most: int = 60) -> str:
     """A value out of a file, as a message shows it: short, however long or deep it is."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
@@ -44,13 +44,13 @@ def shown(value: object, most: int = 60) -> str:
     return start if len(text) <= most else f"{start}..."
 
 
-def text_example(text: str) -> Example:
+def example_from_text(text: str) -> Example:
     """A raw text without annotation."""
     offsets = split_words(text)
     return Example([text[start:end] for start, end in offsets], text=text, offsets=offsets)
 
 
-def valid_text(text: str) -> bool:
+def is_valid_utf8(text: str) -> bool:
     """False for lone surrogates: they stand for bytes that are no UTF-8, and no file can hold them."""
     if text.isascii():
         return True
@@ -61,7 +61,7 @@ def valid_text(text: str) -> bool:
     return True
 
 
-def checked(record: dict | BadRow, unknown: Counter[str]) -> dict | BadRow:
+def validate_row(record: dict | BadRow, unknown: Counter[str]) -> dict | BadRow:
     """The record, or why it can't be used. Counts the keys that are not read."""
     if isinstance(record, BadRow):
         return record
@@ -77,8 +77,8 @@ def checked(record: dict | BadRow, unknown: Counter[str]) -> dict | BadRow:
             _check_tokens(row)
         label = row.get("label", "-")
         if not isinstance(label, str) or not label.strip():
-            raise BadRow(f"label is {shown(label)}; it is a name, or left out where there is none")
-        if not valid_text(label):
+            raise BadRow(f"label is {abbreviate(label)}; it is a name, or left out where there is none")
+        if not is_valid_utf8(label):
             raise BadRow("the label is not valid UTF-8")
     except BadRow as reason:
         return reason
@@ -94,12 +94,12 @@ def _check_tokens(row: dict) -> None:
         raise BadRow("tokens is a list of words")
     if not tokens:
         raise BadRow("no words")
-    if not valid_text(words):
+    if not is_valid_utf8(words):
         raise BadRow("a word is not valid UTF-8")
     if tags is None:
         return
     tagged = _together(tags)
-    if tagged is None or not all(tags) or not valid_text(tagged):
+    if tagged is None or not all(tags) or not is_valid_utf8(tagged):
         raise BadRow("tags is a list of tags, such as O and B-PERSON")
     if len(tags) != len(tokens):
         raise BadRow(f"{len(tokens)} tokens, but {len(tags)} tags")
@@ -119,7 +119,7 @@ def _check_text(row: dict) -> None:
         raise BadRow("tags belong to tokens; with a text give entities")
     if not isinstance(text, str):
         raise BadRow("text is a string")
-    if not valid_text(text):
+    if not is_valid_utf8(text):
         raise BadRow("the text is not valid UTF-8")
     if not _has_word(text):
         raise BadRow("the text has no words")
@@ -130,7 +130,9 @@ def _check_text(row: dict) -> None:
     spans = sorted(_check_entity(entity, len(text)) for entity in entities)
     for (_, end, _), (start, _, label) in zip(spans, spans[1:]):
         if start < end:
-            raise BadRow(f"two entities overlap at character {start} ({shown(label)}); a word has one tag")
+            raise BadRow(
+                f"two entities overlap at character {start} ({abbreviate(label)}); a word has one tag"
+            )
     # after the overlaps, so that no character is looked at twice
     for start, end, _ in spans:
         if not _has_word(text[start:end]):
@@ -140,13 +142,14 @@ def _check_text(row: dict) -> None:
 def _check_entity(entity: dict, length: int) -> tuple[int, int, str]:
     start, end, label = (entity.get(key) for key in ("start", "end", "label"))
     if type(start) is not int or type(end) is not int:
-        raise BadRow(
-            f"an entity's start and end are numbers of characters, not {shown(start)} and {shown(end)}"
-        )
-    if not isinstance(label, str) or not label.strip() or not valid_text(label):
-        raise BadRow(f"an entity's label is {shown(label)}; it is a name such as PERSON")
+        found = f"{abbreviate(start)} and {abbreviate(end)}"
+        raise BadRow(f"an entity's start and end are numbers of characters, not {found}")
+    if not isinstance(label, str) or not label.strip() or not is_valid_utf8(label):
+        raise BadRow(f"an entity's label is {abbreviate(label)}; it is a name such as PERSON")
     if not 0 <= start < end <= length:
-        raise BadRow(f"an entity from {shown(start)} to {shown(end)} in a text of {length} characters")
+        raise BadRow(
+            f"an entity from {abbreviate(start)} to {abbreviate(end)} in a text of {length} characters"
+        )
     return start, end, label
 
 
@@ -158,7 +161,7 @@ def _has_word(text: str) -> bool:
 _repeated = lru_cache(1 << 13)(tags_to_spans)
 
 
-def example_of(row: dict, prefixed: bool, path: str, line: int) -> tuple[Example, int]:
+def to_example(row: dict, prefixed: bool, path: str, line: int) -> tuple[Example, int]:
     """A checked row → its Example, and how many of its entities began with I-."""
     label, spans, began_inside = row.get("label"), None, 0
     if "tokens" in row:

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from multitask.common.array_cache import ArrayStore, check_room, digest
+from multitask.common.array_cache import ArrayCache, check_disk_space, digest
 from multitask.common.checksums import sha256_of
 from multitask.common.errors import InputError
-from multitask.data.corpus import EncodedCorpus, Names, encode_rows, special_ids, with_labels
-from multitask.data.formats import files_of
+from multitask.data.corpus import EncodedCorpus, LabelNumbers, apply_labels, encode_rows, special_token_ids
+from multitask.data.formats import source_files
 from multitask.data.labels import LabelSpace
-from multitask.data.readers import Reading, once_or_twice, stream
-from multitask.data.tokenization import Subwords
+from multitask.data.readers import ReadResult, iter_examples, retry_with_counted_tags
+from multitask.data.tokenization import WordTokenizer
 
 _FORMAT = 3  # of what is kept: a change of what this module or the reading and encoding below it gives
 _LARGE = 16 << 20  # bytes of files; a smaller corpus is encoded in a second or two, so it is not kept
@@ -64,12 +64,12 @@ class Split:
 
     def corpus(self, labels: LabelSpace) -> EncodedCorpus:
         """As a model of these labels sees it."""
-        return with_labels(self.arrays, self.class_names, self.type_names, labels, self.special)
+        return apply_labels(self.arrays, self.class_names, self.type_names, labels, self.special)
 
 
 def read_split(
     paths: Sequence[str],
-    subwords: Subwords,
+    subwords: WordTokenizer,
     max_length: int,
     stride: int,
     on_bad_row: str = "stop",
@@ -82,8 +82,8 @@ def read_split(
     Raises InputError as `read_corpus` and `encode` do, and where the disk has no room."""
 
     def fill(append: Append, twice: bool) -> None:
-        reading, names = Reading(), Names()
-        examples = stream(paths, reading, on_bad_row, hint, twice)
+        reading, names = ReadResult(), LabelNumbers()
+        examples = iter_examples(paths, reading, on_bad_row, hint, twice)
         encode = partial(encode_rows, examples, subwords, names, max_length, stride, _WORDS)
         totals = {"words": 0, "subwords": 0, "windows": 0}
         _append(append, encode(), totals)  # without rows, too, there are arrays
@@ -93,17 +93,17 @@ def read_split(
         said = [list(names.classes), list(names.types), reading.skipped, reading.notices]
         append("said", np.frombuffer(json.dumps(said).encode(), np.uint8))
 
-    files = [file for path in paths for file in files_of(path)]
+    files = [file for path in paths for file in source_files(path)]
     size = sum(file.stat().st_size for file in files)
     if cache_dir is None or size <= _LARGE:
-        return _split(once_or_twice(lambda twice: _in_memory(fill, twice)), subwords)
+        return _split(retry_with_counted_tags(lambda twice: _in_memory(fill, twice)), subwords)
     settings = (tokenizers.__version__, subwords.tokenizer.to_str(), max_length, stride, on_bad_row)
     stamps = _stamps(files)
     key = digest(_FORMAT, *settings, *paths, *(f"{file} {sha256_of(file)}" for file in files))
-    store = ArrayStore(cache_dir)
+    store = ArrayCache(cache_dir)
     arrays = store.load(key)
     if arrays is None:
-        check_room(cache_dir, _ROOM * size, f"{', '.join(paths)}, encoded,")
+        check_disk_space(cache_dir, _ROOM * size, f"{', '.join(paths)}, encoded,")
 
         def keep(twice: bool) -> None:
             with store.create(key) as writer:
@@ -111,14 +111,14 @@ def read_split(
                 if _stamps(files) != stamps:
                     raise InputError(f"{', '.join(paths)}: changed while it was read")
 
-        once_or_twice(keep)
+        retry_with_counted_tags(keep)
         arrays = store.load(key)
     if arrays is None:
         raise InputError(f"{cache_dir}: what was written there can't be read back")
     return _split(arrays, subwords)
 
 
-def unknown_labels(what: str, split: Split, labels: LabelSpace) -> list[str]:
+def warn_unknown_labels(what: str, split: Split, labels: LabelSpace) -> list[str]:
     """A warning for each class and type that rows to be scored have, but the model can't say."""
     kinds = (("class", split.classes, labels.class_ids), ("type", split.types, labels.type_ids))
     unknown = [
@@ -157,9 +157,9 @@ def _in_memory(fill: Callable, twice: bool) -> dict[str, np.ndarray]:
     return {name: np.concatenate(pieces.pop(name)) for name in list(pieces)}
 
 
-def _split(arrays: dict[str, np.ndarray], subwords: Subwords) -> Split:
+def _split(arrays: dict[str, np.ndarray], subwords: WordTokenizer) -> Split:
     said = json.loads(arrays.pop("said").tobytes())
-    return Split(arrays, special_ids(subwords.tokenizer), *said)
+    return Split(arrays, special_token_ids(subwords.tokenizer), *said)
 
 
 def _counted(names: list, ids: np.ndarray) -> Counter:

@@ -7,13 +7,13 @@ from itertools import count, islice
 import numpy as np
 from tokenizers import Tokenizer
 
-from multitask.data.labels import ragged
+from multitask.data.labels import concatenated_ranges
 
 _DISTINCT = 1 << 20  # words that are remembered; past that, all are forgotten
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no power of it is lost modulo 2^64
 
 
-class Subwords:
+class WordTokenizer:
     """A tokenizer, and the words that it has split so far: texts, files and splits share most of theirs."""
 
     def __init__(self, tokenizer: Tokenizer):
@@ -34,7 +34,7 @@ class Subwords:
     def split(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of words (W,) → subword ids (S,) and the position of each word's first one (W,)."""
         lengths = self.lengths[index]
-        return self.ids[ragged(self.starts[index], lengths)], np.cumsum(lengths) - lengths
+        return self.ids[concatenated_ranges(self.starts[index], lengths)], np.cumsum(lengths) - lengths
 
     def hash_rows(self, index: np.ndarray, word_rows: np.ndarray) -> np.ndarray:
         """Numbers of words (W,) → a uint64 a row (N,), equal for rows of equal words.

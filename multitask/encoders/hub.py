@@ -10,7 +10,7 @@ TOKENIZERS = ("tokenizer.json", "vocab.txt")
 _PROBE_SECONDS = 5
 
 
-def cached(name: str) -> Path | None:
+def cached_folder(name: str) -> Path | None:
     """The folder of a model in the hub's cache; None where one of its files is not there."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -20,7 +20,7 @@ def cached(name: str) -> Path | None:
     return Path(found["config.json"]).parent if complete else None
 
 
-def unreachable(name: str) -> str | None:
+def why_unreachable(name: str) -> str | None:
     """Why the hub gave no answer within the time of the one probe; None if it did.
 
     Raises InputError if it answers that there is no such model."""

@@ -50,7 +50,7 @@ def add_lora(model: nn.Module, settings: LoraSettings) -> None:
     model.train(model.training)
 
 
-def merged(model: nn.Module) -> nn.Module:
+def merge_lora(model: nn.Module) -> nn.Module:
     """A copy with W + alpha / rank · B A for each adapted W, and no adapters: what is saved and used.
 
     The model itself is left as it is, and goes on training. One without adapters is given back, uncopied."""

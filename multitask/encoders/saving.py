@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 
 from tokenizers.normalizers import BertNormalizer
 
-from multitask.common.checksums import Buffer, write_sealed
-from multitask.encoders.pretrained import quiet, read_tokenizer, transformers_tokenizer
-from multitask.encoders.sentence_transformers_files import embedding_files
+from multitask.common.checksums import Buffer, write_with_checksums
+from multitask.encoders.pretrained import quiet_transformers, read_tokenizer, transformers_tokenizer
+from multitask.encoders.sentence_transformers_files import sentence_transformers_files
 from multitask.encoders.validation import read_config
 
 
@@ -19,22 +19,22 @@ def save_model(
     """Make or replace a model folder, which transformers and sentence-transformers read too: the weights, the
     tokenizer of the folder `tokenizer_source`, the model card, and the SHA-256 of each file, which are given
     back."""
-    return write_sealed(Path(folder), _files(model, tokenizer_source, card))
+    return write_with_checksums(Path(folder), _files(model, tokenizer_source, card))
 
 
 def config_file(model) -> bytes:
     """A model's config.json as `save_pretrained` writes it, which adds what it knows of the model."""
-    with TemporaryDirectory() as folder, quiet():
+    with TemporaryDirectory() as folder, quiet_transformers():
         model.save_pretrained(folder, state_dict={})
         return (Path(folder) / "config.json").read_bytes()
 
 
 def _files(model, tokenizer_source: str | Path, card: str | None) -> Iterator[tuple[str, Iterable[Buffer]]]:
-    from multitask.encoders.safetensors_writer import pieces
+    from multitask.encoders.safetensors_writer import serialize
 
-    yield "model.safetensors", pieces(model.state_dict(), {"format": "pt"})
+    yield "model.safetensors", serialize(model.state_dict(), {"format": "pt"})
     files = {"config.json": config_file(model), **tokenizer_files(tokenizer_source)}
-    files |= embedding_files(model.config)
+    files |= sentence_transformers_files(model.config)
     if card is not None:
         files["README.md"] = card.encode()
     for name, content in files.items():

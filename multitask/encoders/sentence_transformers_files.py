@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 
-def embedding_files(config) -> Iterator[tuple[str, bytes]]:
+def sentence_transformers_files(config) -> Iterator[tuple[str, bytes]]:
     """A model's configuration → names and contents. They ask for what this project does with the weights: its
     pooling, and no more tokens than a window has. What is longer sentence-transformers cuts off."""
     # the names by which every version since the first knows them

@@ -7,7 +7,7 @@ import numpy as np
 from multitask.common import distributed
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import UNLABELLED, LabelSpace
-from multitask.inference.runner import outputs, runner_of
+from multitask.inference.runner import run_model, runner_of
 
 BOUNDS = 0.05, 20.0  # of a temperature
 _WORDS = 1 << 18  # that a temperature is fitted on, about: what is held of a large corpus
@@ -15,16 +15,16 @@ _PARTS = 64  # of a large corpus, in each of which some rows are taken
 _BLOCK = 1 << 14  # items whose probabilities are held at once
 
 
-class Bins(NamedTuple):
+class ConfidenceBins(NamedTuple):
     """Answers by their confidence, in bins of equal width over 0..1: of each bin how many there are, the sum
-    of their confidences, and how many are right. Bins of parts, added up, are those of the whole."""
+    of their confidences, and how many are right. The bins of parts add up to those of the whole."""
 
     count: np.ndarray  # (bins,)
     total: np.ndarray  # (bins,)
     right: np.ndarray  # (bins,)
 
-    def plus(self, other: "Bins") -> "Bins":
-        return Bins(*(a + b for a, b in zip(self, other)))
+    def plus(self, other: "ConfidenceBins") -> "ConfidenceBins":
+        return ConfidenceBins(*(a + b for a, b in zip(self, other)))
 
     @property
     def confidence(self) -> np.ndarray:
@@ -43,16 +43,16 @@ class Bins(NamedTuple):
         return float(np.abs(self.right - self.total).sum() / max(self.count.sum(), 1))
 
 
-def binned(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> Bins:
-    """Confidences (n,) in 0..1 and which answers are right (n,) → Bins; an edge is of the bin below it."""
+def bin_confidences(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> ConfidenceBins:
+    """Confidences (n,) in 0..1 and which answers are right (n,) → bins; an edge belongs to the bin below."""
     at = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     weights = None, confidence, correct
-    return Bins(*(np.bincount(at, each, bins) for each in weights))
+    return ConfidenceBins(*(np.bincount(at, each, bins) for each in weights))
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
-    """`Bins.error` of confidences (n,) and which answers are right (n,)."""
-    return binned(confidence, correct, bins).error
+    """`ConfidenceBins.error` of confidences (n,) and which answers are right (n,)."""
+    return bin_confidences(confidence, correct, bins).error
 
 
 def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
@@ -96,7 +96,7 @@ def _slope(logits: np.ndarray, gold: np.ndarray, inverse: float) -> tuple[float,
     return first, second
 
 
-def fit(model, corpus: EncodedCorpus, labels: LabelSpace) -> tuple[float, float]:
+def fit_temperatures(model, corpus: EncodedCorpus, labels: LabelSpace) -> tuple[float, float]:
     """The temperatures of task A and task B of a model, or a Runner, on the labels of rows that it never saw.
 
     1 for a task that the model has no names for, that nothing is annotated for, or in which it is never
@@ -106,7 +106,7 @@ def fit(model, corpus: EncodedCorpus, labels: LabelSpace) -> tuple[float, float]
     parts_a = [(np.zeros((0, classes), np.float32), np.zeros(0, np.int32))]
     parts_b = [(np.zeros((0, tags), np.float32), np.zeros(0, np.int32))]
     for rows in _sample(corpus):
-        for out in outputs(runner, corpus, rows=rows):
+        for out in run_model(runner, corpus, rows=rows):
             words = slice(corpus.word_rows[out.first], corpus.word_rows[out.last])
             if labels.classes:
                 parts_a.append(_labelled(out.sentence_logits, corpus.row_classes[out.first : out.last]))
@@ -119,12 +119,12 @@ def _sample(corpus: EncodedCorpus) -> list[tuple[int, int]]:
     """This process's share of the rows, as ranges: of all rows, or of those taken from each part."""
     total, size = int(corpus.word_rows[-1]), len(corpus)
     if total <= _WORDS:
-        return [distributed.share(size)]
+        return [distributed.share_of_rows(size)]
     edges = size * np.arange(_PARTS + 1) // _PARTS
     most = corpus.word_rows[edges[:-1]] + _WORDS // _PARTS
     ends = np.searchsorted(corpus.word_rows, most, side="right") - 1
     ends = np.minimum(np.maximum(ends, edges[:-1] + 1), edges[1:])  # a row, however long it is
-    first, last = distributed.share(_PARTS)
+    first, last = distributed.share_of_rows(_PARTS)
     return list(zip(edges[first:last].tolist(), ends[first:last].tolist()))
 
 
@@ -134,6 +134,6 @@ def _labelled(logits: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _temperature(parts: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    logits, gold = (distributed.joined(np.concatenate(arrays)) for arrays in zip(*parts))
+    logits, gold = (distributed.concatenate(np.concatenate(arrays)) for arrays in zip(*parts))
     wrong = logits.argmax(1) != gold if len(gold) else np.zeros(0, bool)
     return fit_temperature(logits, gold) if wrong.any() else 1.0

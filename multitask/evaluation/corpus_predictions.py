@@ -8,14 +8,14 @@ import numpy as np
 
 from multitask.common import distributed
 from multitask.data.corpus import EncodedCorpus
-from multitask.data.labels import TASKS, UNLABELLED, ragged
-from multitask.evaluation.calibration import Bins, binned
-from multitask.evaluation.metrics import Matches, match
+from multitask.data.labels import TASKS, UNLABELLED, concatenated_ranges
+from multitask.evaluation.calibration import ConfidenceBins, bin_confidences
+from multitask.evaluation.metrics import Matches, match_entities
 from multitask.inference.decoding import DecodedRows, decode_corpus, entity_scores, softmax
 from multitask.inference.predictor import Predictor
 
 
-class Said(NamedTuple):
+class CorpusPredictions(NamedTuple):
     """A task's fields are None where the model never learned it, or it was not asked for. Pairs are at
     temperature 1 and at the model's own."""
 
@@ -25,22 +25,22 @@ class Said(NamedTuple):
     matches: Matches | None  # the entities that were said of annotated rows, against the corpus
     entity_chances: np.ndarray | None  # (2, F) of those entities
     silent_chances: np.ndarray | None  # (E,) mean probability of O over the words of each annotated entity
-    word_bins: tuple[Bins, Bins] | None  # of the tags of annotated rows
+    word_bins: tuple[ConfidenceBins, ConfidenceBins] | None  # of the tags of annotated rows
 
 
-def said_of(
+def predict_with_confidence(
     predictor: Predictor,
     corpus: EncodedCorpus,
     progress: Callable[[int], object] | None = None,
     tasks: Collection[str] = TASKS,
-) -> Said:
+) -> CorpusPredictions:
     """Read a corpus that is encoded for the model.
 
     Several processes share the rows, each of which is read once, and all of them get the whole."""
     labels, config = predictor.labels, predictor.config
     classes, class_chances = [np.zeros(0, np.int32)], [np.zeros((2, 0), np.float32)]
     all_parts, spans = [np.zeros(0, np.int32)], _Spans(predictor, corpus)
-    shared = distributed.share(len(corpus))
+    shared = distributed.share_of_rows(len(corpus))
     for rows in decode_corpus(predictor.runner, corpus, labels, tasks, progress, shared):
         if rows.classes is not None:
             classes.append(rows.classes.astype(np.int32))
@@ -50,11 +50,11 @@ def said_of(
             all_parts.append(rows.tags)
     found_a, found_b = (None, None), (None, None, None, None, None)
     if labels.classes and "task_a" in tasks:
-        found_a = distributed.joined(np.concatenate(classes)), _joined(class_chances)
+        found_a = distributed.concatenate(np.concatenate(classes)), _joined(class_chances)
     if labels.types and "task_b" in tasks:
-        all_tags = distributed.joined(np.concatenate(all_parts))
-        found_b = all_tags, match(corpus, labels, all_tags), *spans.found()
-    return Said(*found_a, *found_b)
+        all_tags = distributed.concatenate(np.concatenate(all_parts))
+        found_b = all_tags, match_entities(corpus, labels, all_tags), *spans.found()
+    return CorpusPredictions(*found_a, *found_b)
 
 
 class _Spans:
@@ -63,7 +63,7 @@ class _Spans:
     def __init__(self, predictor: Predictor, corpus: EncodedCorpus):
         self.corpus, self.labels = corpus, predictor.labels
         self.temperature = predictor.config.temperature_task_b
-        nothing = binned(np.zeros(0), np.zeros(0, bool))
+        nothing = bin_confidences(np.zeros(0), np.zeros(0, bool))
         self.said, self.silent, self.bins = [np.zeros((2, 0))], [np.zeros((1, 0))], (nothing, nothing)
 
     def add(self, out: DecodedRows) -> None:
@@ -82,29 +82,31 @@ class _Spans:
         words = np.repeat(annotated, np.diff(offsets))
         right = (tags == corpus.word_tags[begin:end])[words]
         chances = _chances(logits[words], tags[words], self.temperature)
-        self.bins = tuple(bins.plus(binned(chance, right)) for bins, chance in zip(self.bins, chances))
+        self.bins = tuple(
+            bins.plus(bin_confidences(chance, right)) for bins, chance in zip(self.bins, chances)
+        )
 
-    def found(self) -> tuple[np.ndarray, np.ndarray, tuple[Bins, Bins]]:
+    def found(self) -> tuple[np.ndarray, np.ndarray, tuple[ConfidenceBins, ConfidenceBins]]:
         """Of all processes."""
-        bins = (reduce(Bins.plus, parts) for parts in zip(*distributed.gathered(self.bins)))
+        bins = (reduce(ConfidenceBins.plus, parts) for parts in zip(*distributed.all_gather(self.bins)))
         return _joined(self.said), _joined(self.silent)[0], tuple(bins)
 
 
-def class_bins(said: Said, corpus: EncodedCorpus) -> list[Bins]:
+def class_bins(said: CorpusPredictions, corpus: EncodedCorpus) -> list[ConfidenceBins]:
     """Of the rows that have a class, at temperature 1 and at the model's own."""
     kept = corpus.row_classes != UNLABELLED
     right = (said.classes == corpus.row_classes)[kept]
-    return [binned(chances[kept], right) for chances in said.class_chances]
+    return [bin_confidences(chances[kept], right) for chances in said.class_chances]
 
 
-def entity_bins(said: Said) -> list[Bins]:
+def entity_bins(said: CorpusPredictions) -> list[ConfidenceBins]:
     """Of the entities that were said in annotated rows: right is exactly right."""
-    return [binned(chances, said.matches.right) for chances in said.entity_chances]
+    return [bin_confidences(chances, said.matches.right) for chances in said.entity_chances]
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
     """Parts (k, n) of this process, and of all processes → one array (k, N)."""
-    return distributed.joined(np.concatenate(parts, 1).T).T
+    return distributed.concatenate(np.concatenate(parts, 1).T).T
 
 
 def _chances(logits: np.ndarray, ids: np.ndarray, temperature: float) -> np.ndarray:
@@ -116,6 +118,6 @@ def _chances(logits: np.ndarray, ids: np.ndarray, temperature: float) -> np.ndar
 def _outside(logits: np.ndarray, starts: np.ndarray, ends: np.ndarray, temperature: float) -> np.ndarray:
     """Word logits (W, K), spans (E,) → the mean probability of O over each one's words (E,)."""
     lengths = ends - starts
-    words = ragged(starts, lengths)
+    words = concatenated_ranges(starts, lengths)
     chances = softmax(logits[words] / np.float32(temperature))[:, 0].astype(np.float64)
     return np.add.reduceat(chances, np.cumsum(lengths) - lengths) / lengths if len(starts) else np.zeros(0)

@@ -14,22 +14,27 @@ from multitask.common.atomic_files import atomic_file
 from multitask.common.errors import InputError
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import TASKS, UNLABELLED, LabelSpace
-from multitask.data.splits import read_split, unknown_labels
-from multitask.data.tokenization import Subwords
-from multitask.evaluation.calibration import Bins
-from multitask.evaluation.corpus_predictions import Said, class_bins, entity_bins, said_of
+from multitask.data.splits import read_split, warn_unknown_labels
+from multitask.data.tokenization import WordTokenizer
+from multitask.evaluation.calibration import ConfidenceBins
+from multitask.evaluation.corpus_predictions import (
+    CorpusPredictions,
+    class_bins,
+    entity_bins,
+    predict_with_confidence,
+)
 from multitask.evaluation.intervals import (
     FEW,
     METRICS,
     RESAMPLES,
     Comparison,
-    Tally,
-    compare,
-    intervals,
-    tally,
+    RowCounts,
+    bootstrap_difference,
+    bootstrap_intervals,
+    count_by_row,
 )
-from multitask.evaluation.metrics import Scores, score, table
-from multitask.evaluation.mistakes import Mistake, surest_mistakes
+from multitask.evaluation.metrics import Scores, score, scores_table
+from multitask.evaluation.mistakes import Mistake, most_confident_mistakes
 from multitask.evaluation.plots import confusion, draw_confusion, draw_reliability
 from multitask.inference.decoding import predict_corpus
 from multitask.inference.predictor import Predictor
@@ -40,7 +45,7 @@ _UNKNOWN = "(not in train)"
 
 
 @dataclass(frozen=True)
-class Assessment:
+class Evaluation:
     """A model's answers to a corpus, and their scores."""
 
     model: str
@@ -48,7 +53,7 @@ class Assessment:
     labels: LabelSpace
     temperatures: tuple[float, float]
     corpus: EncodedCorpus
-    said: Said
+    said: CorpusPredictions
     scores: Scores
 
     @property
@@ -56,11 +61,11 @@ class Assessment:
         """Those that have a score."""
         return {task for task in TASKS if getattr(self.scores, task)}
 
-    def tally(self, tasks: Collection[str] = TASKS) -> Tally:
+    def count_by_row(self, tasks: Collection[str] = TASKS) -> RowCounts:
         classes = self.said.classes if "task_a" in tasks else None
-        return tally(self.corpus, self.labels, classes, self.said.tags if "task_b" in tasks else None)
+        return count_by_row(self.corpus, self.labels, classes, self.said.tags if "task_b" in tasks else None)
 
-    def bins(self) -> dict[str, tuple[float, list[Bins]]]:
+    def bins(self) -> dict[str, tuple[float, list[ConfidenceBins]]]:
         """The model's temperature, and answers by confidence at temperature 1 and at the model's own."""
         found = {}
         if self.scores.task_a:
@@ -82,13 +87,13 @@ def evaluate(
     return score(corpus, labels, *predict_corpus(model, corpus, labels, tasks, progress))
 
 
-def assess(predictor: Predictor, model: str, file: str, second: bool = False) -> Assessment:
+def evaluate_file(predictor: Predictor, model: str, file: str, second: bool = False) -> Evaluation:
     """Let a folder's model answer all rows. Says which labels it can't know; of a second model by its name.
 
     Raises InputError where the file can't be read, and where no row is annotated for what it has learned."""
     labels, config = predictor.labels, predictor.config
-    split = read_split([file], Subwords(predictor.tokenizer), config.max_length, config.stride)
-    unknown = unknown_labels(file, split, labels)
+    split = read_split([file], WordTokenizer(predictor.tokenizer), config.max_length, config.stride)
+    unknown = warn_unknown_labels(file, split, labels)
     for line in [f"{model}: {line}" for line in unknown] if second else [*split.notices, *unknown]:
         logger.warning(line)
     corpus = split.corpus(labels)
@@ -96,30 +101,30 @@ def assess(predictor: Predictor, model: str, file: str, second: bool = False) ->
     if not has_class and not (labels.types and corpus.row_tagged.any()):
         raise InputError(f"{file}: no row is annotated for what {model} has learned")
     with tqdm(total=len(corpus), unit=" rows", disable=None) as progress:
-        return assess_corpus(predictor, model, [file], corpus, TASKS, progress.update)
+        return evaluate_corpus(predictor, model, [file], corpus, TASKS, progress.update)
 
 
-def assess_corpus(
+def evaluate_corpus(
     predictor: Predictor,
     model: str,
     files: Sequence[str],
     corpus: EncodedCorpus,
     tasks: Collection[str] = TASKS,
     progress: Callable[[int], object] | None = None,
-) -> Assessment:
+) -> Evaluation:
     """Let a model answer all rows of a corpus, which was encoded from these files. Scores are those that
     `evaluate` gives for these tasks, of several processes too."""
     labels, config = predictor.labels, predictor.config
-    said = said_of(predictor, corpus, progress, tasks)
+    said = predict_with_confidence(predictor, corpus, progress, tasks)
     temperatures = float(config.temperature_task_a), float(config.temperature_task_b)
     scores = score(corpus, labels, said.classes, said.tags)
-    return Assessment(model, tuple(files), labels, temperatures, corpus, said, scores)
+    return Evaluation(model, tuple(files), labels, temperatures, corpus, said, scores)
 
 
-def figures(a: Assessment, b: Assessment | None = None) -> dict:
+def evaluation_to_dict(a: Evaluation, b: Evaluation | None = None) -> dict:
     """All figures, as JSON has them; `b` is another model's answers to the same file."""
     row = a.scores.to_dict()
-    row["intervals"] = {name: found and list(found) for name, found in intervals(a.tally()).items()}
+    row["intervals"] = {name: found and list(found) for name, found in bootstrap_intervals(a.tally()).items()}
     row["calibration"] = {
         name: {
             "answers": int(before.count.sum()),
@@ -129,17 +134,17 @@ def figures(a: Assessment, b: Assessment | None = None) -> dict:
         }
         for name, (temperature, (before, after)) in a.bins().items()
     }
-    mistakes = surest_mistakes(a.files, a.corpus, a.labels, a.said)
+    mistakes = most_confident_mistakes(a.files, a.corpus, a.labels, a.said)
     row["mistakes"] = [mistake._asdict() for mistake in mistakes]
     if b is not None:
         row["against"] = {"model": b.model} | {
             name: found and {**found._asdict(), "verdict": found.verdict}
-            for name, found in compared(a, b).items()
+            for name, found in compare_models(a, b).items()
         }
     return row
 
 
-def compared(a: Assessment, b: Assessment) -> dict[str, Comparison | None]:
+def compare_models(a: Evaluation, b: Evaluation) -> dict[str, Comparison | None]:
     """Two models on the same rows, in the tasks that both have learned; InputError where there is none."""
     if not np.array_equal(a.corpus.row_lines, b.corpus.row_lines):
         raise InputError(f"{', '.join(a.files)}: changed while it was read")
@@ -149,14 +154,14 @@ def compared(a: Assessment, b: Assessment) -> dict[str, Comparison | None]:
         raise InputError(f"{a.model} and {b.model} have no task in common that {files} is annotated for")
     for task in sorted(a.tasks ^ b.tasks):
         logger.info(f"{task} is not compared: {(b if task in a.tasks else a).model} has not learned it")
-    return compare(a.tally(tasks), b.tally(tasks))
+    return bootstrap_difference(a.tally(tasks), b.tally(tasks))
 
 
-def lines(a: Assessment, row: dict) -> str:
-    """The scores and all `figures` for a person to read."""
+def evaluation_to_text(a: Evaluation, row: dict) -> str:
+    """The scores and all `evaluation_to_dict` for a person to read."""
     rows = len(a.corpus)
     few = f"; of fewer than {FEW} rows they say little" if rows < FEW else ""
-    found = [table(a.scores), f"95 % intervals, {RESAMPLES:,} resamples of {rows:,} rows{few}"]
+    found = [scores_table(a.scores), f"95 % intervals, {RESAMPLES:,} resamples of {rows:,} rows{few}"]
     for name in METRICS:
         if limits := row["intervals"][name]:
             found.append(f"  {name:<11}  {row[name]:.4f}  {limits[0]:.4f} to {limits[1]:.4f}")
@@ -189,7 +194,7 @@ def _comparison(model: str, found: dict) -> list[str]:
     return rows
 
 
-def confusions(a: Assessment) -> dict[str, tuple[np.ndarray, list[str]]]:
+def confusion_matrices(a: Evaluation) -> dict[str, tuple[np.ndarray, list[str]]]:
     """Of each task that has a score, how often each id was said where each is right, and their names."""
     corpus, said, found = a.corpus, a.said, {}
     if a.scores.task_a:
@@ -206,17 +211,19 @@ def confusions(a: Assessment) -> dict[str, tuple[np.ndarray, list[str]]]:
     return found
 
 
-def reliability(a: Assessment) -> dict[str, list[Bins]]:
+def reliability(a: Evaluation) -> dict[str, list[ConfidenceBins]]:
     """What `draw_reliability` shows: at temperature 1 and, where that is another, at the model's own."""
     return {name: each if t != 1 else each[:1] for name, (t, each) in a.bins().items()}
 
 
-def draw(a: Assessment, folder: Path) -> list[Path]:
+def draw_plots(a: Evaluation, folder: Path) -> list[Path]:
     """Confusion matrices and reliability diagrams of what is scored, as PNG files in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {"task_a": "confusion_classes", "task_b": "confusion_types"}
     titles = {"task_a": "Classes of sentences", "task_b": "Types of words"}
-    pictures = {names[task]: draw_confusion(titles[task], *found) for task, found in confusions(a).items()}
+    pictures = {
+        names[task]: draw_confusion(titles[task], *found) for task, found in confusion_matrices(a).items()
+    }
     pictures["reliability"] = draw_reliability(reliability(a))
     for name, content in pictures.items():
         with atomic_file(folder / f"{name}.png") as file:

@@ -7,7 +7,7 @@ import numpy as np
 
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import UNLABELLED, LabelSpace
-from multitask.evaluation.metrics import match
+from multitask.evaluation.metrics import match_entities
 
 METRICS = ("accuracy", "macro_f1", "entity_f1", "exact_match")
 RESAMPLES = 1000
@@ -16,7 +16,7 @@ _LEVEL = 0.05
 _BLOCK = 1 << 20  # counts that are held at once
 
 
-class Tally(NamedTuple):
+class RowCounts(NamedTuple):
     """What each row (N,) adds to the scores; −1 where it counts for none of that task."""
 
     gold_class: np.ndarray
@@ -48,9 +48,9 @@ class Comparison(NamedTuple):
         return "the first is better" if self.difference > 0 else "the second is better"
 
 
-def tally(
+def count_by_row(
     corpus: EncodedCorpus, labels: LabelSpace, classes: np.ndarray | None, tags: np.ndarray | None
-) -> Tally:
+) -> RowCounts:
     """Predicted class ids (N,) and tag ids (W,), as for `evaluation.score` → what it counts, by row."""
     size = len(corpus)
     nothing, whole = np.full(size, -1), np.ones(size, np.int64)
@@ -62,13 +62,13 @@ def tally(
         whole &= classes == corpus.row_classes
         complete &= has_class
     if tags is not None and corpus.row_tagged.any():
-        m = match(corpus, labels, tags)
+        m = match_entities(corpus, labels, tags)
         places = m.starts[m.right], m.starts, corpus.spans[0]
         correct, said, gold = (np.where(corpus.row_tagged, _by_row(corpus, starts), -1) for starts in places)
         whole &= m.row_right
         complete &= corpus.row_tagged
     scored = gold_class is not nothing or gold is not nothing
-    return Tally(gold_class, said_class, correct, said, gold, np.where(complete & scored, whole, -1))
+    return RowCounts(gold_class, said_class, correct, said, gold, np.where(complete & scored, whole, -1))
 
 
 def _by_row(corpus: EncodedCorpus, starts: np.ndarray) -> np.ndarray:
@@ -76,7 +76,7 @@ def _by_row(corpus: EncodedCorpus, starts: np.ndarray) -> np.ndarray:
     return np.bincount(np.searchsorted(corpus.word_rows, starts, side="right") - 1, minlength=len(corpus))
 
 
-def scores_of(rows: Tally, times: np.ndarray) -> np.ndarray:
+def scores_of(rows: RowCounts, times: np.ndarray) -> np.ndarray:
     """The scores (R, 4), as METRICS, where row i is there times[:, i] times; NaN where no row counts."""
     size = 1 + max(int(rows.gold_class.max(initial=0)), int(rows.said_class.max(initial=0)))
     gold, said = (_sums(times, ids, size) for ids in (rows.gold_class, rows.said_class))
@@ -102,11 +102,11 @@ def _sums(times: np.ndarray, ids: np.ndarray, size: int) -> np.ndarray:
     return np.bincount(at.ravel(), times[:, kept].ravel(), size * len(times)).reshape(-1, size)
 
 
-def intervals(rows: Tally, seed: int = 0) -> dict[str, tuple[float, float] | None]:
+def bootstrap_intervals(rows: RowCounts, seed: int = 0) -> dict[str, tuple[float, float] | None]:
     """Percentile 95 % intervals of the scores over RESAMPLES resamples of the rows (Efron 1979); None where
     there is no score."""
     columns, counts = _kinds(rows)
-    kinds = Tally(*columns)
+    kinds = RowCounts(*columns)
     scores = np.concatenate([scores_of(kinds, times) for times in _resamples(counts, seed)])
     seen = scores_of(kinds, counts[None])[0]
     return {
@@ -115,7 +115,7 @@ def intervals(rows: Tally, seed: int = 0) -> dict[str, tuple[float, float] | Non
     }
 
 
-def compare(first: Tally, second: Tally, seed: int = 0) -> dict[str, Comparison | None]:
+def bootstrap_difference(first: RowCounts, second: RowCounts, seed: int = 0) -> dict[str, Comparison | None]:
     """Two models' scores of the same rows by the paired bootstrap, which scores both on the same resamples;
     None where one has no score.
 
@@ -125,13 +125,13 @@ def compare(first: Tally, second: Tally, seed: int = 0) -> dict[str, Comparison 
 
 
 def compare_means(
-    first: Sequence[Tally], second: Sequence[Tally], seed: int = 0
+    first: Sequence[RowCounts], second: Sequence[RowCounts], seed: int = 0
 ) -> dict[str, Comparison | None]:
-    """`compare` for two ways of training, each with several models on the same rows: the means of their
-    scores. The interval is that of other rows, not that of other seeds."""
+    """`bootstrap_difference` of two ways of training, each with several models: the means of their scores. The interval is that of other rows, not that of other seeds."""
     columns, counts = _kinds([column for each in (*first, *second) for column in each])
     kinds = [
-        Tally(*columns[at : at + len(Tally._fields)]) for at in range(0, len(columns), len(Tally._fields))
+        RowCounts(*columns[at : at + len(RowCounts._fields)])
+        for at in range(0, len(columns), len(RowCounts._fields))
     ]
     pair = kinds[: len(first)], kinds[len(first) :]
 
@@ -151,7 +151,7 @@ def compare_means(
     return found
 
 
-def _counted(rows: Tally, name: str) -> np.ndarray:
+def _counted(rows: RowCounts, name: str) -> np.ndarray:
     """The column that says which rows count for a score."""
     return {"entity_f1": rows.gold, "exact_match": rows.whole}.get(name, rows.gold_class)
 

@@ -141,7 +141,7 @@ def _score_entities(
     corpus: EncodedCorpus, labels: LabelSpace, tags: np.ndarray
 ) -> tuple[EntityScores, np.ndarray]:
     """The scores, and for each row (N,) whether all of its entities, and no others, were found."""
-    m = match(corpus, labels, tags)
+    m = match_entities(corpus, labels, tags)
     tagged = np.repeat(corpus.row_tagged, np.diff(corpus.word_rows))
     per_type = _tally(m.types[m.right], m.types, corpus.spans[2], labels.types)
     micro = Score(int(m.right.sum()), len(m.starts), len(m.found))
@@ -161,7 +161,7 @@ class Matches(NamedTuple):
     row_right: np.ndarray  # (N,) whether all of a row's entities were said, and no others
 
 
-def match(corpus: EncodedCorpus, labels: LabelSpace, tags: np.ndarray) -> Matches:
+def match_entities(corpus: EncodedCorpus, labels: LabelSpace, tags: np.ndarray) -> Matches:
     """Tag ids (W,) against a corpus."""
     starts, ends, types = labels.find_spans(tags, corpus.word_rows)
     kept = corpus.row_tagged[np.searchsorted(corpus.word_rows, starts, side="right") - 1]
@@ -193,7 +193,7 @@ def _rates(s: Score) -> dict[str, float]:
     return {"precision": s.precision, "recall": s.recall, "f1": s.f1}
 
 
-def table(scores: Scores) -> str:
+def scores_table(scores: Scores) -> str:
     """The scores for a person to read: a line each, then a table a task."""
     lines = []
     if scores.task_a:

@@ -9,8 +9,8 @@ from multitask.common.shell import printable
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import UNLABELLED, LabelSpace
 from multitask.data.rows import Example
-from multitask.data.source_rows import beginning, originals
-from multitask.evaluation.corpus_predictions import Said
+from multitask.data.source_rows import read_source_rows, truncate
+from multitask.evaluation.corpus_predictions import CorpusPredictions
 
 MOST = 20
 _AROUND = 40  # characters on each side of the place
@@ -46,8 +46,8 @@ class _Place(NamedTuple):
     said: int
 
 
-def surest_mistakes(
-    paths: Sequence[str], corpus: EncodedCorpus, labels: LabelSpace, said: Said, most: int = MOST
+def most_confident_mistakes(
+    paths: Sequence[str], corpus: EncodedCorpus, labels: LabelSpace, said: CorpusPredictions, most: int = MOST
 ) -> list[Mistake]:
     """The surest first. The files are read again, for the words of these rows.
 
@@ -55,11 +55,11 @@ def surest_mistakes(
     missed with nothing said in its place, as sure as the model was of O there. Raises InputError where a file
     is another than when the corpus was encoded."""
     places = _surest(corpus, said, most)
-    examples = originals(paths, {place.row for place in places}, corpus)
+    examples = read_source_rows(paths, {place.row for place in places}, corpus)
     return [_mistake(place, examples[place.row], labels) for place in places]
 
 
-def _surest(corpus: EncodedCorpus, said: Said, most: int) -> list[_Place]:
+def _surest(corpus: EncodedCorpus, said: CorpusPredictions, most: int) -> list[_Place]:
     found = []
     if said.classes is not None:
         wrong = np.flatnonzero((corpus.row_classes != UNLABELLED) & (said.classes != corpus.row_classes))
@@ -85,7 +85,7 @@ def _in_rows(corpus: EncodedCorpus, starts: np.ndarray, ends: np.ndarray) -> tup
     return rows, starts - corpus.word_rows[rows], ends - corpus.word_rows[rows]
 
 
-def _silent(corpus: EncodedCorpus, said: Said) -> np.ndarray:
+def _silent(corpus: EncodedCorpus, said: CorpusPredictions) -> np.ndarray:
     """Which of the annotated entities (E,) share no word with one that was said."""
     starts, ends, m = corpus.spans[0], corpus.spans[1], said.matches
     following = np.searchsorted(m.ends, starts, side="right")  # the first that ends behind its beginning
@@ -96,7 +96,7 @@ def _mistake(place: _Place, example: Example, labels: LabelSpace) -> Mistake:
     where = place.probability, example.path, example.line
     if place.start < 0:
         said = labels.classes[place.said]
-        return Mistake(*where, "task_a", said, example.label, beginning(example.text))
+        return Mistake(*where, "task_a", said, example.label, truncate(example.text))
     there = [span for span in example.spans if span.start < place.end and span.end > place.start]
     right = [
         label if (start, end) == (place.start, place.end) else f"{label} {_bracketed(example, start, end)}"
@@ -116,8 +116,8 @@ def _sentence(example: Example, start: int, end: int) -> str:
     text, first, last = example.text, example.offsets[start][0], example.offsets[end - 1][1]
     before, after = text[max(0, first - _AROUND) : first], text[last:]
     place, dots = _bracketed(example, start, end), "…" if first > _AROUND else ""
-    return f"{dots}{before}{place}{beginning(after, _AROUND)}"
+    return f"{dots}{before}{place}{truncate(after, _AROUND)}"
 
 
 def _bracketed(example: Example, start: int, end: int) -> str:
-    return f"[{beginning(example.text[example.offsets[start][0] : example.offsets[end - 1][1]])}]"
+    return f"[{truncate(example.text[example.offsets[start][0] : example.offsets[end - 1][1]])}]"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from multitask.common.shell import printable
-from multitask.evaluation.calibration import Bins
+from multitask.evaluation.calibration import ConfidenceBins
 
 if TYPE_CHECKING:  # takes a second to import
     from matplotlib.figure import Figure
@@ -64,7 +64,7 @@ def draw_confusion(title: str, counts: np.ndarray, names: Sequence[str], kind: s
         return _painted(figure, kind)
 
 
-def draw_reliability(pairs: Mapping[str, Sequence[Bins]], kind: str = "png") -> bytes:
+def draw_reliability(pairs: Mapping[str, Sequence[ConfidenceBins]], kind: str = "png") -> bytes:
     """Accuracy by confidence (DeGroot & Fienberg 1983), a panel each; bins at temperature 1 and, where that
     is another, at the model's own. The size of a point is the share of the answers in its bin."""
     with _drawing(()) as (figure, _):

@@ -11,14 +11,14 @@ import numpy as np
 
 from multitask.common.errors import InputError
 from multitask.common.html import Number, beside, document, folded, heading, paragraph, picture, table
-from multitask.config.help_text import flat
+from multitask.config.help_text import flatten_settings
 from multitask.config.schema import Settings
 from multitask.data.labels import TASKS
-from multitask.data.source_rows import beginning, originals
-from multitask.evaluation.evaluate import Assessment, confusions, reliability
-from multitask.evaluation.intervals import METRICS, RESAMPLES, intervals
+from multitask.data.source_rows import read_source_rows, truncate
+from multitask.evaluation.evaluate import Evaluation, confusion_matrices, reliability
+from multitask.evaluation.intervals import METRICS, RESAMPLES, bootstrap_intervals
 from multitask.evaluation.metrics import Score
-from multitask.evaluation.mistakes import surest_mistakes
+from multitask.evaluation.mistakes import most_confident_mistakes
 from multitask.evaluation.plots import draw_confusion, draw_curves, draw_reliability
 from multitask.evaluation.slowest import slowest_rows
 from multitask.inference.runner import Runner
@@ -50,7 +50,7 @@ class Report:
     """A finished run → its page. `shown` are the answers of the model that was kept to a `split`; None where
     there was neither test nor dev."""
 
-    def __init__(self, run: RunFacts, split: str | None, shown: Assessment | None):
+    def __init__(self, run: RunFacts, split: str | None, shown: Evaluation | None):
         self.run, self.split, self.shown = run, split, shown
         self.undrawn: dict[str, None] = {}  # why
 
@@ -58,7 +58,7 @@ class Report:
         """The page. Of a picture that can't be drawn and of rows that can't be read again it says why."""
         parts = [*self.result(), *self.training()]
         if self.shown:
-            for task in confusions(self.shown):
+            for task in confusion_matrices(self.shown):
                 parts += self.task(task)
             parts += [*self.confidence(), *self.worst(), *self.slowest(runner)]
         parts += self.origin()
@@ -75,7 +75,10 @@ class Report:
         scores, rows = self.shown.scores.headline(), len(self.shown.corpus)
         said = [f"{what} {scores[name]:.4f}" for name, what in _SCORES.items() if scores[name] is not None]
         yield paragraph(f"On {rows:,} sentences of {self.split}: {', '.join(said)}.", "lead")
-        limits, dev = intervals(self.shown.tally()), self.run.metrics[self.run.best_epoch - 1]["dev"] or {}
+        limits, dev = (
+            bootstrap_intervals(self.shown.tally()),
+            self.run.metrics[self.run.best_epoch - 1]["dev"] or {},
+        )
         columns = [dev.get, scores.get] if self.split == "test" else [scores.get]
         yield table(
             f"Scores; 95 % intervals by {RESAMPLES:,} resamples of the rows of {self.split}",
@@ -125,7 +128,7 @@ class Report:
         head = [what, "precision", "recall", "F1", "gold", "predicted"]
         yield heading(title)
         yield table(f"Each {what} in {self.split}", head, rows)
-        counts, names = confusions(self.shown)[task]
+        counts, names = confusion_matrices(self.shown)[task]
         right, total = int(counts.trace()), int(counts.sum())
         unit = "sentences" if task == "task_a" else "words"
         alt = f"Confusion matrix: {right:,} of {total:,} {unit} are on its diagonal, right."
@@ -163,7 +166,7 @@ class Report:
         a = self.shown
         yield heading("The wrong answers that it was surest of")
         try:
-            mistakes = surest_mistakes(a.files, a.corpus, a.labels, a.said)
+            mistakes = most_confident_mistakes(a.files, a.corpus, a.labels, a.said)
         except (InputError, OSError) as error:
             yield paragraph(f"They can't be shown: {error}")
             return
@@ -178,8 +181,8 @@ class Report:
         a = self.shown
         slow, measured = slowest_rows(runner, a.corpus)
         try:
-            texts = originals(a.files, {row.row for row in slow}, a.corpus)
-            sentences, note = {row: beginning(example.text) for row, example in texts.items()}, []
+            texts = read_source_rows(a.files, {row.row for row in slow}, a.corpus)
+            sentences, note = {row: truncate(example.text) for row, example in texts.items()}, []
         except (InputError, OSError) as error:
             sentences, note = {}, [paragraph(f"Their sentences can't be shown: {error}")]
         yield heading("The slowest rows")
@@ -200,7 +203,7 @@ class Report:
 
     def origin(self) -> Iterator[str]:
         run = self.run
-        settings, defaults = flat(run.settings), flat(Settings())
+        settings, defaults = flatten_settings(run.settings), flatten_settings(Settings())
         changed = [[key, value] for key, value in settings.items() if value != defaults[key]]
         yield heading("What it was made of")
         yield paragraph(f"The same run again: python task_4.py --config {run.config} output_dir=null")

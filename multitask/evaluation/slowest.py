@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from multitask.data.corpus import EncodedCorpus
-from multitask.inference.runner import Runner, outputs
+from multitask.inference.runner import Runner, run_model
 
 CANDIDATES = 20  # the rows with the most tokens, each of which is read once
 SHOWN = 10  # those that took longest then, which are read again
@@ -31,7 +31,7 @@ def slowest_rows(runner: Runner, corpus: EncodedCorpus) -> tuple[list[Slow], int
 
     def seconds(row: int) -> float:
         begin = time.perf_counter()
-        for _ in outputs(runner, corpus, rows=(row, row + 1)):
+        for _ in run_model(runner, corpus, rows=(row, row + 1)):
             pass
         return time.perf_counter() - begin
 

@@ -11,17 +11,17 @@ from typing import NamedTuple
 import numpy as np
 
 from multitask.common.atomic_files import atomic_folder, rename
-from multitask.common.checksums import SUMS, write_sealed
+from multitask.common.checksums import CHECKSUMS, write_with_checksums
 from multitask.common.errors import InputError
 from multitask.config.loading import load_settings
 from multitask.data.corpus import EncodedCorpus, encode
 from multitask.data.labels import LabelSpace
 from multitask.data.rows import Example
-from multitask.data.splits import read_split, unknown_labels
-from multitask.data.tokenization import Subwords
+from multitask.data.splits import read_split, warn_unknown_labels
+from multitask.data.tokenization import WordTokenizer
 from multitask.evaluation.metrics import Scores, score
 from multitask.export.int8 import quantize
-from multitask.export.onnx_graph import DATA, graph_files, graph_of
+from multitask.export.onnx_graph import DATA, export_graph, graph_files
 from multitask.inference.decoding import decode_corpus
 from multitask.inference.onnx_runner import LABELS, MODEL, TOKENIZER, ExportedConfig
 from multitask.inference.predictor import Predictor
@@ -29,12 +29,12 @@ from multitask.inference.predictor import Predictor
 logger = logging.getLogger(__name__)
 
 README = "README.md"
-_PARTS = frozenset((MODEL, LABELS, TOKENIZER, README, SUMS))
+_PARTS = frozenset((MODEL, LABELS, TOKENIZER, README, CHECKSUMS))
 _LARGEST = 1e-3  # difference of a float32 export; the order of its sums is another, which gives some 1e-5
 _DRAWN = 64  # texts that are made up where there is no dev set
 
 
-class Comparison(NamedTuple):
+class ExportComparison(NamedTuple):
     """Two models on the same rows: the largest absolute difference of each output, and both ones' scores."""
 
     differences: dict[str, float]
@@ -66,18 +66,18 @@ def export(
     corpus: EncodedCorpus | None = None,
     int8: bool = False,
     progress: Callable[[int], object] | None = None,
-) -> Comparison:
+) -> ExportComparison:
     """Write the exported folder of a Predictor of a torch model in float32, and compare both on a corpus, or
     on texts that are made up. With `int8`, products with weights are of int8.
 
     All or nothing: an earlier export is replaced only by one that has been compared. Raises InputError for a
     float32 export that gives other outputs than torch, and as `check_export` does."""
     path = check_export(folder)
-    corpus = corpus if corpus is not None else drawn_corpus(predictor)
+    corpus = corpus if corpus is not None else random_corpus(predictor)
     with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
         written = Path(scratch) / path.name
-        write_sealed(written, _files(predictor, int8))
-        found = compare(predictor, Predictor.from_onnx(written), corpus, progress)
+        write_with_checksums(written, _files(predictor, int8))
+        found = compare_predictors(predictor, Predictor.from_onnx(written), corpus, progress)
         if not int8 and not all(difference <= _LARGEST for difference in found.differences.values()):
             raise InputError(
                 "the exported model gives other outputs than torch, so nothing was written: "
@@ -89,12 +89,12 @@ def export(
     return found
 
 
-def compare(
+def compare_predictors(
     predictor: Predictor,
     other: Predictor,
     corpus: EncodedCorpus,
     progress: Callable[[int], object] | None = None,
-) -> Comparison:
+) -> ExportComparison:
     """Two Predictors of the same labels, tokenizer and windows on a corpus."""
     names, labels = ("sentence_logits", "word_logits", "embeddings"), predictor.labels
     differences = dict.fromkeys(names, 0.0)
@@ -120,10 +120,10 @@ def compare(
         )
         for its_classes, its_tags in zip(classes, tags)
     )
-    return Comparison(differences, (first, second))
+    return ExportComparison(differences, (first, second))
 
 
-def table(found: Comparison) -> str:
+def comparison_table(found: ExportComparison) -> str:
     """A Comparison for a person to read."""
     lines = ["largest absolute difference from torch"]
     lines += [f"  {name:<16}{difference:10.2e}" for name, difference in found.differences.items()]
@@ -140,7 +140,7 @@ def comparison_corpus(predictor: Predictor, dev: str | None, config: Path) -> En
     """The rows of the file `dev`, else of data.dev in a run's config.yml; None where that can't be read, and
     says so. Raises InputError for a `dev` that can't be used."""
     labels, window = predictor.labels, (predictor.config.max_length, predictor.config.stride)
-    subwords = Subwords(predictor.tokenizer)
+    subwords = WordTokenizer(predictor.tokenizer)
     try:
         if dev:
             paths, on_bad_row = [dev], "stop"
@@ -157,12 +157,12 @@ def comparison_corpus(predictor: Predictor, dev: str | None, config: Path) -> En
             f"no dev set ({str(reason).splitlines()[0]}): compared on made-up texts; --dev FILE names one"
         )
         return None
-    for line in [*split.skipped, *split.notices, *unknown_labels(", ".join(paths), split, labels)]:
+    for line in [*split.skipped, *split.notices, *warn_unknown_labels(", ".join(paths), split, labels)]:
         logger.warning(line)
     return split.corpus(labels) if len(split) else None
 
 
-def drawn_corpus(predictor: Predictor) -> EncodedCorpus:
+def random_corpus(predictor: Predictor) -> EncodedCorpus:
     """Texts of 1 to max_length words, drawn from the vocabulary, the same ones each time."""
     random, config = np.random.default_rng(0), predictor.config
     words = sorted(predictor.tokenizer.get_vocab())
@@ -173,7 +173,7 @@ def drawn_corpus(predictor: Predictor) -> EncodedCorpus:
 
 def _files(predictor: Predictor, int8: bool) -> Iterator[tuple[str, list[bytes]]]:
     model, config = predictor.runner.model, predictor.config
-    graph = graph_of(model)
+    graph = export_graph(model)
     if int8:
         quantize(graph)
     yield from graph_files(graph)

@@ -6,11 +6,11 @@ from pathlib import Path
 import yaml
 from transformers import BertConfig
 
-from multitask.config.help_text import render
+from multitask.config.help_text import render_config
 from multitask.config.schema import Settings
 from multitask.data.labels import LabelSpace
 from multitask.data.splits import Split
-from multitask.encoders.pretrained import EMBEDDED, Backbone
+from multitask.encoders.pretrained import BUNDLED, Backbone
 from multitask.encoders.validation import read_config
 from multitask.evaluation.metrics import Score, Scores
 
@@ -104,7 +104,7 @@ def model_card(
         "## Loading",
         _LOADING.strip(),
         "## Settings",
-        _fenced(_without_comments(render(settings))),
+        _fenced(_without_comments(render_config(settings))),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -119,8 +119,8 @@ def _front_matter(backbone: Backbone) -> dict:
 
 
 def _hub_name(backbone: Backbone) -> str | None:
-    if backbone.name == EMBEDDED:
-        return f"sentence-transformers/{EMBEDDED}"
+    if backbone.name == BUNDLED:
+        return f"sentence-transformers/{BUNDLED}"
     return None if Path(backbone.name) == backbone.folder else backbone.name
 
 

@@ -35,7 +35,7 @@ class _Outputs(nn.Module):
         return *self.model.heads(hidden, attention_mask), self.model.pool(hidden, attention_mask)
 
 
-def graph_of(model) -> ModelProto:
+def export_graph(model) -> ModelProto:
     """A MultiTaskTransformer → its graph in float32, for any number of texts of any length.
 
     Without what the exporter notes of each node: it names files of this machine."""

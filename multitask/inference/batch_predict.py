@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from multitask.common import distributed
 from multitask.common.atomic_files import NpyWriter, atomic_file
-from multitask.common.signals import Interruption
+from multitask.common.signals import StopSignals
 from multitask.data.rows import Example
 from multitask.data.texts import Row
 from multitask.inference.predictor import Predictor
@@ -28,7 +28,7 @@ class Sink(Protocol):
     def write(self, rows: list[Row], answers: bytes, embeddings: np.ndarray | None) -> None: ...
 
 
-class Stream:
+class StandardOutput:
     """Standard output, and a file for the embeddings where they are wanted, there only when it is whole."""
 
     def __init__(self, vectors: str | None):
@@ -41,7 +41,7 @@ class Stream:
         if self.vectors:
             self.vectors.write(embeddings)
 
-    def __enter__(self) -> "Stream":
+    def __enter__(self) -> "StandardOutput":
         return self
 
     def __exit__(self, kind: type | None, *error) -> None:
@@ -50,7 +50,7 @@ class Stream:
         self.files.__exit__(kind, *error)
 
 
-def answer_all(
+def predict_all(
     predictor: Predictor, rows: Iterator[Row], render: Render, sink: Sink | None, embeddings: bool
 ) -> None:
     """Predict all rows and write them in order. Says how many of them could not be read.
@@ -58,16 +58,18 @@ def answer_all(
     Without a sink nothing is written: the first process has one, reads, deals chunks to all of them and
     writes what it gets back; the others only work. SIGINT and SIGTERM stop one process anywhere but while it
     writes, several of them between two rounds."""
-    parts, total, unread = chunks(rows), 0, 0
+    parts, total, unread = split_into_chunks(rows), 0, 0
     bar = tqdm(unit=" texts", disable=True if sink is None or sys.stdout.isatty() else None)
-    with Interruption() as stop, sink or nullcontext(), bar:
+    with StopSignals() as stop, sink or nullcontext(), bar:
         while True:
             # the first process's parts end first, so where its own is empty all are
-            dealt = [next(parts, []) for _ in range(distributed.count())] if distributed.rank() == 0 else []
-            part, more = distributed.dealt([(part, bool(dealt[0])) for part in dealt])
+            dealt = (
+                [next(parts, []) for _ in range(distributed.world_size())] if distributed.rank() == 0 else []
+            )
+            part, more = distributed.scatter([(part, bool(dealt[0])) for part in dealt])
             if not more:
                 break
-            found = distributed.collected(answers_to(predictor, part, render, embeddings)) or []
+            found = distributed.gather(predict_chunk(predictor, part, render, embeddings)) or []
             with stop.deferred():
                 for part, (answers, vectors) in zip(dealt, found):
                     sink.write(part, answers, vectors)
@@ -78,7 +80,7 @@ def answer_all(
         logger.warning(f"{unread:,} of {total:,} rows could not be read; each has the reason in its place")
 
 
-def chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+def split_into_chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
     """Rows, as many at a time as a process bears. A text of any length is a chunk."""
     chunk, characters = [], 0
     for row in rows:
@@ -91,7 +93,7 @@ def chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield chunk
 
 
-def answers_to(
+def predict_chunk(
     predictor: Predictor, rows: list[Row], render: Render, embeddings: bool
 ) -> tuple[bytes, np.ndarray | None]:
     """What is written of rows, and their embeddings (n, D): NaN for one that can't be read."""

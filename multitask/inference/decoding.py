@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from multitask.data.corpus import EncodedCorpus
-from multitask.data.labels import TASKS, LabelSpace, ragged
-from multitask.inference.runner import Runner, outputs, runner_of
+from multitask.data.labels import TASKS, LabelSpace, concatenated_ranges
+from multitask.inference.runner import Runner, run_model, runner_of
 
 
 class DecodedRows(NamedTuple):
@@ -39,7 +39,7 @@ def decode_corpus(
     Calls `progress` with the number of rows done since the last call."""
     with_classes = bool(labels.classes) and "task_a" in tasks
     with_tags = bool(labels.types) and "task_b" in tasks
-    for out in outputs(runner, corpus, progress, rows):
+    for out in run_model(runner, corpus, progress, rows):
         offsets = corpus.word_rows[out.first : out.last + 1] - corpus.word_rows[out.first]
         sentence_logits = out.sentence_logits if with_classes else None
         word_logits = out.word_logits if with_tags else None
@@ -69,15 +69,15 @@ def predict_corpus(
 
     classes: list[np.ndarray] = [np.zeros(0, np.int64)]
     tags: list[np.ndarray] = [np.zeros(0, np.int32)]
-    shared = distributed.share(len(corpus))
+    shared = distributed.share_of_rows(len(corpus))
     for rows in decode_corpus(runner_of(model), corpus, labels, tasks, progress, shared):
         if rows.classes is not None:
             classes.append(rows.classes)
         if rows.tags is not None:
             tags.append(rows.tags)
     return (
-        distributed.joined(np.concatenate(classes)) if labels.classes and "task_a" in tasks else None,
-        distributed.joined(np.concatenate(tags)) if labels.types and "task_b" in tasks else None,
+        distributed.concatenate(np.concatenate(classes)) if labels.classes and "task_a" in tasks else None,
+        distributed.concatenate(np.concatenate(tags)) if labels.types and "task_b" in tasks else None,
     )
 
 
@@ -99,7 +99,7 @@ def entity_scores(
     if len(starts) == 0:
         return np.zeros(0)
     lengths = ends - starts
-    probabilities = softmax(logits[ragged(starts, lengths)] / np.float32(temperature))
+    probabilities = softmax(logits[concatenated_ranges(starts, lengths)] / np.float32(temperature))
     word, kind = np.arange(len(probabilities)), np.repeat(types, lengths)
     if labels.scheme == "BIO":
         of_type = probabilities[word, 1 + 2 * kind] + probabilities[word, 2 + 2 * kind]

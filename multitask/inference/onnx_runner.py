@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from multitask.common.checksums import Damaged, check_sealed
+from multitask.common.checksums import ChecksumError, verify_checksums
 from multitask.common.errors import InputError, list_problems
 from multitask.common.strict_json import RepeatedKey, loads
-from multitask.data.batching import padded, word_positions
+from multitask.data.batching import pad, word_positions
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import LEARNED_SCHEMES
-from multitask.inference.runner import Pass, Runner
+from multitask.inference.runner import BatchOutput, Runner
 
 MODEL, LABELS, TOKENIZER = "model.onnx", "labels.json", "tokenizer.json"
 INPUTS = ("input_ids", "attention_mask")
@@ -68,19 +68,19 @@ class OnnxModel(Runner):
     def __init__(self, folder: str | Path, threads: int | None = None):
         self.folder = Path(folder)
         try:
-            check_sealed(self.folder)
-        except Damaged as damage:
+            verify_checksums(self.folder)
+        except ChecksumError as damage:
             raise InputError(f"{folder}: {damage}; export the model again") from None
         self.config = read_labels(self.folder / LABELS)
         self.workers = threads or _cores()
         self.session = _session(self.folder / MODEL)
         self._check_shapes()
 
-    def __call__(self, corpus: EncodedCorpus, windows: np.ndarray) -> Pass:
-        inputs = dict(zip(INPUTS, padded(corpus, windows)))
+    def __call__(self, corpus: EncodedCorpus, windows: np.ndarray) -> BatchOutput:
+        inputs = dict(zip(INPUTS, pad(corpus, windows)))
         sentence_logits, token_logits, embeddings = self.session.run(OUTPUTS, inputs)
         row, position, _ = word_positions(corpus, windows)
-        return Pass(embeddings, sentence_logits, token_logits[row, position])
+        return BatchOutput(embeddings, sentence_logits, token_logits[row, position])
 
     def tokenizer(self) -> Tokenizer:
         """The folder's tokenizer. Raises InputError where the model has no vector for one of its ids."""

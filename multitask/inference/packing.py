@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from multitask.data.labels import ragged
+from multitask.data.labels import concatenated_ranges
 
 _WIDTH = 128  # tokens of a row, about
 _WORTH = 0.9  # of the padded cells at most, for attention over a row and the way there and back
@@ -37,7 +37,7 @@ def pack(input_ids: np.ndarray, attention_mask: np.ndarray, longest_row: int) ->
             break
         count += 1
     window = np.repeat(np.arange(len(lengths)), lengths)
-    column = ragged(np.zeros_like(lengths), lengths)
+    column = concatenated_ranges(np.zeros_like(lengths), lengths)
     at = (row * width + start)[window] + column
     packed = np.zeros((3, count * width), np.int64)
     packed[2] = -1

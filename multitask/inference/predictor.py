@@ -15,11 +15,11 @@ from tokenizers import Tokenizer
 
 from multitask.common.errors import InputError
 from multitask.data.corpus import encode
-from multitask.data.labels import LabelSpace, labels_of
-from multitask.data.rows import Example, text_example
+from multitask.data.labels import LabelSpace, labels_from_config
+from multitask.data.rows import Example, example_from_text
 from multitask.inference.decoding import DecodedRows, decode_corpus, entity_scores, softmax
 from multitask.inference.predictions import Entity, Prediction, Word
-from multitask.inference.runner import Runner, outputs, runner_of
+from multitask.inference.runner import Runner, run_model, runner_of
 
 LATEST_MODEL = str(Path("runs") / "latest" / "model")  # the model of the newest run
 
@@ -70,7 +70,7 @@ class Predictor:
             if share_rows and os.environ.get("WORLD_SIZE", "1") != "1":
                 from multitask.common import distributed
 
-                distributed.join("cpu")
+                distributed.init_processes("cpu")
             return cls.from_onnx(folder)
         return cls._from_torch(Path(folder), device, precision, share_rows)
 
@@ -80,7 +80,7 @@ class Predictor:
         from multitask.inference.onnx_runner import OnnxModel
 
         model = OnnxModel(folder)
-        return cls(model, model.tokenizer(), labels_of(model.config))
+        return cls(model, model.tokenizer(), labels_from_config(model.config))
 
     @classmethod
     def _from_torch(cls, folder: Path, device: str | None, precision: str, share_rows: bool) -> Predictor:
@@ -93,8 +93,8 @@ class Predictor:
         from multitask.encoders.validation import read_config
 
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        chosen = distributed.join(device) if share_rows else choose_device(device)
-        labels = labels_of(MultiTaskConfig.from_dict(read_config(folder)))
+        chosen = distributed.init_processes(device) if share_rows else choose_device(device)
+        labels = labels_from_config(MultiTaskConfig.from_dict(read_config(folder)))
         if not (labels.classes or labels.types):
             raise InputError(f"{folder}: an encoder without trained heads; python task_4.py trains them")
         model = load_model(MultiTaskTransformer, folder).to(chosen)
@@ -105,7 +105,7 @@ class Predictor:
     ) -> list[Prediction]:
         """One Prediction per text, in order; an empty text has one too."""
         # no tokenizer takes half of a character; its replacement has the same length, so offsets stay
-        examples = [text_example(_SURROGATE.sub("\ufffd", text)) for text in texts]
+        examples = [example_from_text(_SURROGATE.sub("\ufffd", text)) for text in texts]
         predictions = self.predict_examples(examples, embeddings, progress)
         return [
             prediction if prediction.text == text else _with_text(prediction, text)
@@ -192,9 +192,9 @@ def embed(
 ) -> np.ndarray:
     """Texts → embeddings (N, D), float32, pooled as the model's configuration says."""
     runner = runner_of(model).without_heads()
-    examples, config = list(map(text_example, texts)), runner.config
+    examples, config = list(map(example_from_text, texts)), runner.config
     corpus = encode(examples, tokenizer, LabelSpace((), ()), config.max_length, config.stride)
-    parts = [out.embeddings for out in outputs(runner, corpus, progress)]
+    parts = [out.embeddings for out in run_model(runner, corpus, progress)]
     return np.concatenate(parts) if parts else np.zeros((0, config.hidden_size), np.float32)
 
 

@@ -24,8 +24,8 @@ from multitask.common.atomic_files import (
     sync,
 )
 from multitask.common.errors import InputError
-from multitask.common.signals import Stopped
-from multitask.data.texts import Row, Unreadable
+from multitask.common.signals import StoppedBySignal
+from multitask.data.texts import Row, UnreadableRow
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _SECONDS = 5  # between two notes of how far it is: what a kill -9 can cost
 _ANEW = "without --resume it is started anew"
 
 
-class AnswerFile:
+class ResumableOutput:
     """PATH.partial, and VECTORS.partial where there are embeddings, until all rows are in them.
 
     PATH.partial.json notes how far they are, once that is on the disk; what is behind it when another process
@@ -112,7 +112,7 @@ class AnswerFile:
         if monotonic() - self.kept_at > _SECONDS:
             self._keep()
 
-    def __enter__(self) -> "AnswerFile":
+    def __enter__(self) -> "ResumableOutput":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
@@ -121,7 +121,7 @@ class AnswerFile:
             if self.vectors:
                 self.vectors.finish()
             self._keep(finished=True)
-        elif isinstance(error, Stopped):
+        elif isinstance(error, StoppedBySignal):
             self._keep()
         # after any other error what is behind the last note may be half a row
         for file in self.files:
@@ -135,9 +135,9 @@ class AnswerFile:
 
     def _say_how_to_go_on(self, error: BaseException) -> None:
         state = f"{self.partials[0]} holds what is done; the same command with --resume goes on"
-        if isinstance(error, Stopped):
+        if isinstance(error, StoppedBySignal):
             name = signal.Signals(error.number).name
-            raise Stopped(
+            raise StoppedBySignal(
                 error.number, f"stopped by {name} after {self.input.rows:,} rows; {state}"
             ) from None
         logger.info(state)
@@ -197,7 +197,7 @@ class InputHash:
     def update(self, rows: Iterable[Row]) -> None:
         for row in rows:
             self.rows += 1
-            parts = [row.reason] if isinstance(row, Unreadable) else [row.text, *row.words]
+            parts = [row.reason] if isinstance(row, UnreadableRow) else [row.text, *row.words]
             self._hash.update(json.dumps(parts).encode())
 
     def hexdigest(self) -> str:

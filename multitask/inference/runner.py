@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from multitask.data.batching import by_tokens, word_positions
+from multitask.data.batching import batches_by_tokens, word_positions
 from multitask.data.corpus import EncodedCorpus
 
 LEAST_TOKENS = 128  # tokens of a batch: fewer are done as soon by one pass on all threads
 _ROWS, _WORDS = 4096, 1 << 17  # whose outputs are held at once
 
 
-class Pass(NamedTuple):
+class BatchOutput(NamedTuple):
     """What a model gives for a batch of windows, in float32. Without heads it has embeddings alone."""
 
     embeddings: np.ndarray  # (B, D)
@@ -24,7 +24,7 @@ class Pass(NamedTuple):
     word_logits: np.ndarray | None  # (words, K), in the order of `word_positions`
 
 
-class Outputs(NamedTuple):
+class RowOutputs(NamedTuple):
     """A model's outputs over rows [first, last) of a corpus, in float32."""
 
     first: int
@@ -44,13 +44,13 @@ class Runner:
     workers = 1
     batch_tokens = 1024
 
-    def __call__(self, corpus: EncodedCorpus, windows: np.ndarray) -> Pass:
+    def __call__(self, corpus: EncodedCorpus, windows: np.ndarray) -> BatchOutput:
         raise NotImplementedError
 
     def batches(self, windows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
         """Windows, longest first → those of each call; few of them are shared among the workers too."""
         a_share = -(-int(lengths[windows].sum()) // self.workers)
-        return list(by_tokens(windows, lengths, min(self.batch_tokens, max(a_share, LEAST_TOKENS))))
+        return list(batches_by_tokens(windows, lengths, min(self.batch_tokens, max(a_share, LEAST_TOKENS))))
 
     def without_heads(self) -> "Runner":
         """For embeddings alone, where that is faster."""
@@ -74,12 +74,12 @@ def runner_of(model: Any) -> Runner:
     return TorchRunner(model)
 
 
-def outputs(
+def run_model(
     runner: Runner,
     corpus: EncodedCorpus,
     progress: Callable[[int], object] | None = None,
     rows: tuple[int, int] | None = None,
-) -> Iterator[Outputs]:
+) -> Iterator[RowOutputs]:
     """Run over a corpus: chunks of rows, in order; within one, windows by length.
 
     A text of several windows gets the mean of their logits and embeddings; every word is read from the window
@@ -97,7 +97,7 @@ def outputs(
             first = last
 
 
-def _chunk(runner: Runner, corpus: EncodedCorpus, first: int, last: int) -> Outputs:
+def _chunk(runner: Runner, corpus: EncodedCorpus, first: int, last: int) -> RowOutputs:
     windows = np.arange(corpus.window_rows[first], corpus.window_rows[last])
     words = int(corpus.word_rows[first]), int(corpus.word_rows[last])
     order = windows[np.argsort(-corpus.window_lengths[windows], kind="stable")]
@@ -112,14 +112,16 @@ def _chunk(runner: Runner, corpus: EncodedCorpus, first: int, last: int) -> Outp
 
     embeddings = means([found.embeddings for found in passes])
     if passes[0].word_logits is None:
-        return Outputs(first, last, embeddings, None, None)
+        return RowOutputs(first, last, embeddings, None, None)
     word_logits = np.empty((words[1] - words[0], passes[0].word_logits.shape[1]), np.float32)
     for batch, found in zip(batches, passes):
         word_logits[word_positions(corpus, batch)[2] - words[0]] = found.word_logits
-    return Outputs(first, last, embeddings, means([found.sentence_logits for found in passes]), word_logits)
+    return RowOutputs(
+        first, last, embeddings, means([found.sentence_logits for found in passes]), word_logits
+    )
 
 
-def _passes(runner: Runner, corpus: EncodedCorpus, batches: list[np.ndarray]) -> list[Pass]:
+def _passes(runner: Runner, corpus: EncodedCorpus, batches: list[np.ndarray]) -> list[BatchOutput]:
     """Of every batch, in order. Threads that each take a batch of their own never wait for each other: on two
     cores they did an eighth more sentences than passes that have both, each way at its best size."""
     workers = min(runner.workers, len(batches))

@@ -12,7 +12,7 @@ _COLOURS = (36, 33, 35, 32, 34, 31)  # cyan, yellow, magenta, green, blue, red: 
 _DIM, _BOLD, _OFF = "\x1b[2m", "\x1b[1m", "\x1b[0m"
 
 
-def readable_rows(labels: LabelSpace) -> Render:
+def terminal_renderer(labels: LabelSpace) -> Render:
     """Entities in a colour a type, or in brackets where NO_COLOR is set (no-color.org)."""
     plain = bool(os.environ.get("NO_COLOR"))
     colours = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(labels.types)}

@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional
 
 from multitask.common.device import autocast, choose_precision
-from multitask.data.batching import evenly, padded, word_positions
+from multitask.data.batching import even_batches, pad, word_positions
 from multitask.data.corpus import EncodedCorpus
 from multitask.inference.packing import Packed, pack
-from multitask.inference.runner import LEAST_TOKENS, Pass, Runner
+from multitask.inference.runner import LEAST_TOKENS, BatchOutput, Runner
 
 
 class HiddenStates(Protocol):
@@ -54,16 +54,16 @@ class TorchRunner(Runner):
             return super().batches(windows, lengths)
         tokens = int(lengths[windows].sum())
         count = -(-tokens // (self.batch_tokens * self.workers)) * self.workers
-        return evenly(windows, lengths, min(count, max(1, tokens // LEAST_TOKENS)))
+        return even_batches(windows, lengths, min(count, max(1, tokens // LEAST_TOKENS)))
 
     @torch.inference_mode()
-    def __call__(self, corpus: EncodedCorpus, windows: np.ndarray) -> Pass:
+    def __call__(self, corpus: EncodedCorpus, windows: np.ndarray) -> BatchOutput:
         model = self.model
-        arrays = padded(corpus, windows)
+        arrays = pad(corpus, windows)
         ids, mask = (torch.from_numpy(array).to(model.device) for array in arrays)
         with autocast(model.device, self.precision):
             if not self.heads:
-                return Pass(_numpy(_embeddings(model, ids, mask)), None, None)
+                return BatchOutput(_numpy(_embeddings(model, ids, mask)), None, None)
             if self.features is None:
                 packed = pack(*arrays, self.config.max_position_embeddings) if self.packs else None
                 hidden = _encode_packed(model, packed) if packed else model.encode(ids, mask)
@@ -72,7 +72,7 @@ class TorchRunner(Runner):
             embeddings = _numpy(model.pool(hidden, mask))
             sentence_logits, token_logits = model.heads(hidden, mask)
         row, position, _ = word_positions(corpus, windows)
-        return Pass(embeddings, _numpy(sentence_logits), _numpy(token_logits)[row, position])
+        return BatchOutput(embeddings, _numpy(sentence_logits), _numpy(token_logits)[row, position])
 
     @contextmanager
     def ready(self) -> Iterator[None]:

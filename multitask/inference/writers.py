@@ -21,7 +21,7 @@ _SPLITS_LINES = re.compile(r"[\t\r\n]")
 Render = Callable[[Row, Prediction | None], bytes]
 
 
-def format_of(path: str) -> tuple[bytes, Render]:
+def output_format(path: str) -> tuple[bytes, Render]:
     """How a file of that name begins, and how a row is written to it. Raises InputError for other names."""
     suffix = Path(path).suffix.lower()
     if suffix in JSON_LINES:
@@ -33,7 +33,7 @@ def format_of(path: str) -> tuple[bytes, Render]:
     raise InputError(f"{path}: the name says what is written: .jsonl, .csv or .conll")
 
 
-def check_names(path: str, labels: LabelSpace) -> None:
+def check_labels_fit(path: str, labels: LabelSpace) -> None:
     """Raises InputError for labels that the format of that name can't hold."""
     if Path(path).suffix.lower() not in CONLL:
         return

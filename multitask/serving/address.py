@@ -8,7 +8,7 @@ from multitask.common.errors import InputError
 logger = logging.getLogger(__name__)
 
 
-def listening(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A socket that holds the address. Raises InputError."""
     try:
         if not 0 <= port < 1 << 16:  # else its lowest bits would count

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import Match
 
 from multitask.common.errors import list_problems
-from multitask.data.texts import Row, rows_of_texts
-from multitask.serving.batcher import Busy, TooMuch
+from multitask.data.texts import Row, rows_from_texts
+from multitask.serving.batcher import Busy, RequestTooLarge
 from multitask.serving.limits import Limits
 from multitask.serving.metrics import Metrics
 from multitask.serving.service import Models, Service
-from multitask.serving.worker import EngineEnded
+from multitask.serving.worker import WorkerEnded
 
 PATHS = ("/predict", "/embed")
 VERSION = "1"  # of what is sent and answered; another one would break those who ask
@@ -113,7 +113,7 @@ def application(models: Models, limits: Limits, metrics: Metrics, url: str) -> F
     app.router.route_class = WholePath
 
     def rows_of(texts: Texts) -> list[Row]:
-        return list(rows_of_texts(texts.texts, limits.text_characters))
+        return list(rows_from_texts(texts.texts, limits.text_characters))
 
     def service() -> Service:
         if (main := models.main) is None:
@@ -170,12 +170,12 @@ def _handle_errors(app: FastAPI) -> None:
     async def busy(request: Request, error: Busy) -> Response:
         return _problem(503, str(error), **{"Retry-After": str(error.seconds)})
 
-    @app.exception_handler(EngineEnded)
-    async def ended(request: Request, error: EngineEnded) -> Response:
+    @app.exception_handler(WorkerEnded)
+    async def ended(request: Request, error: WorkerEnded) -> Response:
         return _problem(503, str(error), **{"Retry-After": "10"})
 
-    @app.exception_handler(TooMuch)
-    async def too_much(request: Request, error: TooMuch) -> Response:
+    @app.exception_handler(RequestTooLarge)
+    async def too_much(request: Request, error: RequestTooLarge) -> Response:
         return _problem(413, str(error))
 
     @app.exception_handler(RequestValidationError)
@@ -200,7 +200,7 @@ class BodyLimit:
                 body = await self._body(receive)
         except TimeoutError:
             await _problem(408, "the request's body did not come")(scope, receive, send)
-        except TooMuch as error:
+        except RequestTooLarge as error:
             await _problem(413, str(error), Connection="close")(scope, receive, send)
         else:
             if body is not None:
@@ -216,7 +216,7 @@ class BodyLimit:
             parts.append(message.get("body", b""))
             total += len(parts[-1])
             if total > self.limits.body_bytes:
-                raise TooMuch(f"more than {self.limits.body_bytes:,} bytes; send fewer texts at once")
+                raise RequestTooLarge(f"more than {self.limits.body_bytes:,} bytes; send fewer texts at once")
             if not message.get("more_body"):
                 return b"".join(parts)
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from multitask.data.rows import Example
-from multitask.serving.limits import Limits, cost
+from multitask.serving.limits import Limits, estimate_tokens
 
 
 class Item(NamedTuple):
@@ -31,7 +31,7 @@ class Busy(Exception):
         self.seconds = seconds
 
 
-class TooMuch(ValueError):
+class RequestTooLarge(ValueError):
     """A request that is larger than all that may wait: it would never be taken."""
 
 
@@ -60,10 +60,10 @@ class Batcher:
 
     async def submit(self, items: Sequence[Item]) -> list[Any]:
         """The answers, in order. Raises Busy, and TooMuch for what would not fit an empty queue."""
-        costs = [cost(item.row) for item in items]
+        costs = [estimate_tokens(item.row) for item in items]
         total, most = sum(costs), self.limits.waiting_cost
         if total > most:
-            raise TooMuch(
+            raise RequestTooLarge(
                 f"about {total:,} tokens in one request, where {most:,} are taken; send fewer texts at once"
             )
         if self.closing:

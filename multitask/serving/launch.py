@@ -9,9 +9,9 @@ from importlib.util import find_spec
 
 from multitask.common.errors import InputError
 from multitask.inference.predictor import Predictor
-from multitask.serving.address import listening
+from multitask.serving.address import listen
 from multitask.serving.limits import Limits
-from multitask.serving.worker import Engine
+from multitask.serving.worker import Worker
 
 _WEB = ("fastapi", "fastapi_offline", "gradio", "httptools", "uvicorn", "uvloop")
 _NEEDED = (*_WEB, "orjson", "prometheus_client")
@@ -32,8 +32,8 @@ def serve(
         names = ", ".join(missing)
         raise InputError(f"the server needs {names}, not installed: pip install -r requirements-demo.txt")
     load = partial(partial, Predictor.from_pretrained)
-    with listening(host, port) as listener:
-        engine = Engine(load(name)) if name else None
+    with listen(host, port) as listener:
+        engine = Worker(load(name)) if name else None
         try:
             from multitask.serving.server import run
 

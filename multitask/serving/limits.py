@@ -7,7 +7,7 @@ from multitask.data.rows import Example
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes of what is sent, of a batch, and of what waits. Costs are those of `cost`."""
+    """Sizes of what is sent, of a batch, and of what waits. Costs are those of `estimate_tokens`."""
 
     text_characters: int = 10_000
     texts: int = 1_000  # a request
@@ -23,7 +23,7 @@ class Limits:
     waiting_cost: int = 15_000
 
 
-def cost(row: Example) -> int:
+def estimate_tokens(row: Example) -> int:
     """About how many tokens a row is, rather too many than too few: a word is one at least, and a token of
     less than three bytes is rare (a CJK character is one, of three)."""
     return 1 + max(len(row.words), len(row.text.encode(errors="replace")) // 3)

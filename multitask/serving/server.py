@@ -21,9 +21,9 @@ from multitask.serving.api import PATHS, BodyLimit, application
 from multitask.serving.limits import Limits
 from multitask.serving.metrics import Metrics
 from multitask.serving.page import gradio_app
-from multitask.serving.page.neighbours import Neighbours, training_sentences
+from multitask.serving.page.neighbours import NearestSentences, training_sentences
 from multitask.serving.service import Load, Models, Service
-from multitask.serving.worker import Engine, EngineEnded
+from multitask.serving.worker import Worker, WorkerEnded
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _SENTENCES, _EXAMPLES = 20_000, 6  # of the training corpus: that can be found, 
 
 def run(
     name: str | None,
-    engine: Engine | None,
+    engine: Worker | None,
     compare: Sequence[str],
     load: Load,
     listener: socket.socket,
@@ -47,7 +47,7 @@ def run(
 
 async def _run(
     name: str | None,
-    engine: Engine | None,
+    engine: Worker | None,
     compare: Sequence[str],
     load: Load,
     listener: socket.socket,
@@ -55,7 +55,7 @@ async def _run(
 ) -> None:
     models = Models(Service(name, engine, limits) if engine else None, compare, load, limits)
     sentences = _sentences(name) if name else []
-    neighbours = Neighbours(sentences) if sentences else None
+    neighbours = NearestSentences(sentences) if sentences else None
     metrics = Metrics(PATHS, models)
     app = application(models, limits, metrics, url_of(listener))
     page = gradio_app.build(models, neighbours, offered(sentences), limits)
@@ -75,7 +75,7 @@ async def _run(
         if models.other:  # its process leaves signals to this one, which would wait for it
             await asyncio.to_thread(models.other.engine.close)
     if engine and server.broken:
-        raise EngineEnded(server.broken)
+        raise WorkerEnded(server.broken)
 
 
 class Server(uvicorn.Server):

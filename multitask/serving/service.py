@@ -10,12 +10,12 @@ import numpy as np
 
 from multitask.common.errors import InputError
 from multitask.data.rows import Example
-from multitask.data.texts import Row, Unreadable
+from multitask.data.texts import Row, UnreadableRow
 from multitask.inference.predictions import Prediction
 from multitask.inference.writers import json_line
 from multitask.serving.batcher import Batcher, Item
 from multitask.serving.limits import Limits
-from multitask.serving.worker import Engine, Failure
+from multitask.serving.worker import Failure, Worker
 
 if TYPE_CHECKING:
     from multitask.inference.predictor import Predictor
@@ -29,7 +29,7 @@ class Service:
 
     All that is asked raises batcher.Busy, batcher.TooMuch and engine.EngineEnded."""
 
-    def __init__(self, name: str, engine: Engine, limits: Limits):
+    def __init__(self, name: str, engine: Worker, limits: Limits):
         self.name, self.engine, self.limits = name, engine, limits
         self.labels = engine.labels()
         self.batcher = Batcher(engine.run, limits)
@@ -41,7 +41,7 @@ class Service:
             for found in await self._ask("predict", rows)
         ]
 
-    async def embed(self, rows: Sequence[Row]) -> list[np.ndarray | Unreadable]:
+    async def embed(self, rows: Sequence[Row]) -> list[np.ndarray | UnreadableRow]:
         """Embeddings (D,), and why a row has none."""
         return await self._ask("embed", rows)
 
@@ -49,7 +49,7 @@ class Service:
         """What the page shows: predictions with words and embedding; None where the row, an Unreadable,
         says why there is none."""
         return [
-            (found, None) if isinstance(found, Unreadable) else (row, found)
+            (found, None) if isinstance(found, UnreadableRow) else (row, found)
             for row, found in zip(rows, await self._ask("see", rows))
         ]
 
@@ -62,7 +62,7 @@ class Service:
         readable = [row for row in rows if isinstance(row, Example)]
         found = iter(await self.batcher.submit([Item(kind, row) for row in readable]))
         answers = [next(found) if isinstance(row, Example) else row for row in rows]
-        return [Unreadable(each.reason) if isinstance(each, Failure) else each for each in answers]
+        return [UnreadableRow(each.reason) if isinstance(each, Failure) else each for each in answers]
 
 
 class Models:
@@ -89,7 +89,7 @@ class Models:
             if self.other:
                 left, self.other = self.other, None
                 await left.close()
-            engine = Engine(self.load(name))
+            engine = Worker(self.load(name))
             try:
                 await asyncio.to_thread(engine.labels)
             except BaseException:

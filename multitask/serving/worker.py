@@ -30,11 +30,11 @@ class Failure(NamedTuple):
     reason: str
 
 
-class EngineEnded(ChildProcessError):
+class WorkerEnded(ChildProcessError):
     """The process is gone, with all that it was asked."""
 
 
-class Engine:
+class Worker:
     """Starts at once; `labels` waits until the model is there, or raises InputError where it can't be."""
 
     def __init__(self, load: Callable[[], Predictor]):
@@ -73,14 +73,14 @@ class Engine:
         try:
             self.pipe.send(items)
         except OSError:
-            raise EngineEnded(self.why()) from None
+            raise WorkerEnded(self.why()) from None
         return self._receive()
 
     def _receive(self) -> Any:
         try:
             return self.pipe.recv()
         except (EOFError, OSError):
-            raise EngineEnded(self.why()) from None
+            raise WorkerEnded(self.why()) from None
 
     def why(self) -> str:
         """How the process came to its end."""
@@ -100,14 +100,14 @@ def _serve(pipe: Any, load: Callable[[], Predictor]) -> None:
         predictor.predict(["warm"])  # what libraries do at their first call
         pipe.send(predictor.labels)
         while True:
-            pipe.send(answers(predictor, pipe.recv()))
+            pipe.send(answer_batch(predictor, pipe.recv()))
     except InputError as error:
         pipe.send(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
 
 
-def answers(predictor: Predictor, items: Sequence[Item]) -> list[Any]:
+def answer_batch(predictor: Predictor, items: Sequence[Item]) -> list[Any]:
     """A batch's answers. What no row of it can be read with costs none of the others theirs."""
     try:
         return _together(predictor, items)
@@ -115,7 +115,7 @@ def answers(predictor: Predictor, items: Sequence[Item]) -> list[Any]:
         if len(items) == 1:
             logger.warning(traceback.format_exc())
             return [Failure(f"the model failed on this text: {type(error).__name__}")]
-        return [answer for item in items for answer in answers(predictor, [item])]
+        return [answer for item in items for answer in answer_batch(predictor, [item])]
 
 
 def _together(predictor: Predictor, items: Sequence[Item]) -> list[Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from multitask.common.atomic_files import disk, hide
-from multitask.common.checksums import Buffer, Damaged, read_sealed, write_sealed
+from multitask.common.checksums import Buffer, ChecksumError, read_verified, write_with_checksums
 
 _FORMAT = 1  # of what the facts and files mean; a checkpoint of another one is not used
 _KEPT = 2
@@ -39,7 +39,7 @@ class Checkpoints:
         self.wait()
         self.folder.mkdir(exist_ok=True)
         path = self.folder / f"step-{step:08}"
-        write_sealed(path, _with_facts(files, facts))
+        write_with_checksums(path, _with_facts(files, facts))
         self.good = [*(other for other in self.good if other != path), path][-_KEPT:]
         for other in self._paths():
             if other not in self.good:
@@ -57,7 +57,7 @@ class Checkpoints:
         for path in reversed(self._paths()):
             try:
                 checkpoint = _read(path)
-            except Damaged as damage:
+            except ChecksumError as damage:
                 skipped.append(f"{path}: {damage}")
                 continue
             self.good = [path]
@@ -82,14 +82,14 @@ def _with_facts(
 
 
 def _read(path: Path) -> Checkpoint:
-    files = read_sealed(path)
+    files = read_verified(path)
     try:
         facts = json.loads(files.pop(_FACTS))
         found, names = facts["format"], facts["files"]
     except (KeyError, ValueError, TypeError, RecursionError):
-        raise Damaged(f"{_FACTS} is missing, or no list of facts") from None
+        raise ChecksumError(f"{_FACTS} is missing, or no list of facts") from None
     if found != _FORMAT:
-        raise Damaged(f"it is of format {found}, and only {_FORMAT} is read")
+        raise ChecksumError(f"it is of format {found}, and only {_FORMAT} is read")
     if sorted(files) != sorted(names):
-        raise Damaged(f"its files are not those that {_FACTS} names")
+        raise ChecksumError(f"its files are not those that {_FACTS} names")
     return Checkpoint(path, facts, files)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from multitask.common import distributed
-from multitask.common.array_cache import ArrayStore, check_room, digest
+from multitask.common.array_cache import ArrayCache, check_disk_space, digest
 from multitask.common.device import autocast
-from multitask.data.batching import by_tokens, collate
-from multitask.data.corpus import EncodedCorpus, offsets_of
-from multitask.data.labels import ragged
+from multitask.data.batching import batches_by_tokens, collate
+from multitask.data.corpus import EncodedCorpus, lengths_to_offsets
+from multitask.data.labels import concatenated_ranges
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _GROUP = 16384  # windows that are sorted by length together
 _STORED = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(np.uint16)}  # numpy has no bfloat16
 
 
-class Features:
+class FrozenFeatures:
     """Hidden states above the lowest `depth` layers, for every token of a corpus's windows, flat: (S, D).
 
     The layers run without dropout, since what is frozen does. The result is kept in memory or, where it is
@@ -40,19 +40,19 @@ class Features:
         progress: Callable[[int], object] | None = None,
     ):
         self.corpus, self.depth, self.precision, self.device = corpus, depth, precision, model.device
-        self.offsets = offsets_of(corpus.window_lengths)
+        self.offsets = lengths_to_offsets(corpus.window_lengths)
         shape, stored = (int(self.offsets[-1]), model.config.hidden_size), _STORED[precision]
         size = shape[0] * shape[1] * stored.itemsize
         if cache_dir is None or size <= memory:
             self.values = np.empty(shape, stored)
             self._fill(model, self.values, progress)
             return
-        store = ArrayStore(cache_dir)
+        store = ArrayCache(cache_dir)
         key = features_key(model, corpus, depth, precision)
-        with distributed.first_goes_first():
+        with distributed.main_process_first():
             kept = store.load(key)
             if kept is None:
-                check_room(cache_dir, size, "the frozen layers' features")
+                check_disk_space(cache_dir, size, "the frozen layers' features")
                 logger.info(
                     f"the frozen layers' features are kept in {cache_dir}: {size / 1e9:.1f} GB on disk"
                 )
@@ -82,7 +82,7 @@ class Features:
             flat = hidden[mask.bool()].to(self.precision).cpu()
             lengths = self.corpus.window_lengths[windows]
             stored = flat.view(torch.uint16) if self.precision == torch.bfloat16 else flat
-            values[ragged(self.offsets[windows], lengths)] = stored.numpy()
+            values[concatenated_ranges(self.offsets[windows], lengths)] = stored.numpy()
             if progress:
                 progress(len(windows))
         model.train(was_training)
@@ -103,4 +103,4 @@ def _by_length(lengths: np.ndarray) -> Iterator[np.ndarray]:
     from its beginning to its end."""
     for first in range(0, len(lengths), _GROUP):
         group = first + np.argsort(-lengths[first : first + _GROUP], kind="stable")
-        yield from by_tokens(group, lengths, _TOKENS)
+        yield from batches_by_tokens(group, lengths, _TOKENS)

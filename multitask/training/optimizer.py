@@ -27,11 +27,11 @@ def make_optimizer(
     return optimizer, get_linear_schedule_with_warmup(optimizer, round(settings.warmup * steps), steps)
 
 
-class Update:
+class OptimizerStep:
     """A step of the optimizer and of its schedule; what is not finite never reaches a weight.
 
     Nothing here waits for the device: the fused AdamW takes the factor that scales gradients down, and the
-    flag that keeps it from a step, as tensors. `first_refused` is where they are read."""
+    flag that keeps it from a step, as tensors. `first_refused_step` is where they are read."""
 
     def __init__(self, optimizer: AdamW, schedule: LambdaLR, max_norm: float | None):
         self.optimizer, self.schedule, self.max_norm = optimizer, schedule, max_norm
@@ -53,11 +53,11 @@ class Update:
         before = torch.zeros_like(norm) if self.refused is None else self.refused
         self.refused = torch.where((before == 0) & wrong, float(self.steps), before)
 
-    def first_refused(self) -> int:
+    def first_refused_step(self) -> int:
         """The number of the first step that was not taken, 0 for none. This waits for the device."""
         return 0 if self.refused is None else int(self.refused)
 
-    def go_on_after(self, steps: int) -> None:
+    def set_step(self, steps: int) -> None:
         """Set the rates, which are a function of the step, as they are after so many."""
         self.steps = self.schedule.last_epoch = steps
         for group, base, factor in zip(

@@ -13,9 +13,9 @@ from transformers import BertConfig
 from multitask.common.errors import InputError, list_problems
 from multitask.config.schema import ModelSettings, Settings, trained_tasks
 from multitask.data.corpus import EncodedCorpus
-from multitask.data.labels import LabelSpace, labels_of
-from multitask.data.splits import Split, read_split, unknown_labels
-from multitask.data.tokenization import Subwords
+from multitask.data.labels import LabelSpace, labels_from_config
+from multitask.data.splits import Split, read_split, warn_unknown_labels
+from multitask.data.tokenization import WordTokenizer
 from multitask.encoders.lora import check_peft
 from multitask.encoders.pretrained import Backbone, find_backbone, load_tokenizer
 from multitask.encoders.validation import read_config
@@ -49,14 +49,14 @@ def prepare(settings: Settings) -> Prepared:
     check_tracker(settings.training)
     backbone = find_backbone(settings.model.backbone, settings.model.offline_backbone)
     # a plain BertConfig keeps the fields of MultiTaskConfig that it does not know
-    known = labels_of(encoder_config(settings.model, backbone.folder))
+    known = labels_from_config(encoder_config(settings.model, backbone.folder))
     tokenizer = load_tokenizer(backbone.folder)
     splits = _read(settings, tokenizer)
     labels, new_heads = _labels(settings, splits["train"], known)
     sizes = _sizes(settings, labels)
     corpora = {name: split.corpus(labels) for name, split in splits.items()}
     for name, split in splits.items():
-        unknown = unknown_labels(name, split, labels) if name != "train" else []
+        unknown = warn_unknown_labels(name, split, labels) if name != "train" else []
         for line in [*split.skipped, *split.notices, *unknown]:
             logger.warning(line)
     _check_annotation(settings, corpora)
@@ -88,7 +88,7 @@ def describe(prepared: Prepared) -> str:
     return "\n".join([*lines, *repeats])
 
 
-def model_config(settings: Settings, prepared: Prepared) -> dict:
+def model_config_fields(settings: Settings, prepared: Prepared) -> dict:
     """The fields of MultiTaskConfig that a run sets, as keyword arguments for from_pretrained."""
     m, labels = settings.model, prepared.labels
     tags = labels.tags if labels.types else [f"LABEL_{i}" for i in range(prepared.sizes[1])]
@@ -108,7 +108,7 @@ def model_config(settings: Settings, prepared: Prepared) -> dict:
     }
 
 
-def resolved(settings: Settings, prepared: Prepared, device: str) -> Settings:
+def resolve_settings(settings: Settings, prepared: Prepared, device: str) -> Settings:
     """The settings with what was found out: they make the same run again."""
     sizes = dict(zip(("num_classes_task_a", "num_labels_task_b"), prepared.sizes))
     model = settings.model.model_copy(update={"backbone": prepared.backbone.name, **sizes})
@@ -132,7 +132,7 @@ def encoder_config(m: ModelSettings, folder: Path) -> BertConfig:
 
 
 def _read(settings: Settings, tokenizer: Tokenizer) -> dict[str, Split]:
-    splits, problems, subwords = {}, [], Subwords(tokenizer)
+    splits, problems, subwords = {}, [], WordTokenizer(tokenizer)
     m, on_bad_row, cache = settings.model, settings.data.on_bad_row, settings.cache_dir
     for name in ("train", "dev", "test"):
         paths = getattr(settings.data, name)

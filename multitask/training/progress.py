@@ -11,7 +11,7 @@ from torch import Tensor
 
 from multitask.common import distributed
 from multitask.common.checksums import Buffer
-from multitask.encoders.safetensors_writer import pieces
+from multitask.encoders.safetensors_writer import serialize
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, for each parameter that had a gradient
 
@@ -57,7 +57,7 @@ def capture(run) -> tuple[dict, Iterator[tuple[str, Iterable[Buffer]]]]:
     own = {"generator": torch.get_rng_state(), "sums": run.sums, "cosines": run.cosines}
     if run.device.type == "cuda":
         own["cuda_generator"] = torch.cuda.get_rng_state(run.device)
-    parts = distributed.gathered(b"".join(pieces(own)))
+    parts = distributed.all_gather(b"".join(serialize(own)))
     facts = {
         "progress": asdict(run.progress),
         "labelled": run.labelled.tolist(),
@@ -68,12 +68,12 @@ def capture(run) -> tuple[dict, Iterator[tuple[str, Iterable[Buffer]]]]:
 
 
 def _files(run, parts: list[bytes]) -> Iterator[tuple[str, Iterable[Buffer]]]:
-    yield "model.safetensors", pieces(learned(run))
+    yield "model.safetensors", serialize(learned(run))
     state = run.update.optimizer.state
     for name in _MOMENTS:
         values = {key: state[p][name] for key, p in _optimized(run).items() if p in state}
-        yield f"{name}.safetensors", pieces(values)
-    yield "best.safetensors", pieces(run.best)
+        yield f"{name}.safetensors", serialize(values)
+    yield "best.safetensors", serialize(run.best)
     for number, part in enumerate(parts):
         yield f"process-{number}.safetensors", [part]
 
@@ -93,7 +93,7 @@ def restore(run, facts: dict, files: dict[str, bytes]) -> None:
             # a copy, aligned as torch aligns what it makes; what was read may lie at any address
             moment = torch.empty_like(value, device=parameters[key].device).copy_(value)
             run.update.optimizer.state[parameters[key]][name] = moment
-    run.update.go_on_after(run.steps)
+    run.update.set_step(run.steps)
     own = load(files[f"process-{distributed.rank()}.safetensors"])
     run.sums.copy_(own["sums"])
     run.cosines.copy_(own["cosines"])

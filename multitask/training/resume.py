@@ -14,9 +14,9 @@ import torch
 from multitask.common import distributed
 from multitask.common.checksums import sha256_of
 from multitask.common.errors import InputError, list_problems
-from multitask.config.help_text import flat
+from multitask.config.help_text import flatten_settings
 from multitask.config.schema import Settings
-from multitask.data.formats import files_of
+from multitask.data.formats import source_files
 from multitask.training.checkpoint import Checkpoint
 from multitask.training.preparation import Prepared
 
@@ -48,7 +48,7 @@ def origin_of(settings: Settings, prepared: Prepared, device: torch.device) -> O
     """The origin of a run of these settings, which are resolved."""
     data = settings.data
     paths = dict.fromkeys([*data.train, *data.dev, *data.test])
-    files = {str(file): file for path in paths for file in files_of(path)}
+    files = {str(file): file for path in paths for file in source_files(path)}
     encoder = prepared.backbone.folder
     files |= {f"the encoder's {name}": encoder / name for name in _ENCODER if (encoder / name).is_file()}
     machine = {
@@ -61,9 +61,13 @@ def origin_of(settings: Settings, prepared: Prepared, device: torch.device) -> O
         **{name: version(name) for name in _PACKAGES},
     }
     return Origin(
-        {key: value for key, value in flat(settings).items() if key not in (*_FREE, "output_dir")},
+        {
+            key: value
+            for key, value in flatten_settings(settings).items()
+            if key not in (*_FREE, "output_dir")
+        },
         {name: sha256_of(file) for name, file in files.items()},
-        distributed.count(),
+        distributed.world_size(),
         machine,
     )
 
@@ -92,7 +96,7 @@ def is_finished(run: Path) -> bool:
 
 def check_settings(asked: Settings, run: Settings, where: Path) -> None:
     """Raises InputError where a run would go on with other settings than its own, with every difference."""
-    before, now = (flat(settings) for settings in (run, asked))
+    before, now = (flatten_settings(settings) for settings in (run, asked))
     _refuse(_differences(before, now, _FREE), f"{where / CONFIG} has other settings, and a run keeps its own")
 
 

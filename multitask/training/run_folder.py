@@ -14,20 +14,20 @@ from typing import Any
 
 from multitask.common import distributed
 from multitask.common.atomic_files import append, atomic_file, lock, rename
-from multitask.common.checksums import Buffer, Damaged, check_sealed, rewrite_sealed
+from multitask.common.checksums import Buffer, ChecksumError, update_with_checksums, verify_checksums
 from multitask.common.errors import InputError
-from multitask.common.signals import Stopped
-from multitask.config.help_text import flat, render
+from multitask.common.signals import StoppedBySignal
+from multitask.config.help_text import flatten_settings, render_config
 from multitask.config.loading import load_settings
 from multitask.config.schema import Settings
 from multitask.data.labels import TASKS
-from multitask.encoders.lora import merged
+from multitask.encoders.lora import merge_lora
 from multitask.encoders.saving import config_file, save_model
 from multitask.evaluation.metrics import Scores
 from multitask.evaluation.report import RunFacts
 from multitask.export.model_card import model_card
 from multitask.training.checkpoint import Checkpoint, Checkpoints
-from multitask.training.preparation import Prepared, resolved
+from multitask.training.preparation import Prepared, resolve_settings
 from multitask.training.progress import Progress, best_weights, capture, restore
 from multitask.training.resume import CONFIG, METRICS, Origin, check_origin, check_settings, origin_of
 from multitask.training.trackers import EVENTS, Tracker
@@ -64,7 +64,7 @@ class RunFolder:
     def track(self, metrics: list[dict]) -> None:
         """Let the tracker that the settings name, if any, know these metrics, and those that are logged."""
         if self.settings.training.tracker:
-            self.tracker = Tracker(self.path, flat(self.settings), metrics)
+            self.tracker = Tracker(self.path, flatten_settings(self.settings), metrics)
 
     @property
     def model(self) -> Path:
@@ -98,7 +98,7 @@ class RunFolder:
         config = model.config
         temperatures = (config.temperature_task_a, config.temperature_task_b) if fitted else None
         card = self._card(dev, test, temperatures)
-        rewrite_sealed(self.model, {"config.json": config_file(model), "README.md": card.encode()})
+        update_with_checksums(self.model, {"config.json": config_file(model), "README.md": card.encode()})
         with atomic_file(self.report) as file:
             file.write(page)
         self.log({"test": test and test.headline()})
@@ -123,11 +123,11 @@ class RunFolder:
     def holds(self, weights: str) -> bool:
         """Whether model/ is whole, and its weights have this SHA-256."""
         try:
-            return check_sealed(self.model)["model.safetensors"] == weights
-        except (Damaged, KeyError):
+            return verify_checksums(self.model)["model.safetensors"] == weights
+        except (ChecksumError, KeyError):
             return False
 
-    def keep(self, step: int, facts: dict, files: Iterable[tuple[str, Iterable[Buffer]]]) -> None:
+    def save_checkpoint(self, step: int, facts: dict, files: Iterable[tuple[str, Iterable[Buffer]]]) -> None:
         """Write a checkpoint of what `capture` gave, unless the last one is of the same place."""
         if facts["progress"] != self.kept:
             self.checkpoints.save(step, {**facts, "origin": asdict(self.origin)}, files)
@@ -153,15 +153,15 @@ class RunFolder:
         return checkpoint
 
 
-def open_folder(run, old: Path | None) -> RunFolder | None:
+def open_run_folder(run, old: Path | None) -> RunFolder | None:
     """The folder of a run, in the first process: a new one, or an old one, from whose newest checkpoint the
     run then goes on, in all processes.
 
     Raises InputError where it can't: for other settings or data, for damage, for another run in it."""
-    settings = resolved(run.settings, run.prepared, str(run.device))
+    settings = resolve_settings(run.settings, run.prepared, str(run.device))
     origin = origin_of(settings, run.prepared, run.device)
     folder = checkpoint = None
-    with distributed.first_goes_first():
+    with distributed.main_process_first():
         if old:
             check_settings(settings, load_settings(old / CONFIG), old)
         if distributed.rank() == 0:
@@ -173,14 +173,14 @@ def open_folder(run, old: Path | None) -> RunFolder | None:
         restore(run, checkpoint.facts, checkpoint.files)
         if folder and run.best_weights and not folder.holds(run.best_weights):
             with best_weights(run):
-                folder.save(merged(run.model), run.progress.best_dev)
+                folder.save(merge_lora(run.model), run.progress.best_dev)
         print(f"Resuming {old} after step {run.steps}, {run.progress.step} of epoch {run.progress.epoch}")
     if folder:
         folder.track(run.progress.metrics)
     return folder
 
 
-def keep(run, folder: RunFolder | None) -> None:
+def save_checkpoint(run, folder: RunFolder | None) -> None:
     """Write a checkpoint. All processes call it, and the first one writes."""
     run.check()
     facts, files = capture(run)
@@ -189,20 +189,22 @@ def keep(run, folder: RunFolder | None) -> None:
 
 
 @contextmanager
-def closing(folder: RunFolder | None) -> Iterator[None]:
+def resume_hint_on_failure(folder: RunFolder | None) -> Iterator[None]:
     """Around the training: at its end others may go on with it; where it is cut short, say how."""
     try:
         yield
-    except (Stopped, OSError, InputError) as end:
+    except (StoppedBySignal, OSError, InputError) as end:
         if folder is None:
             raise
         checkpoints = folder.checkpoints.good
         state = f"the newest checkpoint is {checkpoints[-1]}" if checkpoints else "there is no checkpoint yet"
         model = f", the best model so far {folder.model}" if folder.model.exists() else ""
         command = f"python task_4.py --resume {folder.path}"
-        if isinstance(end, Stopped):
+        if isinstance(end, StoppedBySignal):
             name = signal.Signals(end.number).name
-            raise Stopped(end.number, f"stopped by {name}; {state}{model}; to go on: {command}") from None
+            raise StoppedBySignal(
+                end.number, f"stopped by {name}; {state}{model}; to go on: {command}"
+            ) from None
         logger.warning(f"{state}{model}; once the cause is gone: {command}")
         raise
     finally:
@@ -240,7 +242,7 @@ def _new_run(origin: Origin, settings: Settings, prepared: Prepared) -> RunFolde
     folder = RunFolder(path, origin, settings, prepared)
     check_output_dir(str(path))  # another run may have taken it by now
     with atomic_file(path / CONFIG) as file:
-        file.write(render(settings).encode())
+        file.write(render_config(settings).encode())
     return folder
 
 

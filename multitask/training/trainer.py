@@ -14,7 +14,7 @@ from multitask.common import distributed
 from multitask.common.device import choose_attention, choose_precision, out_of_memory
 from multitask.common.errors import InputError
 from multitask.config.schema import Settings, trained_tasks
-from multitask.data.batching import LengthGroupedSampler, collate, usable_windows
+from multitask.data.batching import LengthGroupedSampler, annotated_windows, collate
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import TASKS, UNLABELLED
 from multitask.encoders.lora import add_lora
@@ -23,16 +23,16 @@ from multitask.evaluation.metrics import Scores
 from multitask.inference.torch_runner import TorchRunner
 from multitask.training.embedding_rows import train_occurring_rows
 from multitask.training.fast_dropout import use_fast_dropout
-from multitask.training.frozen_features import Features
+from multitask.training.frozen_features import FrozenFeatures
 from multitask.training.loss_weighting import LossWeighting, gradient_cosine
-from multitask.training.optimizer import Update, make_optimizer
+from multitask.training.optimizer import OptimizerStep, make_optimizer
 from multitask.training.preparation import Prepared
 from multitask.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 
 
-class Training:
+class Trainer:
     """A model in training, and what its steps need."""
 
     def __init__(self, model, prepared: Prepared, settings: Settings):
@@ -42,14 +42,14 @@ class Training:
         self.corpus, self.dev = prepared.corpora["train"], prepared.corpora.get("dev")
         self.precision = choose_precision(t.precision, self.device)
         self.attention = choose_attention(settings.model.attention, self.device, self.precision)
-        make_ready(model, self.corpus, settings, self.attention)
+        configure_model(model, self.corpus, settings, self.attention)
         self.depth = model.frozen_depth if t.cache_features else 0
-        self.features: dict[str, Features] = {}
-        self.windows = usable_windows(self.corpus, self.tasks)
+        self.features: dict[str, FrozenFeatures] = {}
+        self.windows = annotated_windows(self.corpus, self.tasks)
         self.sentences = len(np.unique(self.corpus.row_of_window[self.windows]))
         self.sampler = LengthGroupedSampler(
             self.corpus.window_lengths[self.windows],
-            t.batch_size * t.gradient_accumulation * distributed.count(),
+            t.batch_size * t.gradient_accumulation * distributed.world_size(),
             t.seed,
             self.corpus.file_of_row[self.corpus.row_of_window[self.windows]],
             settings.data.sampling_temperature,
@@ -57,8 +57,8 @@ class Training:
         self.weighting = LossWeighting(t, self.tasks).to(self.device)
         extra = self.weighting.parameters()
         optimizer, schedule = make_optimizer(model, t, len(self.sampler) * t.num_epochs, extra)
-        self.update = Update(optimizer, schedule, t.max_grad_norm)
-        self.forward = distributed.wrapped(model, self.device)
+        self.update = OptimizerStep(optimizer, schedule, t.max_grad_norm)
+        self.forward = distributed.wrap_ddp(model, self.device)
         self.progress, self.micro_batch = Progress(), t.batch_size
         self.best: dict[str, Tensor] = {}  # what was learned by the model that is kept
         self.best_weights: str | None = None  # SHA-256 of its file
@@ -78,15 +78,15 @@ class Training:
     def micro_batches(self, windows: np.ndarray) -> list[np.ndarray]:
         """This process's part of a step's windows, in batches. A part that is empty is one batch of none."""
         size = self.micro_batch
-        part = windows[distributed.rank() :: distributed.count()]  # longest first: equal shares
+        part = windows[distributed.rank() :: distributed.world_size()]  # longest first: equal shares
         return [part[at : at + size] for at in range(0, max(1, len(part)), size)]
 
     def calls(self, windows: np.ndarray) -> int:
         """How many micro-batches a step has in all processes."""
-        count, size = distributed.count(), self.micro_batch
+        count, size = distributed.world_size(), self.micro_batch
         return sum(max(1, -(-len(windows[rank::count]) // size)) for rank in range(count))
 
-    def where_it_fits(self, gradients: Callable[[], None], windows: np.ndarray) -> None:
+    def retry_smaller_on_oom(self, gradients: Callable[[], None], windows: np.ndarray) -> None:
         """Call what computes a step's gradients, and where memory does not suffice again in micro-batches of
         half the size: the step and its loss stay the same.
 
@@ -102,7 +102,7 @@ class Training:
             self.update.optimizer.zero_grad()
             self.sums, self.cosines = sums, cosines
             size = max(map(len, self.micro_batches(windows)))
-            if size == 1 or distributed.count() > 1:
+            if size == 1 or distributed.world_size() > 1:
                 hint = "lower model.max_length" if size == 1 else "lower training.batch_size"
                 raise InputError(
                     f"step {self.steps + 1}: out of memory with {size} rows in a pass: {hint}, or set "
@@ -116,7 +116,7 @@ class Training:
 
     def check(self) -> None:
         """Wait for the device. Raises InputError if a step was refused, with the rows of its batch."""
-        if step := self.update.first_refused():
+        if step := self.update.first_refused_step():
             epoch, number = divmod(step - 1, len(self.sampler))
             windows = self.windows[self.sampler.batches(epoch + 1)[number]]
             raise InputError(
@@ -146,20 +146,23 @@ class Training:
             del batch["input_ids"]
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
 
-    def frozen(self, split: str) -> Features | None:
+    def frozen(self, split: str) -> FrozenFeatures | None:
         """What the frozen layers give for a split, computed when it is first asked for."""
         if self.depth and split not in self.features:
             corpus, t = self.prepared.corpora[split], self.settings.training
             installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            memory, folder = int(t.feature_memory * installed) // distributed.count(), self.settings.cache_dir
+            memory, folder = (
+                int(t.feature_memory * installed) // distributed.world_size(),
+                self.settings.cache_dir,
+            )
             bar = tqdm(
                 total=len(corpus.window_start),
                 desc=f"frozen layers, {split}",
                 leave=False,
-                disable=distributed.no_bar(),
+                disable=distributed.disable_progress_bar(),
             )
             with bar, self.evaluating():
-                self.features[split] = Features(
+                self.features[split] = FrozenFeatures(
                     self.model, corpus, self.depth, self.precision, memory, folder, bar.update
                 )
         return self.features.get(split)
@@ -212,7 +215,7 @@ class Training:
     def step(self, counts: tuple[float, float]) -> None:
         """Take the step whose gradients are there; `counts` are its labelled items, of all processes."""
         for parameter in self.weighting.parameters():  # the losses were scaled for an average over processes
-            distributed.summed(parameter.grad).div_(distributed.count())
+            distributed.all_reduce(parameter.grad).div_(distributed.world_size())
         self.update()
         self.labelled += counts
 
@@ -222,7 +225,7 @@ class Training:
 
         Waits for the device. Raises InputError if a step was not finite."""
         self.check()
-        sums, (cosine, measured) = distributed.summed(torch.stack([self.sums, self.cosines])).tolist()
+        sums, (cosine, measured) = distributed.all_reduce(torch.stack([self.sums, self.cosines])).tolist()
         means = {task: s / n if n else 0.0 for task, s, n in zip(TASKS, sums, self.labelled)}
         weights = self.weighting.weights()
         loss = sum(weights[task] * means[task] for task in self.tasks)
@@ -232,7 +235,7 @@ class Training:
         return {**found, "gradient_cosine": cosine / measured} if measured else found
 
 
-def make_ready(model, corpus: EncodedCorpus, settings: Settings, attention: str) -> None:
+def configure_model(model, corpus: EncodedCorpus, settings: Settings, attention: str) -> None:
     """Freeze what the settings freeze, and change what computes, not what is computed."""
     m, t, tasks = settings.model, settings.training, trained_tasks(settings)
     model.freeze(

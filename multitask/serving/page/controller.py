@@ -7,30 +7,30 @@ from pathlib import Path
 
 from multitask.common.errors import InputError
 from multitask.data.rows import BadRow, Example
-from multitask.data.texts import Row, example_of_record
+from multitask.data.texts import Row, unannotated_example
 from multitask.inference.predictions import Prediction
-from multitask.serving.batcher import Busy, TooMuch
-from multitask.serving.limits import Limits, cost
-from multitask.serving.page.neighbours import Neighbours
-from multitask.serving.page.results import Answers, Result, Results
+from multitask.serving.batcher import Busy, RequestTooLarge
+from multitask.serving.limits import Limits, estimate_tokens
+from multitask.serving.page.neighbours import NearestSentences
+from multitask.serving.page.results import ModelAnswers, Result, ResultStore
 from multitask.serving.page.uploads import read_dropped
 from multitask.serving.page.view import message, nearest, view
 from multitask.serving.service import Models, Service
-from multitask.serving.worker import EngineEnded
+from multitask.serving.worker import WorkerEnded
 
 _PATIENCE = 30.0  # seconds that a busy model is waited for
-_PROBLEMS = (InputError, BadRow, Busy, TooMuch, EngineEnded)
+_PROBLEMS = (InputError, BadRow, Busy, RequestTooLarge, WorkerEnded)
 Progress = Callable[[int, int, str], object]  # rows done, of how many, by which model
 Seen = list[tuple[Row, Prediction | None]]
 
 
-class Asking:
+class PageController:
     """Every method gives HTML and the key of the Result that it shows, "" where there is none; a mistake of
     the person or a model that stays busy is a line in its place."""
 
-    def __init__(self, models: Models, neighbours: Neighbours | None, limits: Limits):
+    def __init__(self, models: Models, neighbours: NearestSentences | None, limits: Limits):
         self.models, self.neighbours, self.limits = models, neighbours, limits
-        self.results = Results()
+        self.results = ResultStore()
 
     async def text(self, content: str, other: str, least: float) -> tuple[str, str]:
         """A text that was typed, by the model and by the `other` where one is named."""
@@ -62,7 +62,7 @@ class Asking:
             raise InputError("There is no text yet: type a sentence.")
         if len(content) > most:
             raise InputError(f"The text has {len(content):,} characters; at most {most:,} are read.")
-        rows, services = [example_of_record({"text": content})], await self._services(other)
+        rows, services = [unannotated_example({"text": content})], await self._services(other)
         seen = await asyncio.gather(*(_patiently(service, rows) for service in services))
         for ((row, said),) in seen:
             if said is None:
@@ -100,7 +100,9 @@ class Asking:
         return nearest(found, self.neighbours.done, self.neighbours.total)
 
 
-async def _all(service: Service, rows: Sequence[Row], progress: Progress, words: bool = False) -> Answers:
+async def _all(
+    service: Service, rows: Sequence[Row], progress: Progress, words: bool = False
+) -> ModelAnswers:
     seen: Seen = []
     for chunk in _chunks(rows, service.limits):
         progress(len(seen), len(rows), service.name)
@@ -112,7 +114,7 @@ def _chunks(rows: Sequence[Row], limits: Limits) -> Iterator[list[Row]]:
     """A batch at most, so that those who ask meanwhile come between."""
     chunk, total = [], 0
     for row in rows:
-        price = cost(row) if isinstance(row, Example) else 0
+        price = estimate_tokens(row) if isinstance(row, Example) else 0
         if chunk and (len(chunk) == limits.batch_rows or total + price > limits.batch_cost):
             yield chunk
             chunk, total = [], 0
@@ -136,7 +138,7 @@ async def _patiently(service: Service, rows: Sequence[Row]) -> Seen:
             await asyncio.sleep(busy.seconds)
 
 
-def _answers(service: Service, seen: Seen, words: bool) -> Answers:
+def _answers(service: Service, seen: Seen, words: bool) -> ModelAnswers:
     """To be kept: without embeddings, and for a file without words."""
     said = [one and one._replace(embedding=None, words=one.words if words else None) for _, one in seen]
-    return Answers(service.name, service.labels, [row for row, _ in seen], said)
+    return ModelAnswers(service.name, service.labels, [row for row, _ in seen], said)

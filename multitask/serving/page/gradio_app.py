@@ -16,9 +16,9 @@ from multitask.common.html import plain, text
 from multitask.serving.api import BodyLimit
 from multitask.serving.limits import Limits
 from multitask.serving.page.colours import DARK, LIGHT, variables
-from multitask.serving.page.controller import Asking
-from multitask.serving.page.neighbours import Neighbours
-from multitask.serving.page.path_filter import JOIN, UPLOAD, Headers, Narrow
+from multitask.serving.page.controller import PageController
+from multitask.serving.page.neighbours import NearestSentences
+from multitask.serving.page.path_filter import JOIN, UPLOAD, GradioPathFilter, SecurityHeaders
 from multitask.serving.page.results import written
 from multitask.serving.page.uploads import KINDS
 from multitask.serving.service import Models
@@ -46,10 +46,10 @@ sentences.</p></section>"""
 
 
 def build(
-    models: Models, neighbours: Neighbours | None, examples: Sequence[str], limits: Limits
+    models: Models, neighbours: NearestSentences | None, examples: Sequence[str], limits: Limits
 ) -> gr.Blocks:
     """The page of these models, with sentences to try."""
-    asking = Asking(models, neighbours, limits)
+    asking = PageController(models, neighbours, limits)
     with gr.Blocks(
         title=_TITLE, analytics_enabled=False, delete_cache=(_HOUR, _HOUR), fill_width=True
     ) as page:
@@ -93,13 +93,13 @@ def mount(app: FastAPI, blocks: gr.Blocks, limits: Limits) -> FastAPI:
         pwa=False,
     )
     mounted = app.routes[-1]
-    gradios = Narrow(mounted.app, get_upload_folder())
+    gradios = GradioPathFilter(mounted.app, get_upload_folder())
     mounted.app = BodyLimit(gradios, (JOIN, UPLOAD), replace(limits, body_bytes=limits.file_bytes + _AROUND))
-    app.add_middleware(Headers)
+    app.add_middleware(SecurityHeaders)
     return app
 
 
-def _desk(asking: Asking, examples: Sequence[str]) -> None:
+def _desk(asking: PageController, examples: Sequence[str]) -> None:
     """What can be asked on the left, the answer on the right."""
     limits, names = asking.limits, list(asking.models.names)
     with gr.Row(elem_id="desk"):
@@ -140,7 +140,7 @@ def _desk(asking: Asking, examples: Sequence[str]) -> None:
     _events(asking, box, button, tries, drop, least, other, shown)
 
 
-def _events(asking: Asking, box, button, tries, drop, least, other, shown) -> None:
+def _events(asking: PageController, box, button, tries, drop, least, other, shown) -> None:
     key = gr.State("")
     how = {"api_visibility": "private", "show_progress": "minimal", "show_progress_on": shown}
     told = [box, other, least]

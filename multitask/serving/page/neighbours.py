@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from multitask.config.loading import load_settings
-from multitask.data.formats import readable, records
+from multitask.data.formats import input_errors, read_records
 from multitask.data.rows import BadRow, Example
-from multitask.data.texts import example_of_record
+from multitask.data.texts import unannotated_example
 from multitask.serving.batcher import Busy
-from multitask.serving.limits import cost
+from multitask.serving.limits import estimate_tokens
 
 if TYPE_CHECKING:
     from multitask.serving.service import Service
@@ -32,7 +32,7 @@ class Neighbour(NamedTuple):
     similarity: float
 
 
-class Neighbours:
+class NearestSentences:
     """`done` of `total` sentences can be found; the others are read while nobody asks the model."""
 
     def __init__(self, examples: Sequence[Example]):
@@ -64,7 +64,7 @@ class Neighbours:
     def _chunks(self, most: int) -> Iterator[list[Example]]:
         chunk, total = [], 0
         for row in self.examples:
-            price = cost(row)
+            price = estimate_tokens(row)
             if chunk and total + price > _CHUNK_COST:
                 yield chunk
                 chunk, total = [], 0
@@ -91,10 +91,10 @@ def training_sentences(model: str) -> Iterator[Example]:
 
     Raises InputError where the run's config.yml or its data can't be read."""
     for path in load_settings(Path(model).resolve().parent / "config.yml").data.train:
-        with readable(path):
-            for _, record in records(path):
+        with input_errors(path):
+            for _, record in read_records(path):
                 with suppress(BadRow):
-                    row = example_of_record(record)
+                    row = unannotated_example(record)
                     row.label = record.get("label")
                     yield row
 

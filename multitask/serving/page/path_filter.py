@@ -25,7 +25,7 @@ _OPEN = re.compile(
 )
 
 
-class Headers:
+class SecurityHeaders:
     """Adds them to every answer."""
 
     def __init__(self, app):
@@ -40,7 +40,7 @@ class Headers:
         await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
-class Narrow:
+class GradioPathFilter:
     """Gradio's application, of which only the page's addresses can be reached, and whose events name no file
     but those in the folder of uploads.
 

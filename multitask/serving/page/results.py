@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from multitask.data.labels import LabelSpace
 from multitask.data.texts import Row
 from multitask.inference.predictions import Entity, Prediction
-from multitask.inference.writers import format_of
+from multitask.inference.writers import output_format
 
 _KEPT = 4_000_000  # characters of all results together; with its words' tags, one takes some 50 bytes
 _ROW = 100  # characters that a row's other parts weigh
 
 
 @dataclass(frozen=True)
-class Answers:
+class ModelAnswers:
     """One model's: a Prediction a row; None where the row, an Unreadable, says why there is none."""
 
     model: str
@@ -28,7 +28,7 @@ class Answers:
 class Result:
     """The answers of one model to some rows, or of two."""
 
-    answers: Sequence[Answers]
+    answers: Sequence[ModelAnswers]
     file: str | None = None  # its name; None for a text that was typed
     near: str = ""  # the training sentences near to it, as HTML
     key: str = field(default_factory=lambda: secrets.token_urlsafe(16))  # nobody finds another's
@@ -40,7 +40,7 @@ class Result:
         return one * len(self.answers)
 
 
-class Results:
+class ResultStore:
     """The latest ones. The oldest are forgotten where all together weigh more than `most`, so that memory is
     bounded; the newest is always kept."""
 
@@ -80,7 +80,7 @@ def differs(one: Prediction, other: Prediction) -> bool:
 def written(result: Result, number: int, name: str, least: float) -> bytes:
     """The file of that name with the answers of model `number`: as task_5.py predict --output writes it, but
     without entities below `least`."""
-    head, render = format_of(name)
+    head, render = output_format(name)
     answers = result.answers[number]
     rows = zip(answers.rows, answers.said)
     return head + b"".join(render(row, said and above(said, least)) for row, said in rows)

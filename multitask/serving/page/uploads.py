@@ -7,7 +7,7 @@ from pathlib import Path
 
 from multitask.common.errors import InputError
 from multitask.data.formats import SUFFIXES
-from multitask.data.texts import Row, Unreadable, rows_of
+from multitask.data.texts import Row, UnreadableRow, read_rows
 from multitask.serving.limits import Limits
 
 KINDS = [".txt", *SUFFIXES]
@@ -43,11 +43,11 @@ def _rows(file: Path, limits: Limits) -> list[Row]:
 
 
 def _short(file: Path, most: int) -> Iterator[Row]:
-    for number, row in enumerate(rows_of(str(file)), 1):
-        if isinstance(row, Unreadable):
-            yield Unreadable(_named(row.reason, file))
+    for number, row in enumerate(read_rows(str(file)), 1):
+        if isinstance(row, UnreadableRow):
+            yield UnreadableRow(_named(row.reason, file))
         elif len(row.text) > most:
-            yield Unreadable(f"{file.name}: row {number}: {len(row.text):,} characters; at most {most:,}")
+            yield UnreadableRow(f"{file.name}: row {number}: {len(row.text):,} characters; at most {most:,}")
         else:
             yield row
 

@@ -10,7 +10,7 @@ from multitask.inference.predictions import Prediction
 from multitask.serving.page.colours import looks_of
 from multitask.serving.page.highlight import highlighted, legend
 from multitask.serving.page.neighbours import Neighbour
-from multitask.serving.page.results import Answers, Result, above, differs, only_in
+from multitask.serving.page.results import ModelAnswers, Result, above, differs, only_in
 
 SHOWN = 200  # rows of a file
 _BARS = 8  # classes that are not folded away
@@ -154,7 +154,7 @@ def _difference(result: Result, least: float) -> str:
     return f'<p class="lead">{_sentence(*pairs[0], first, second) if unlike else "The models agree."}</p>'
 
 
-def _sentence(one: Prediction, other: Prediction, first: Answers, second: Answers) -> str:
+def _sentence(one: Prediction, other: Prediction, first: ModelAnswers, second: ModelAnswers) -> str:
     parts = []
     if one.label != other.label:
         parts.append(f"class {_class_of(one.label)} or {_class_of(other.label)}")

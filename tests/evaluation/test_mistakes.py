@@ -1,0 +1,144 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from test_corpus_predictions import LABELS, corpus_of, probabilities, random_predictor, random_rows
+
+from multitask.common.errors import InputError
+from multitask.data.corpus import encode
+from multitask.data.readers import read_corpus
+from multitask.data.rows import example_from_text
+from multitask.evaluation.corpus_predictions import CorpusPredictions, predict_with_confidence
+from multitask.evaluation.metrics import match_entities
+from multitask.evaluation.mistakes import most_confident_mistakes
+from multitask.inference.runner import run_model
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny, tokenizer):
+    return random_predictor(tiny, tokenizer)
+
+
+def all_mistakes(predictor, path, most=10_000):
+    corpus = corpus_of(path, predictor)
+    return most_confident_mistakes(
+        [path], corpus, predictor.labels, predict_with_confidence(predictor, corpus), most
+    )
+
+
+def slow_mistakes(predictor, path):
+    """Row by row, from what the model predicts of its text: (probability, line, said, right)."""
+    found = []
+    for example in read_corpus([path]).examples:
+        text = example.text or " ".join(example.words)
+        (p,) = predictor.predict([text])
+        if example.label is not None and p.label != example.label:
+            found.append((p.probabilities[p.label], example.line, p.label, example.label))
+        if example.spans is None:
+            continue
+        ends = np.cumsum([len(word) + 1 for word in example.words]) - 1
+        gold = [
+            (int(ends[a] - len(example.words[a])), int(ends[b - 1]), name) for a, b, name in example.spans
+        ]
+        for e in p.entities:
+            if (e.start, e.end, e.label) not in gold:
+                there = [
+                    name if (a, b) == (e.start, e.end) else f"{name} [{text[a:b]}]"
+                    for a, b, name in gold
+                    if a < e.end and b > e.start
+                ]
+                found.append((e.score, example.line, e.label, ", ".join(there) or "no entity"))
+        corpus = corpus_of_text(predictor, text)
+        (out,) = run_model(predictor.runner, corpus)
+        chances = probabilities(out.word_logits, predictor.config.temperature_task_b)[:, 0]
+        for (a, b, name), (first, last, _) in zip(gold, example.spans):
+            if not any(e.start < b and e.end > a for e in p.entities):
+                found.append((chances[first:last].mean(), example.line, "no entity", name))
+    return sorted(found, key=lambda mistake: -mistake[0])
+
+
+def corpus_of_text(predictor, text):
+    config = predictor.config
+    return encode([example_from_text(text)], predictor.tokenizer, LABELS, config.max_length, config.stride)
+
+
+def test_the_surest_mistakes_are_those_of_single_predictions(predictor, write_rows):
+    path = write_rows("rows.jsonl", random_rows(25, seed=2))
+    ours, slow = all_mistakes(predictor, path), slow_mistakes(predictor, path)
+    assert len(ours) == len(slow) > 60
+    ours_by_row = sorted((m.line, m.said, m.right, m.probability) for m in ours)
+    slow_by_row = sorted((*mistake[1:], mistake[0]) for mistake in slow)
+    assert [m[:3] for m in ours_by_row] == [m[:3] for m in slow_by_row]
+    assert [m[3] for m in ours_by_row] == pytest.approx([m[3] for m in slow_by_row], abs=1e-4)
+    assert all(a.probability >= b.probability for a, b in pairwise(ours))
+    assert {m.task for m in ours} == {"task_a", "task_b"}
+    assert any(m.said == "no entity" for m in ours) and any("GPE" in m.right for m in ours)
+    assert all_mistakes(predictor, path, 7) == ours[:7]
+
+
+def one_said(path, predictor, row, start, end, kind):
+    """Said of a corpus in which only the words [start, end) of one row are called an entity."""
+    corpus = corpus_of(path, predictor)
+    tags = np.zeros(corpus.word_rows[-1], np.int32)
+    first = corpus.word_rows[row]
+    tags[first + start : first + end] = 2 + 2 * kind
+    tags[first + start] -= 1
+    m = match_entities(corpus, LABELS, tags)
+    chances = np.full((2, len(m.starts)), 0.9)
+    said = CorpusPredictions(None, None, tags, m, chances, np.full(corpus.spans.shape[1], 0.5), None)
+    return most_confident_mistakes([path], corpus, LABELS, said)
+
+
+def test_the_place_is_shown_with_what_is_around_it(predictor, write_rows):
+    long, entity = "vote " * 30, "anna " * 30
+    spans = [{"start": len(long), "end": len(long) + len(entity) - 1, "label": "PER"}]
+    rows = [
+        {"text": f"{long}{entity}\nin \x1b[2Jparis", "entities": spans},
+        {"tokens": ["anna", "won", "in", "paris"], "tags": ["B-PER", "O", "O", "O"]},
+    ]
+    path = write_rows("rows.jsonl", rows)
+    first, second = one_said(path, predictor, 0, 30, 59, 0)
+    assert (first.said, first.right) == ("LOC", f"PER [{entity[:80]}…]")
+    assert first.sentence == f"…{long[-40:]}[{entity[:80]}…] anna \nin \x1b[2Jparis"
+    assert str(first).splitlines()[1].endswith("] anna \\nin \\x1b[2Jparis")
+    assert (second.said, second.right, second.sentence) == ("no entity", "PER", "[anna] won in paris")
+    assert (second.file, second.line, second.probability) == (path, 2, 0.5)
+    (missed,) = one_said(path, predictor, 1, 0, 1, 1)
+    assert missed.sentence == f"…{long[-40:]}[{entity[:80]}…] \nin \x1b[2Jparis"
+
+
+def test_what_shares_a_word_is_one_mistake_and_what_does_not_is_two(predictor, write_rows):
+    tags = ["O", "B-PER", "I-PER", "I-PER", "O"]
+    path = write_rows("rows.jsonl", [{"tokens": ["in", "anna", "won", "in", "paris"], "tags": tags}])
+
+    def mistakes(start, end):
+        return [(m.said, m.right) for m in one_said(path, predictor, 0, start, end, 1)]
+
+    for start, end in [(0, 2), (1, 2), (2, 3), (3, 5), (0, 5)]:
+        assert mistakes(start, end) == [("PER", "PER [anna won in]")]
+    for start, end in [(0, 1), (4, 5)]:
+        assert mistakes(start, end) == [("PER", "no entity"), ("no entity", "PER")]
+    assert mistakes(1, 4) == []
+
+
+@pytest.mark.parametrize("change", ["short", "moved"])
+def test_a_file_that_changed_meanwhile_is_refused(predictor, write_rows, change):
+    rows = random_rows(12)
+    path = write_rows("rows.jsonl", rows)
+    corpus = corpus_of(path, predictor)
+    said = predict_with_confidence(predictor, corpus)
+    with open(path) as file:
+        lines = file.read().splitlines()
+    with open(path, "w") as file:
+        file.write("\n".join(lines[:1] if change == "short" else ["", *lines]) + "\n")
+    with pytest.raises(InputError, match="changed while it was read"):
+        most_confident_mistakes([path], corpus, LABELS, said)
+
+
+def test_without_a_mistake_no_file_is_read_again(predictor, tmp_path, write_rows):
+    path = write_rows("rows.jsonl", [{"text": "anna won"}])
+    corpus = corpus_of(path, predictor)
+    assert (
+        most_confident_mistakes(["nowhere.jsonl"], corpus, LABELS, predict_with_confidence(predictor, corpus))
+        == []
+    )
