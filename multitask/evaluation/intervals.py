@@ -127,7 +127,9 @@ def bootstrap_difference(first: RowCounts, second: RowCounts, seed: int = 0) -> 
 def compare_means(
     first: Sequence[RowCounts], second: Sequence[RowCounts], seed: int = 0
 ) -> dict[str, Comparison | None]:
-    """`bootstrap_difference` of two ways of training, each with several models: the means of their scores. The interval is that of other rows, not that of other seeds."""
+    """`bootstrap_difference` of two ways of training, each with several models: the means of their scores.
+
+    The interval is over other rows, not over other seeds."""
     columns, counts = _kinds([column for each in (*first, *second) for column in each])
     kinds = [
         RowCounts(*columns[at : at + len(RowCounts._fields)])
