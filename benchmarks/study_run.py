@@ -58,7 +58,7 @@ def main(folder: Path) -> None:
         predictor = Predictor(model, load_tokenizer(out / "model"), labels_from_config(model.config))
     found = evaluate_file(predictor, folder.name, spec["test"])
     answer["test"] = found.scores.headline()
-    np.savez(folder / "tally.npz", **found.tally()._asdict())
+    np.savez(folder / "tally.npz", **found.row_counts()._asdict())
     if spec["keep"]:
         shutil.rmtree(folder / "model", ignore_errors=True)
         (out / "model").rename(folder / "model")

@@ -23,8 +23,10 @@ from resuming import SETTINGS, finished, newest_good
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from model import MultiTaskTransformer
-from multitask.common.shell import run_script
+from multitask.common.shell import run_script, show_messages
 from multitask.encoders.pretrained import load_tokenizer
+
+show_messages()  # on standard error, where tests look for them
 
 # no test is timed; a change is judged on the same inputs each time, and a person's runs look for new ones
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)

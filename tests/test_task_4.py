@@ -318,7 +318,7 @@ def test_help_lists_every_key(shell):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["training.lr=1"], "did you mean trainer.learning_rate?"),
+        (["training.lr=1"], "did you mean training.learning_rate?"),
         (
             ["model.num_classes_task_a=3"],
             "model.num_classes_task_a is 3, but the data has 2 classes: politics, sports",
@@ -332,7 +332,7 @@ def test_help_lists_every_key(shell):
         (["data.dev=[nowhere.jsonl, broken.jsonl]"], "broken.jsonl:2: not JSON"),
         (["data.test=lengths.jsonl"], "lengths.jsonl:1: 2 tokens, but 1 tags\n(data.on_bad_row=skip goes on"),
         (["data.train=empty.jsonl"], "empty.jsonl: the file has no rows"),
-        (["data.train=classes.jsonl"], "no row of data.train has an entity: trainer.task=task_a"),
+        (["data.train=classes.jsonl"], "no row of data.train has an entity: training.task=task_a"),
         (["data.train=classes.jsonl", "training.task=task_b"], "no row of data.train has an entity"),
         (["data.dev=classes.jsonl", "training.task=task_b"], "data.dev has no annotation of task_b"),
         (["device=tpu"], "a device is cpu, cuda or cuda:1"),

@@ -133,7 +133,7 @@ def test_predict_answers_every_text_in_order(shell, trained, tmp_path):
 def test_predict_that_is_stopped_goes_on_where_it_was(shell, trained, tmp_path, monkeypatch, name):
     texts = [*(f"anna won vote {i}" for i in range(40)), "", "bad \udce9", "paris"]
     (tmp_path / "in.txt").write_bytes("\n".join(texts).encode("utf-8", "surrogateescape"))
-    monkeypatch.setattr(batch_predict, "_ROWS", 10)
+    monkeypatch.setattr(batch_predict, "ROWS", 10)
     arguments = ("predict", "--model", trained, "--input", "in.txt", "--embeddings")
     assert shell(task_5, *arguments, "whole.npy", "--output", f"whole.{name[4:]}").status == 0
     predict, left = Predictor.predict_examples, [2, 1, 9]
@@ -165,7 +165,7 @@ def test_predict_that_is_stopped_goes_on_where_it_was(shell, trained, tmp_path, 
 
 
 def test_a_signal_waits_for_the_end_of_writing(shell, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_predict, "_ROWS", 1)
+    monkeypatch.setattr(batch_predict, "ROWS", 1)
     write = ResumableOutput.write
 
     def signalled(file, *given):
@@ -236,7 +236,7 @@ def test_several_processes_answer_in_order(shell, trained, tmp_path):
     (tmp_path / "small_chunks.py").write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); import task_5\n"
         "from multitask.inference import batch_predict\n"
-        "batch_predict._ROWS = 7; task_5.run(task_5.main)"
+        "batch_predict.ROWS = 7; task_5.run_script(task_5.main)"
     )
     ended = together(tmp_path, tmp_path / "small_chunks.py", *map(str, arguments), "both.jsonl")
     assert ended.stderr.count("1 of 57 rows could not be read") == 1, "one process speaks"

@@ -61,7 +61,7 @@ class Evaluation:
         """Those that have a score."""
         return {task for task in TASKS if getattr(self.scores, task)}
 
-    def count_by_row(self, tasks: Collection[str] = TASKS) -> RowCounts:
+    def row_counts(self, tasks: Collection[str] = TASKS) -> RowCounts:
         classes = self.said.classes if "task_a" in tasks else None
         return count_by_row(self.corpus, self.labels, classes, self.said.tags if "task_b" in tasks else None)
 
@@ -124,7 +124,8 @@ def evaluate_corpus(
 def evaluation_to_dict(a: Evaluation, b: Evaluation | None = None) -> dict:
     """All figures, as JSON has them; `b` is another model's answers to the same file."""
     row = a.scores.to_dict()
-    row["intervals"] = {name: found and list(found) for name, found in bootstrap_intervals(a.tally()).items()}
+    intervals = bootstrap_intervals(a.row_counts())
+    row["intervals"] = {name: limits and list(limits) for name, limits in intervals.items()}
     row["calibration"] = {
         name: {
             "answers": int(before.count.sum()),
@@ -154,7 +155,7 @@ def compare_models(a: Evaluation, b: Evaluation) -> dict[str, Comparison | None]
         raise InputError(f"{a.model} and {b.model} have no task in common that {files} is annotated for")
     for task in sorted(a.tasks ^ b.tasks):
         logger.info(f"{task} is not compared: {(b if task in a.tasks else a).model} has not learned it")
-    return bootstrap_difference(a.tally(tasks), b.tally(tasks))
+    return bootstrap_difference(a.row_counts(tasks), b.row_counts(tasks))
 
 
 def evaluation_to_text(a: Evaluation, row: dict) -> str:

@@ -76,7 +76,7 @@ class Report:
         said = [f"{what} {scores[name]:.4f}" for name, what in _SCORES.items() if scores[name] is not None]
         yield paragraph(f"On {rows:,} sentences of {self.split}: {', '.join(said)}.", "lead")
         limits, dev = (
-            bootstrap_intervals(self.shown.tally()),
+            bootstrap_intervals(self.shown.row_counts()),
             self.run.metrics[self.run.best_epoch - 1]["dev"] or {},
         )
         columns = [dev.get, scores.get] if self.split == "test" else [scores.get]

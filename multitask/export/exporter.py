@@ -229,8 +229,6 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-logger = logging.getLogger(__name__)
-
 labels = json.load(open("labels.json", encoding="utf-8"))
 tokenizer = Tokenizer.from_file("tokenizer.json")
 session = onnxruntime.InferenceSession("model.onnx")

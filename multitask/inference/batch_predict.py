@@ -19,7 +19,7 @@ from multitask.inference.writers import Render
 
 logger = logging.getLogger(__name__)
 
-_ROWS, _CHARACTERS = 4096, 1 << 20  # that a process has at once
+ROWS, CHARACTERS = 4096, 1 << 20  # that a process has at once
 
 
 class Sink(Protocol):
@@ -86,7 +86,7 @@ def split_into_chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
     for row in rows:
         chunk.append(row)
         characters += len(row.text) if isinstance(row, Example) else 0
-        if len(chunk) == _ROWS or characters > _CHARACTERS:
+        if len(chunk) == ROWS or characters > CHARACTERS:
             yield chunk
             chunk, characters = [], 0
     if chunk:

@@ -127,7 +127,7 @@ class RunFolder:
         except (ChecksumError, KeyError):
             return False
 
-    def save_checkpoint(self, step: int, facts: dict, files: Iterable[tuple[str, Iterable[Buffer]]]) -> None:
+    def write_checkpoint(self, step: int, facts: dict, files: Iterable[tuple[str, Iterable[Buffer]]]) -> None:
         """Write a checkpoint of what `capture` gave, unless the last one is of the same place."""
         if facts["progress"] != self.kept:
             self.checkpoints.save(step, {**facts, "origin": asdict(self.origin)}, files)
@@ -185,7 +185,7 @@ def save_checkpoint(run, folder: RunFolder | None) -> None:
     run.check()
     facts, files = capture(run)
     if folder:
-        folder.keep(run.steps, facts, files)
+        folder.write_checkpoint(run.steps, facts, files)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from benchmarks.likeness_run import likeness
 from benchmarks.study import Study
 from model import MultiTaskTransformer, SentenceTransformer
 from multitask.encoders.pretrained import load_model, load_tokenizer
+from multitask.evaluation.intervals import RowCounts
 from multitask.inference.predictor import embed
 
 
@@ -87,8 +88,8 @@ def test_one_model_is_compared_with_two_on_the_same_rows(words):
 def test_two_models_are_right_where_both_are():
     ids = np.array([0, 1, 1, 0])
     none, counts = np.full(4, -1), np.array([1, 0, 2, 1])
-    a = joint.Tally(ids, np.array([0, 1, 0, 0]), none, none, none, np.array([1, 1, 0, -1]))
-    b = joint.Tally(none, none, counts, counts + 1, counts, np.array([1, 0, 1, 1]))
+    a = RowCounts(ids, np.array([0, 1, 0, 0]), none, none, none, np.array([1, 1, 0, -1]))
+    b = RowCounts(none, none, counts, counts + 1, counts, np.array([1, 0, 1, 1]))
     found = joint.together(a, b)
     assert found.whole.tolist() == [1, 0, 0, -1]
     assert found.said_class is a.said_class and found.said is b.said

@@ -14,7 +14,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 sys.path.insert(0, {root!r})
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
-from multitask.common.signals import Interruption
+from multitask.common.signals import StopSignals
 
 def load(raises):
     try:
@@ -29,15 +29,15 @@ def main():
     load(InputError)
 
 def guarded():
-    with Interruption():
+    with StopSignals():
         load(InputError)
 
 def held():
-    with Interruption() as stop, stop.deferred():
+    with StopSignals() as stop, stop.deferred():
         os.kill(os.getpid(), signal.SIGINT)
         raise InputError("FILE: can't be read")
 
-run({main})
+run_script({main})
 """
 
 

@@ -55,7 +55,7 @@ def keep(tokenizer, tmp_path, monkeypatch):
 @pytest.fixture
 def no_reading(monkeypatch):
     def forbid():
-        monkeypatch.setattr(module, "stream", lambda *_: pytest.fail("the files are read"))
+        monkeypatch.setattr(module, "iter_examples", lambda *_: pytest.fail("the files are read"))
 
     return forbid
 
@@ -150,14 +150,14 @@ def test_rows_that_stop_the_run_leave_nothing_behind(keep, files, tmp_path):
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept(keep, files, tmp_path, monkeypatch):
-    real = module.stream
+    real = module.iter_examples
 
     def stream(*arguments):
         with open(files[0], "a") as file:
             file.write(json.dumps({"text": "late"}) + "\n")
         return real(*arguments)
 
-    monkeypatch.setattr(module, "stream", stream)
+    monkeypatch.setattr(module, "iter_examples", stream)
     with pytest.raises(InputError, match="b.jsonl: changed while it was read"):
         keep(files)
     assert not (tmp_path / "kept").exists()

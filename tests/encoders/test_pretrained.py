@@ -34,7 +34,7 @@ import sys
 from multitask.encoders.pretrained import find_backbone
 from multitask.common.shell import run_script
 offline = None if sys.argv[2] == "null" else sys.argv[2]
-run(lambda: print(*find_backbone(sys.argv[1], offline)))
+run_script(lambda: print(*find_backbone(sys.argv[1], offline)))
 """
 
 

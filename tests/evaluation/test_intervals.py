@@ -71,11 +71,11 @@ def test_intervals_are_those_of_rows_drawn_one_by_one(tokenizer, monkeypatch):
     rows = count_by_row(corpus, LABELS, classes, tags)
     times = np.stack([np.bincount(row, minlength=40) for row in draws(40, 4000)])
     slow = np.nanpercentile(scores_of(rows, times), [2.5, 97.5], axis=0)
-    monkeypatch.setattr(bootstrap_intervals, "RESAMPLES", 4000)
+    monkeypatch.setattr(resampling, "RESAMPLES", 4000)
     fast = bootstrap_intervals(rows)
     np.testing.assert_allclose(np.array([fast[name] for name in METRICS]).T, slow, atol=0.02)
     assert bootstrap_intervals(rows) == fast != bootstrap_intervals(rows, seed=1)
-    monkeypatch.setattr(bootstrap_intervals, "_BLOCK", 20_000)
+    monkeypatch.setattr(resampling, "_BLOCK", 20_000)
     blocks = bootstrap_intervals(rows)
     np.testing.assert_allclose(np.array([blocks[name] for name in METRICS]).T, slow, atol=0.02)
 

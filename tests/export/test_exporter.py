@@ -40,7 +40,7 @@ def translated(exported, monkeypatch):
             change(graph)
         return graph
 
-    monkeypatch.setattr(exporting, "graph_of", graph_of)
+    monkeypatch.setattr(exporting, "export_graph", graph_of)
     return changes
 
 

@@ -56,7 +56,8 @@ def int8(exported, predictor, tmp_path_factory) -> Path:
     """The same model, exported with products in int8."""
     folder = tmp_path_factory.mktemp("int8") / "out"
     with pytest.MonkeyPatch.context() as patch:  # translating it once is slow enough
-        patch.setattr("multitask.export.exporter.graph_of", lambda model: onnx.load(exported.folder / MODEL))
+        graph = onnx.load(exported.folder / MODEL)
+        patch.setattr("multitask.export.exporter.export_graph", lambda model: graph)
         export(predictor, folder, int8=True)
     return folder
 
@@ -185,7 +186,7 @@ def test_a_runner_is_evaluated_like_a_model(made):
 
 def test_weights_that_one_file_can_not_hold_have_a_second_one(exported, predictor, tmp_path, monkeypatch):
     folder = exported.folder
-    monkeypatch.setattr("multitask.export.exporter.graph_of", lambda model: onnx.load(folder / MODEL))
+    monkeypatch.setattr("multitask.export.exporter.export_graph", lambda model: onnx.load(folder / MODEL))
     monkeypatch.setattr(onnx_graph, "_LIMIT", 10_000)
     monkeypatch.setattr(onnx_graph, "_SMALL", 100)  # tensors that end in a page's middle too
     write_with_checksums(tmp_path / "two", _files(predictor, int8=False))

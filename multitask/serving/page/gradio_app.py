@@ -82,7 +82,7 @@ def mount(app: FastAPI, blocks: gr.Blocks, limits: Limits) -> FastAPI:
         "/",
         theme=_theme(),
         css=variables(),
-        css_paths=_HERE / "web_page.css",
+        css_paths=_HERE / "page.css",
         favicon_path=str(_HERE / "favicon.svg"),
         max_file_size=limits.file_bytes,
         footer_links=[],
