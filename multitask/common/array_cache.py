@@ -117,6 +117,7 @@ class EntryWriter:
 def digest(*parts: bytes | str | int | float | bool | None | np.ndarray) -> str:
     """A key: SHA-256 over the parts, each with its type and length. Different lists have different keys."""
     sha256 = hashlib.sha256()
+    content: bytes | memoryview
     for part in parts:
         if isinstance(part, np.ndarray):
             kind = f"{part.dtype.str} {part.shape}"

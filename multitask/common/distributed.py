@@ -169,7 +169,7 @@ def _cpu_group() -> ProcessGroup:
 def broadcast_weights(model: nn.Module) -> None:
     """Copy the first process's parameters to all processes, in place."""
     if world_size() > 1:
-        from accelerate.utils import broadcast
+        from accelerate.utils import broadcast  # type: ignore[import-untyped]  # no types
 
         broadcast([parameter.data for parameter in model.parameters()])
 

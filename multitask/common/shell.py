@@ -9,6 +9,7 @@ import signal
 import sys
 import unicodedata
 from collections.abc import Callable
+from types import FrameType
 
 from multitask.common.errors import InputError
 
@@ -43,7 +44,7 @@ def run_script(main: Callable[[], None]) -> None:
     show_messages()
     interrupted = False
 
-    def handle(number: int, frame: object) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         interrupted = True
         signal.default_int_handler(number, frame)

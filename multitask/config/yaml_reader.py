@@ -1,6 +1,7 @@
 """A YAML reader for settings: the scalars of YAML 1.2, no aliases, no repeated keys."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict = {}
 
-    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise _RefusedError("aliases (*name) are not read", self.peek_event().start_mark)
         self.depth = getattr(self, "depth", 0) + 1
@@ -48,7 +49,7 @@ for _tag, _pattern, _first in (
 ):
     _Loader.add_implicit_resolver(_CORE + _tag, re.compile(f"^(?:{_pattern})$"), list(_first))
 
-_SCALARS = {
+_SCALARS: dict[str, Callable[[str], object]] = {
     "bool": lambda text: {"true": True, "false": False}[text.lower()],
     "null": lambda text: {"": None, "~": None, "null": None}[text.lower()],
     "int": int,

@@ -3,7 +3,11 @@
 from conftest import ROOT
 from several import together
 
-HEAD = f"import gc, sys; sys.path.insert(0, {str(ROOT)!r}); import torch\nfrom multitask.common import distributed\n"
+HEAD = f"""
+import gc, sys; sys.path.insert(0, {str(ROOT)!r})
+import torch
+from multitask.common import distributed
+"""
 
 COLLECTIVES = """
 import numpy as np
@@ -34,7 +38,7 @@ def test_two_processes_exchange_values(tmp_path):
 def test_an_unused_ddp_model_leaves_no_thread_of_the_process_group(tmp_path):
     script = tmp_path / "wrapping.py"
     script.write_text(
-        f"{HEAD}gc.disable()\n"  # else the reference cycle may be collected early
+        f"{HEAD}\ngc.disable()\n"  # else the reference cycle may be collected early
         "model = distributed.wrap_ddp(torch.nn.Linear(4, 4), distributed.init_processes('cpu'))\n"
         "model(torch.ones(2, 4)).sum().backward()\n"
         "del model\n"
