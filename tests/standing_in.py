@@ -1,4 +1,4 @@
-"""What stands in for a trained model in tests of what is around it; another process can import it."""
+"""A stand-in for a trained model, in a module that another process can import."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from multitask.inference.predictions import Entity, Prediction, Word
 
 
 class Reader:
-    """A Predictor that finds every "anna", and some words that do something else."""
+    """A Predictor that tags every "anna" as PER. The words dies, fails and slow make it do just that."""
 
     labels = LabelSpace(("calm", "loud"), ("PER",))
 
@@ -27,15 +27,15 @@ class Reader:
             raise MemoryError("too large")
         if "slow" in text:
             time.sleep(0.3)
-        return [self.read(example, embeddings, words) for example in examples]
+        return [self.read_one(example, embeddings, words) for example in examples]
 
-    def read(self, example, embeddings, words):
+    def read_one(self, example, embeddings, words):
         spans = [(s, e) for (s, e), word in zip(example.offsets, example.words) if word == "anna"]
-        loud = 0.9 if "!" in example.text else 0.2
+        p_loud = 0.9 if "!" in example.text else 0.2
         return Prediction(
             example.text,
-            self.labels.classes[loud > 0.5],
-            {"calm": 1 - loud, "loud": loud},
+            self.labels.classes[p_loud > 0.5],
+            {"calm": 1 - p_loud, "loud": p_loud},
             [Entity(s, e, "anna", "PER", 0.75) for s, e in spans],
             np.array([len(example.text), 1.0], np.float32) if embeddings else None,
             [Word(s, e, "PER" if (s, e) in spans else "O", 0.75) for s, e in example.offsets]

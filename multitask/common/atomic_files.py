@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, after a kill or on a full disk too."""
+"""Atomic files and folders: complete or absent, even after a kill or on a full disk."""
 
 import ctypes
 import fcntl
@@ -11,11 +11,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from multitask.common.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +27,10 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
 
 def disk(kind: str, path: Path, call: Callable, *arguments: Any) -> Any:
-    """Call what changes the disk: a "write", "sync", "link", "rename" or "remove" of a path.
+    """Call a function that changes the disk; `kind` is "write", "sync", "link" or "rename".
 
-    All writing goes through here, so that it can be counted, and cut short at any point. An OSError names the
-    path: writing to a full disk raises one without."""
+    Every change goes through here: tests count the calls, and simulate a crash at any of them. An OSError
+    gets the path as its filename, which is missing after a write to a full disk."""
     try:
         return call(*arguments)
     except OSError as error:
@@ -36,26 +39,28 @@ def disk(kind: str, path: Path, call: Callable, *arguments: Any) -> Any:
         raise
 
 
-class _Raw(io.FileIO):
+class _RawFile(io.FileIO):
     """A file whose writes go through `disk`."""
 
     def __init__(self, path: Path, mode: str):
         super().__init__(path, mode)
         self.path = path
 
-    def write(self, data) -> int:
+    def write(self, data: "ReadableBuffer") -> int:
         return disk("write", self.path, super().write, data)
 
 
 def open_file(path: Path, mode: str = "x") -> BinaryIO:
-    """A new file ("x"), or one that is appended to ("a"), replaced ("w") or changed ("r+"), in binary.
+    """A binary file to create ("x"), append to ("a"), replace ("w") or change ("r+").
 
-    Closed, it still wants its `sync`."""
-    return io.BufferedWriter(_Raw(path, mode), _BUFFER)
+    Call `sync` after closing it, to be sure that it is on the disk."""
+    return io.BufferedWriter(_RawFile(path, mode), _BUFFER)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk: a rename may get there before it."""
+    """Wait until a file's bytes, or a folder's list of names, are on the disk.
+
+    Without it, a rename may reach the disk before the content of the renamed file."""
     handle = os.open(path, os.O_RDONLY)
     try:
         disk("sync", path, os.fsync, handle)
@@ -64,12 +69,12 @@ def sync(path: Path) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Give a file or folder another name, in place of a file of that name."""
+    """Rename a file or folder, replacing a file of that name."""
     disk("rename", target, os.replace, source, target)
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the disk has no such names."""
+    """Make a hard link to a file, or a copy if the disk has no hard links."""
     try:
         disk("link", target, os.link, source, target)
     except OSError:
@@ -78,9 +83,9 @@ def link(source: Path, target: Path) -> None:
 
 
 def lock(path: Path, otherwise: str) -> int:
-    """A handle of a file or folder that other processes can't lock, until it is closed or the process ends.
+    """Lock a file or folder → its handle; closing it, or the end of the process, unlocks.
 
-    Raises InputError, with these words, where another one has it."""
+    Raises InputError with the words `otherwise` if another process holds the lock."""
     handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,12 +93,12 @@ def lock(path: Path, otherwise: str) -> int:
         os.close(handle)
         raise InputError(f"{path}: {otherwise}") from None
     except OSError as error:  # some network disks have no locks
-        logger.warning(f"{path}: can't be locked ({error.strerror}): let no second process write to it")
+        logger.warning(f"{path}: can't be locked ({error.strerror}): make sure no other process writes to it")
     return handle
 
 
 def append(path: Path, data: bytes) -> None:
-    """Append to a file, and wait until it is on the disk."""
+    """Append to a file and wait until the bytes are on the disk."""
     with open_file(path, "a") as file:
         file.write(data)
     sync(path)
@@ -101,9 +106,9 @@ def append(path: Path, data: bytes) -> None:
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when the block ends without an error, and else leaves nothing.
+    """Context of a temporary file that is renamed to `path` at the end; after an error it is deleted.
 
-    Raises InputError if its folder is missing or it is itself a folder."""
+    Raises InputError if `path` is a folder or lies in none."""
     path = Path(path)
     check_writable(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -112,7 +117,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     try:
         with open_file(temporary, "w") as file:
             yield file
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 is for secrets
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it 0600
         sync(temporary)
         rename(temporary, path)
         sync(path.parent)
@@ -123,10 +128,10 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A folder to fill, which replaces `path` if the block ends without an error; else `path` stays.
+    """Context of a temporary folder to fill, which replaces `path` at the end; after an error `path` stays.
 
-    Its files are not to be open any more. On Linux there is a `path` at every moment of it; elsewhere what it
-    was has another name for a moment, and a process that is killed then leaves it there."""
+    Close its files before the end. On Linux `path` exists at every moment; elsewhere the old folder has
+    another name for a moment, and keeps it if the process is killed then."""
     path = Path(path)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     replaced = temporary.with_name(f"{temporary.name}.replaced")
@@ -139,7 +144,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         sync(temporary)
         if not path.exists():
             rename(temporary, path)
-        elif disk("rename", path, _exchanged, temporary, path):
+        elif disk("rename", path, exchange_folders, temporary, path):
             replaced = temporary
         else:
             rename(path, replaced)
@@ -151,12 +156,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     finally:
-        if path.exists():  # else what was replaced is the only copy
+        if path.exists():  # else the replaced folder is the only copy
             shutil.rmtree(replaced, ignore_errors=True)
 
 
 def hide(path: Path) -> Path:
-    """Give a folder that is to be removed a hidden name: what is half gone is not to be taken for whole."""
+    """Give a folder a hidden name before it is deleted: a half-deleted folder must not look complete."""
     hidden = path.with_name(f".{path.name}.removed")
     shutil.rmtree(hidden, ignore_errors=True)
     rename(path, hidden)
@@ -164,7 +169,8 @@ def hide(path: Path) -> Path:
 
 
 def check_writable(path: str | Path, suffix: str = "") -> None:
-    """Raises InputError for a name that can't become a file, before any work is done for it."""
+    """Check early that a file can be written: raises InputError for a wrong suffix, a folder or a missing
+    parent folder."""
     path = Path(path)
     if suffix and path.suffix != suffix:
         raise InputError(f"{path}: the name ends in {suffix}")
@@ -175,26 +181,25 @@ def check_writable(path: str | Path, suffix: str = "") -> None:
 
 
 def check_folder(path: str | Path) -> Path:
-    """Raises InputError for a name that can't become a folder, before any work is done for it."""
+    """Check early that a folder can be made → its path. Raises InputError if a part of the path is a file."""
     path = Path(path)
-    if occupied := next(
-        (each for each in (path, *path.parents) if each.exists() and not each.is_dir()), None
-    ):
-        raise InputError(f"{path}: {occupied} is a file")
+    for part in (path, *path.parents):
+        if part.exists() and not part.is_dir():
+            raise InputError(f"{path}: {part} is a file")
     return path
 
 
 class NpyWriter:
-    """An array written into an .npy file piece by piece; the number of rows comes last.
+    """Writes an array into an .npy file piece by piece; `finish` writes the number of rows.
 
-    A file that holds `rows` of float32 of this shape already is gone on with at its end."""
+    To continue a file that holds float32 rows already, give their number and the shape of one."""
 
     def __init__(self, file: BinaryIO, rows: int = 0, row_shape: tuple[int, ...] = (0,)):
         self.file, self.rows = file, rows
-        self.dtype, self.row_shape = np.dtype(np.float32), row_shape  # of an array of no pieces
+        self.dtype, self.row_shape = np.dtype(np.float32), row_shape  # if no piece comes
 
     def write(self, piece: np.ndarray) -> None:
-        """Append rows (n, ...). Raises ValueError if they are not of the first piece's dtype and shape."""
+        """Append rows (n, ...). Raises ValueError if dtype or shape differ from the first piece's."""
         if self.file.tell() == 0:
             self.dtype, self.row_shape = piece.dtype, piece.shape[1:]
             self._header()
@@ -204,7 +209,7 @@ class NpyWriter:
         self.file.write(piece.tobytes())
 
     def finish(self) -> None:
-        """Write the number of rows. numpy leaves room for it, so the header keeps its length."""
+        """Write the number of rows. numpy reserves room for it: the header keeps its length."""
         self.file.seek(0)
         self._header()
         self.file.seek(0, os.SEEK_END)
@@ -214,15 +219,15 @@ class NpyWriter:
         np.lib.format.write_array_header_1_0(self.file, header)
 
 
-def _exchanged(first: Path, second: Path) -> bool:
-    """Let two folders change names in one step; False where the system or the disk can't."""
+def exchange_folders(first: Path, second: Path) -> bool:
+    """Exchange the names of two folders in one atomic step; False if the system or the disk can't."""
     if sys.platform != "linux":
         return False
-    call = getattr(ctypes.CDLL(None), "renameat2", None)
-    if call is None:
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    if renameat2 is None:
         return False
     names = os.fsencode(first), os.fsencode(second)
-    return call(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0
+    return renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0
 
 
 def _umask() -> int:

@@ -1,6 +1,6 @@
-"""Folders of files with the SHA-256 of each, written last: what is damaged is seen before it is used.
+"""Folders with a list of SHA-256 checksums, which show damage before a file is used.
 
-A file may lie in a folder of its own there, "1_Pooling/config.json", and no deeper."""
+Files may lie in subfolders, "1_Pooling/config.json", but no deeper."""
 
 import hashlib
 import re
@@ -10,21 +10,21 @@ from pathlib import Path
 
 from multitask.common.atomic_files import atomic_folder, link, open_file
 
-CHECKSUMS = "SHA256SUMS"  # as sha256sum writes and checks it
+CHECKSUMS = "SHA256SUMS"  # in the format of sha256sum; written last
 _LINE = re.compile(r"([0-9a-f]{64})  ((?:[\w-][\w.-]*/)?[\w-][\w.-]*)")
 
 Buffer = bytes | memoryview
 
 
 class ChecksumError(ValueError):
-    """A folder is not what was written. The message names the file."""
+    """A folder is damaged. The message names the file."""
 
 
 def write_with_checksums(path: Path, files: Iterable[tuple[str, Iterable[Buffer]]]) -> dict[str, str]:
-    """Make a folder of (name, pieces of its content), or replace it, all or nothing → each file's SHA-256.
+    """Write a folder of (name, pieces of content) atomically, or replace it → each file's SHA-256.
 
-    The pieces are not copied. A file is hashed while the next ones are written: on a good disk hashing takes
-    longer than writing, and both leave the interpreter's lock."""
+    The pieces are not copied. Threads hash a file while the next ones are written: on a good disk hashing
+    takes longer than writing, and both release the GIL."""
     with atomic_folder(path) as folder, ThreadPoolExecutor(2) as hashing:
         hashes = {}
         for name, content in files:
@@ -35,19 +35,19 @@ def write_with_checksums(path: Path, files: Iterable[tuple[str, Iterable[Buffer]
                     file.write(piece)
                     pieces.append(piece)
             hashes[name] = hashing.submit(_sha256, pieces)
-        sums = {name: found.result() for name, found in hashes.items()}
-        _write_sums(folder, sums)
-    return sums
+        checksums = {name: future.result() for name, future in hashes.items()}
+        _write_checksums(folder, checksums)
+    return checksums
 
 
 def update_with_checksums(path: Path, files: Mapping[str, bytes]) -> None:
-    """Replace or add files of a folder, all or nothing. The others are not read, and not copied where the
-    disk can give a file two names: what was damaged of them still is, and their sums tell.
+    """Replace or add files of a folder atomically. Hard links keep the others, which are not read: damage in
+    them stays, and their checksums still show it.
 
-    Raises ChecksumError where the folder has no list of sums."""
-    sums = _sums(path)
+    Raises ChecksumError if the folder has no valid list of checksums."""
+    checksums = _read_checksums(path)
     with atomic_folder(path) as folder:
-        for name in sums:
+        for name in checksums:
             if name not in files:
                 (folder / name).parent.mkdir(exist_ok=True)
                 link(path / name, folder / name)
@@ -55,50 +55,50 @@ def update_with_checksums(path: Path, files: Mapping[str, bytes]) -> None:
             (folder / name).parent.mkdir(exist_ok=True)
             with open_file(folder / name) as file:
                 file.write(content)
-        _write_sums(folder, {**sums, **{name: _sha256([content]) for name, content in files.items()}})
+        _write_checksums(folder, checksums | {name: _sha256([content]) for name, content in files.items()})
 
 
 def read_verified(path: Path) -> dict[str, bytes]:
-    """The files of a folder, verified.
+    """The content of each file of a folder, verified.
 
     Raises ChecksumError for a file that is missing, changed, a link or not listed."""
-    sums = _sums(path)
-    known = {CHECKSUMS, *sums, *(name.split("/")[0] for name in sums)}
+    checksums = _read_checksums(path)
+    known = {CHECKSUMS, *checksums, *(name.split("/")[0] for name in checksums)}
     for file in sorted(path.rglob("*")):
         if (name := file.relative_to(path).as_posix()) not in known:
             raise ChecksumError(f"{name} does not belong to it")
         if file.is_symlink():
             raise ChecksumError(f"{name} is a link")
-    return {name: _content(path / name, wanted) for name, wanted in sums.items()}
+    return {name: _read_file(path / name, expected) for name, expected in checksums.items()}
 
 
 def verify_checksums(path: Path, free: Collection[str] = ()) -> dict[str, str]:
-    """The SHA-256 of each file that a folder's list names; other files may be there.
+    """Verify the listed files of a folder → their SHA-256. Files that are not listed are ignored.
 
-    Raises ChecksumError if one is not as it was written, but for those in `free`."""
-    sums = _sums(path)
-    for name, wanted in sums.items():
+    Raises ChecksumError if a file is missing or changed. Those named in `free` may be."""
+    checksums = _read_checksums(path)
+    for name, expected in checksums.items():
         if name in free:
             continue
         try:
-            found = sha256_of(path / name)
+            actual = sha256_of(path / name)
         except OSError as error:
             raise ChecksumError(f"{name}: {(error.strerror or str(error)).lower()}") from None
-        if found != wanted:
+        if actual != expected:
             raise ChecksumError(f"{name} is not what was written")
-    return sums
+    return checksums
 
 
-def _write_sums(folder: Path, sums: dict[str, str]) -> None:
+def _write_checksums(folder: Path, checksums: dict[str, str]) -> None:
     with open_file(folder / CHECKSUMS) as file:
-        file.write("".join(f"{found}  {name}\n" for name, found in sums.items()).encode())
+        file.write("".join(f"{checksum}  {name}\n" for name, checksum in checksums.items()).encode())
 
 
 def _sha256(pieces: Iterable[Buffer]) -> str:
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for piece in pieces:
-        found.update(piece)
-    return found.hexdigest()
+        sha256.update(piece)
+    return sha256.hexdigest()
 
 
 def sha256_of(path: Path) -> str:
@@ -108,14 +108,14 @@ def sha256_of(path: Path) -> str:
 
 
 def folder_hash(path: Path) -> str:
-    """A SHA-256 that is another one for a folder of other content: of its list of sums, where it has one."""
+    """A SHA-256 that identifies a folder's content: of its list of checksums, or else of its files."""
     if (path / CHECKSUMS).is_file():
         return sha256_of(path / CHECKSUMS)
     files = sorted(file for file in path.iterdir() if file.is_file())
     return _sha256(f"{file.name} {sha256_of(file)}".encode() for file in files)
 
 
-def _sums(path: Path) -> dict[str, str]:
+def _read_checksums(path: Path) -> dict[str, str]:
     if (path / CHECKSUMS).is_symlink():
         raise ChecksumError(f"{CHECKSUMS} is a link")
     try:
@@ -125,18 +125,19 @@ def _sums(path: Path) -> dict[str, str]:
     except (OSError, ValueError):
         raise ChecksumError(f"{CHECKSUMS} can't be read") from None
     lines = [_LINE.fullmatch(line) for line in text.removesuffix("\n").split("\n")]
-    if not text.endswith("\n") or not all(lines) or len({line[2] for line in lines}) < len(lines):
-        raise ChecksumError(f"{CHECKSUMS} is no list of sums")
-    return {line[2]: line[1] for line in lines}
+    checksums = {line[2]: line[1] for line in lines if line}
+    if not text.endswith("\n") or len(checksums) < len(lines):  # a bad line, or a name twice
+        raise ChecksumError(f"{CHECKSUMS} is no list of checksums")
+    return checksums
 
 
-def _content(file: Path, wanted: str) -> bytes:
+def _read_file(file: Path, expected: str) -> bytes:
     if not file.is_file():
         raise ChecksumError(f"{file.name} is missing")
     try:
         content = file.read_bytes()
     except OSError as error:
         raise ChecksumError(f"{file.name}: {(error.strerror or str(error)).lower()}") from None
-    if hashlib.sha256(content).hexdigest() != wanted:
+    if _sha256([content]) != expected:
         raise ChecksumError(f"{file.name} is not what was written")
     return content

@@ -1,4 +1,4 @@
-"""Work in chunks of bounded size."""
+"""Splitting work into chunks of bounded size."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -9,7 +9,7 @@ T = TypeVar("T")
 def split_into_chunks(
     items: Iterable[T], size_of: Callable[[T], int], max_size: int, max_items: int | None = None
 ) -> Iterator[list[T]]:
-    """Items, in order, as lists of at most `max_items` whose sizes add up to at most `max_size`.
+    """Yield the items in order, in lists of at most `max_items` items and a total size of at most `max_size`.
 
     An item larger than `max_size` is a chunk of its own."""
     chunk: list[T] = []

@@ -1,4 +1,4 @@
-"""The device that a run is on, and what it computes in there."""
+"""The device of a run, its precision and its attention implementation."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 from multitask.common.errors import InputError
 
-if TYPE_CHECKING:  # the settings need the names of devices only
+if TYPE_CHECKING:  # torch is imported in functions: the settings need device_name alone
     import torch
 
 logger = logging.getLogger(__name__)
 
 
 def device_name(value: Any) -> str:
-    """The name of a device, as given. Raises ValueError for any other."""
+    """Check that a value names a device: cpu, cuda or cuda:N → the same value. Raises ValueError if not."""
     if not isinstance(value, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", value):
         raise ValueError("a device is cpu, cuda or cuda:1")
     return value
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; the CPU, and a line that says so, for cuda where there is no CUDA.
+    """The torch device of that name; without CUDA, the CPU and a warning.
 
-    Raises InputError for a name that is none, for a CUDA device beyond those of the machine, and where a
-    launcher has started several processes, each of which would do the whole work."""
+    Raises InputError for an unknown name, for a CUDA device that the machine lacks, and if a launcher has
+    started several processes, since each would do all the work."""
     import torch
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -46,32 +46,32 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """What products of matrices are computed in: for "auto" bfloat16 where the device has it, else float32.
+    """The precision of matrix multiplications. "auto": bfloat16 where the device supports it, else float32.
 
-    A CPU has it with AMX or AVX512-BF16, CUDA from compute capability 8.0 (Ampere). Elsewhere it is emulated:
-    on a Xeon without either, linear layers ran at 62 GFLOP/s in bfloat16 and at 220 in float32. Asked for by
-    name it is used there too, and a line says that it is slow."""
+    CPUs support it with AMX or AVX512-BF16, CUDA from compute capability 8.0 (Ampere). Elsewhere it is
+    emulated: on a Xeon without either, linear layers ran at 62 GFLOP/s in bfloat16 and at 220 in float32.
+    "bf16" uses it there too, with a warning that it is slow."""
     import torch
 
     if name == "fp32":
         return torch.float32
-    has = _has_bf16(device)
-    if name == "bf16" and not has:
+    supported = _supports_bf16(device)
+    if name == "bf16" and not supported:
         logger.warning(f"precision bf16 is emulated on this device ({device}), and slow; auto takes fp32")
-    return torch.bfloat16 if has or name == "bf16" else torch.float32
+    return torch.bfloat16 if supported or name == "bf16" else torch.float32
 
 
-def _has_bf16(device: torch.device) -> bool:
+def _supports_bf16(device: torch.device) -> bool:
     import torch
 
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> contextlib.AbstractContextManager:
-    """Computes in `precision` what bears it. Parameters, their gradients and the losses stay in float32."""
+    """Autocast to `precision`. Parameters, their gradients and the losses stay in float32."""
     import torch
 
     if precision == torch.float32:
@@ -80,20 +80,21 @@ def autocast(device: torch.device, precision: torch.dtype) -> contextlib.Abstrac
 
 
 def choose_attention(name: str, device: torch.device, precision: torch.dtype) -> str:
-    """transformers' name of the attention to train with: for "auto" sdpa, but eager for bfloat16 on a CPU.
+    """The attention implementation to train with, as transformers names it. "auto": eager for bfloat16 on a
+    CPU, else sdpa.
 
-    There the backward pass of torch's flash attention is slow: 32 sequences of 12 tokens took 55 ms a layer,
-    plain attention 9. In float32 it is ahead at every length from 8 to 256 (5.6 ms against 10.8 at 12, 42
-    against 71 at 256; one thread of a Xeon at 2.8 GHz, 12 heads of 32)."""
-    import torch
-
+    On a CPU in bfloat16 the backward pass of torch's flash attention is slow: 32 sequences of 12 tokens took
+    55 ms per layer, eager attention 9. In float32 sdpa is faster at every length from 8 to 256 (5.6 ms and
+    10.8 at 12, 42 and 71 at 256; one thread of a Xeon at 2.8 GHz, 12 heads of 32)."""
     if name != "auto":
         return name
+    import torch
+
     return "eager" if device.type == "cpu" and precision == torch.bfloat16 else "sdpa"
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the memory of the device, or of the machine, does not suffice."""
+    """Whether an error means that the memory of the device or of the machine is too small."""
     import torch
 
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)

@@ -1,6 +1,7 @@
-"""Several processes that train one model: started by torchrun or accelerate launch, on CPUs or GPUs.
+"""Communication between processes that train one model, started by torchrun or accelerate launch.
 
-In one process, every function here gives what is there."""
+In a single process, every function returns its own values at once. Several processes must call the functions
+in the same order."""
 
 from __future__ import annotations
 
@@ -11,71 +12,78 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from multitask.common.shell import hide_messages
 
-if TYPE_CHECKING:  # an exported model answers in one process, without torch
+if TYPE_CHECKING:  # torch is imported in functions: an exported model runs without it
     import torch
-    from torch import distributed, nn
+    from torch import nn
+    from torch.distributed import ProcessGroup
 
 T = TypeVar("T")
 
 
 def init_processes(name: str) -> torch.device:
-    """Meet the other processes, if a launcher has started some → the device of this one.
+    """Join the processes that a launcher has started, if any → this process's device.
 
-    Only the first process speaks: the others' messages and results are its own over again."""
+    Only the first process shows messages and results: the others' are the same. Raises InputError as
+    `choose_device` does.
+
+    Args:
+        name: device, "cpu", "cuda" or "cuda:1". Several processes get one GPU each for any CUDA name."""
     import torch
 
     from multitask.common.device import choose_device
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return choose_device(name)
-    # before there is a group, which its functions would have as the default of an argument, to the very end
+    # imported before the group exists: else the default arguments of its functions keep the group to the end
     import torch.distributed.nn
-    from accelerate import PartialState  # it knows the launchers, and what connects which devices
+    from accelerate import PartialState  # type: ignore[import-untyped]  # no types
 
     state = PartialState(cpu=name == "cpu" or not torch.cuda.is_available())
-    atexit.register(_leave)
+    atexit.register(_destroy_groups)
     if rank():
         hide_messages()
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     return torch.device("cpu") if state.device.type == "cpu" else state.device
 
 
-def _leave() -> None:
-    """Part from the other processes, while the interpreter is whole and however the run ends.
+def _destroy_groups() -> None:
+    """Destroy the process groups before the interpreter shuts down, however the run ends.
 
-    Nothing may refer to a group any more: its threads would go on, and one that lets go of a tensor when the
-    interpreter has begun to end aborts the process (pytorch/pytorch#190489)."""
-    _between_cpus.cache_clear()
-    gc.collect()  # DistributedDataParallel is part of a cycle
-    if group := _group():
-        group.destroy_process_group()
+    Drop every reference to a group: its threads would keep running, and one that frees a tensor while the
+    interpreter shuts down aborts the process (pytorch/pytorch#190489)."""
+    _cpu_group.cache_clear()
+    gc.collect()  # DistributedDataParallel is part of a reference cycle
+    if dist := _initialized():
+        dist.destroy_process_group()
 
 
 def rank() -> int:
     """This process's number, from 0."""
-    return group.get_rank() if (group := _group()) else 0
+    return dist.get_rank() if (dist := _initialized()) else 0
 
 
 def disable_progress_bar() -> bool | None:
-    """tqdm's `disable`: the first process has a bar, where it has a terminal."""
+    """tqdm's `disable`: only the first process shows a bar, and (None) only in a terminal."""
     return True if rank() else None
 
 
 def world_size() -> int:
-    """How many processes there are."""
-    return group.get_world_size() if (group := _group()) else 1
+    """The number of processes."""
+    return dist.get_world_size() if (dist := _initialized()) else 1
 
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """The first process does the block before the others, which find what it has kept. Where it fails they
-    end, with the status of a mistake, and it says why."""
+    """Context of a block that the first process runs before the others, which use the files that it has made.
+
+    If it fails in the first process, that raises its error, and the others exit with status 2."""
+    # accelerate's main_process_first would leave the others waiting after an error
     if rank() and any_process([False])[0]:
         sys.exit(2)
     failed = True
@@ -88,7 +96,7 @@ def main_process_first() -> Iterator[None]:
 
 
 def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
-    """What to call forward on: the model, or around it what averages gradients over all processes."""
+    """The model to call forward on: wrapped to average gradients over the processes, if there are several."""
     if world_size() == 1:
         return model
     from torch.nn.parallel import DistributedDataParallel
@@ -99,79 +107,84 @@ def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def sync_only_last(model: nn.Module, last: bool) -> AbstractContextManager:
-    """Around a micro-batch: only the last one of a step sends gradients to the other processes."""
-    return nullcontext() if last or world_size() == 1 else model.no_sync()
+    """Context of a micro-batch: only the last one of a step sends gradients to the other processes.
+
+    `model` is what `wrap_ddp` returned."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    return nullcontext() if last or not isinstance(model, DistributedDataParallel) else model.no_sync()
 
 
 def all_reduce(values: torch.Tensor) -> torch.Tensor:
-    """The sum over all processes, in place."""
-    if world_size() > 1:
-        _group().all_reduce(values)
+    """Sum a tensor over all processes, in place → the same tensor."""
+    if dist := _initialized():  # accelerate's reduce would copy it
+        dist.all_reduce(values)
     return values
 
 
 def any_process(flags: Sequence[bool]) -> list[bool]:
-    """Which of these hold in one process or more. No device is waited for."""
-    if world_size() == 1:
+    """For each flag, whether it is set in one process or more. Does not wait for the device."""
+    if (dist := _initialized()) is None:
         return list(flags)
     import torch
 
-    found = torch.tensor(flags, dtype=torch.int32)
-    _group().all_reduce(found, group=_between_cpus())
-    return [n > 0 for n in found.tolist()]
+    counts = torch.tensor(flags, dtype=torch.int32)
+    dist.all_reduce(counts, group=_cpu_group())
+    return [count > 0 for count in counts.tolist()]
 
 
 def all_gather(part: T) -> list[T]:
-    """The parts of all processes, in their order."""
-    if world_size() == 1:
+    """The parts of all processes, in rank order, in every process."""
+    if (dist := _initialized()) is None:
         return [part]
     parts: list = [None] * world_size()
-    _group().all_gather_object(parts, part, _between_cpus())
+    dist.all_gather_object(parts, part, _cpu_group())
     return parts
 
 
 def scatter(parts: Sequence[T]) -> T:
-    """This process's part of those that the first one gives; what the others give is not looked at."""
-    if world_size() == 1:
+    """Send part i of the first process to process i → this process's part. Other `parts` are ignored."""
+    if (dist := _initialized()) is None:
         return parts[0]
-    mine: list = [None]
-    _group().scatter_object_list(mine, None if rank() else list(parts), group=_between_cpus())
-    return mine[0]
+    received: list = [None]
+    dist.scatter_object_list(received, None if rank() else list(parts), group=_cpu_group())
+    return received[0]
 
 
 def gather(part: T) -> list[T] | None:
-    """The parts of all processes, in their order, for the first one; None for the others."""
-    if world_size() == 1:
+    """The parts of all processes, in rank order, in the first process; None in the others."""
+    if (dist := _initialized()) is None:
         return [part]
     parts: list | None = None if rank() else [None] * world_size()
-    _group().gather_object(part, parts, group=_between_cpus())
+    dist.gather_object(part, parts, group=_cpu_group())
     return parts
 
 
 @cache
-def _between_cpus() -> distributed.ProcessGroup:
-    """All processes, joined by gloo, whatever joins their devices."""
-    return _group().new_group(backend="gloo")
+def _cpu_group() -> ProcessGroup:
+    """All processes, connected by gloo. accelerate's gather_object uses NCCL, which waits for the device."""
+    return _initialized().new_group(backend="gloo")
 
 
 def broadcast_weights(model: nn.Module) -> None:
-    """Give all processes the first one's parameters."""
+    """Copy the first process's parameters to all processes, in place."""
     if world_size() > 1:
-        for parameter in model.parameters():
-            _group().broadcast(parameter.data, 0)
+        from accelerate.utils import broadcast  # type: ignore[import-untyped]  # no types
+
+        broadcast([parameter.data for parameter in model.parameters()])
 
 
 def share_of_rows(size: int) -> tuple[int, int]:
-    """This process's part [first, last) of so many rows; the parts of all processes follow each other."""
+    """This process's share [first, last) of `size` rows. The shares, in rank order, cover all rows."""
     return size * rank() // world_size(), size * (rank() + 1) // world_size()
 
 
 def concatenate(part: np.ndarray) -> np.ndarray:
-    """The parts (n, ...) of all processes, in their order."""
+    """The arrays (n, ...) of all processes, concatenated in rank order, in every process."""
     return part if world_size() == 1 else np.concatenate(all_gather(part))
 
 
-def _group():
-    """torch.distributed, where several processes have met; else None."""
+def _initialized() -> Any:
+    """The module torch.distributed if several processes have joined, else None."""
     torch = sys.modules.get("torch")
     return torch.distributed if torch and torch.distributed.is_initialized() else None

@@ -1,4 +1,4 @@
-"""What a script shows its user: messages on standard error, and an exit status instead of a traceback.
+"""How a script shows messages on standard error and ends with an exit status instead of a traceback.
 
 The package logs to the logger "multitask". A script shows these messages as they are; a program that imports
 the package configures logging as for any other library."""
@@ -9,6 +9,7 @@ import signal
 import sys
 import unicodedata
 from collections.abc import Callable
+from types import FrameType
 
 from multitask.common.errors import InputError
 
@@ -31,19 +32,19 @@ def show_messages() -> None:
 
 
 def hide_messages() -> None:
-    """Show no messages from now on: of several processes with the same messages, one shows them."""
+    """Show no messages from now on: only one of several processes shows them."""
     logger.setLevel(logging.CRITICAL)
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Call a script's main, show its messages, and exit with the status of how it ended.
+    """Call a script's main, show its messages, and exit with a status if it raises.
 
-    2 for an InputError, 1 for an error of the disk, 141 where the reader of the output is gone, 130 for
-    Ctrl-C, or 128 plus the `number` of the signal that a KeyboardInterrupt carries."""
+    2: InputError. 1: OSError. 141: the reader of the output has closed it. 130: Ctrl-C. 128 + n: a
+    KeyboardInterrupt whose `number` is signal n."""
     show_messages()
     interrupted = False
 
-    def handle(number: int, frame: object) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         interrupted = True
         signal.default_int_handler(number, frame)
@@ -54,7 +55,7 @@ def run_script(main: Callable[[], None]) -> None:
         try:
             main()
         except Exception as error:
-            # libraries in Rust (safetensors) turn a KeyboardInterrupt into an error of their own
+            # libraries in Rust (safetensors) turn a KeyboardInterrupt into another exception
             if interrupted:
                 raise KeyboardInterrupt from error
             raise
@@ -63,7 +64,7 @@ def run_script(main: Callable[[], None]) -> None:
     except KeyboardInterrupt as stop:
         _end(str(stop) or "interrupted", 128 + getattr(stop, "number", signal.SIGINT))
     except BrokenPipeError:
-        # the reader (head, less) is gone: what Python would still flush at exit has nowhere to go
+        # the reader (head, less) is gone: Python's flush at exit would fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
@@ -73,7 +74,7 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def printable(text: str) -> str:
-    """Text without characters that a terminal obeys: a control character becomes \\\\x1b and the like."""
+    """Escape control characters, which a terminal would obey: ESC becomes \\\\x1b."""
     if text.isprintable():
         return text
     return "".join(
@@ -83,6 +84,6 @@ def printable(text: str) -> str:
 
 
 def _end(message: str, status: int) -> None:
-    # not by the logger: every one of several processes says why it ends
+    # not by the logger, which most of several processes hide: each process must say why it ends
     print(message, file=sys.stderr, flush=True)
     sys.exit(status)

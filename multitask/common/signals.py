@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM in a run: it stops where nothing is half done."""
+"""SIGINT and SIGTERM in a run: it stops at a point where its files are consistent."""
 
 import signal
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StoppedBySignal(KeyboardInterrupt):
-    """A signal asks the run to end; `number` is the signal's."""
+    """A signal asks the run to end; `number` is the signal's number."""
 
     def __init__(self, number: int, message: str = ""):
         super().__init__(message)
@@ -19,41 +19,41 @@ class StoppedBySignal(KeyboardInterrupt):
 
 
 class StopSignals:
-    """While it is entered, the first signal raises Stopped; a second one ends the process at once.
+    """Context in which the first signal raises StoppedBySignal; a second one ends the process at once.
 
-    One process is stopped wherever it is, unless in a `deferred` block, whose end it then waits for. Several
-    processes stop together, at the end of a `deferred` block: all of them have to come by there."""
+    A single process stops anywhere, but in a `deferred` block only at its end. Several processes stop
+    together, at the end of a `deferred` block: all of them must reach it."""
 
-    def __init__(self):
-        self.number, self.held, self.raised = 0, False, False
+    def __init__(self) -> None:
+        self.number, self.is_deferred, self.raised = 0, False, False
 
     def __enter__(self) -> "StopSignals":
-        self.before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        self.before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
-    def __exit__(self, kind: object, error: BaseException | None, *_) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
-        # libraries in Rust (safetensors) make errors of their own of an exception that meets them
+        # libraries in Rust (safetensors) turn a KeyboardInterrupt into another exception
         if self.raised and isinstance(error, Exception):
             raise StoppedBySignal(self.number) from error
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """A block that is done as a whole."""
-        self.held = True
+        """Context of a block that a signal does not interrupt. Raises StoppedBySignal at its end instead."""
+        self.is_deferred = True
         try:
             yield
         finally:
-            self.held = False
-        came = distributed.any_process([self.number == number for number in _SIGNALS])
-        if number := next(compress(_SIGNALS, came), None):
+            self.is_deferred = False
+        received = distributed.any_process([self.number == number for number in _SIGNALS])
+        if number := next(compress(_SIGNALS, received), None):
             raise StoppedBySignal(number)
 
-    def _note(self, number: int, frame: object) -> None:
+    def _handle(self, number: int, frame: object) -> None:
         self.number = number
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        if not self.held and distributed.world_size() == 1:
+        if not self.is_deferred and distributed.world_size() == 1:
             self.raised = True
             raise StoppedBySignal(number)

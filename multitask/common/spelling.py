@@ -1,20 +1,20 @@
-"""The right name that a wrong one was probably meant to be."""
+"""Suggestions for misspelt names."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
 
-def closest_name(name: str, candidates: Iterable[str], least: float = 0.5) -> str | None:
-    """The candidate most like `name` in its last dotted part; None where none is like it.
+def closest_name(name: str, candidates: Iterable[str], threshold: float = 0.5) -> str | None:
+    """The candidate most similar to `name` in its last dotted part; None if none reaches `threshold`.
 
-    Initials count as likeness (lr, learning_rate), and of equals the one in the same section wins."""
+    Initials count (lr, learning_rate). Of equally similar candidates, the one in the same section wins."""
     section, _, word = name.rpartition(".")
 
-    def likeness(candidate: str) -> float:
-        its_section, _, its_word = candidate.rpartition(".")
-        same = SequenceMatcher(None, word, its_word).ratio()
-        initials = word == "".join(part[:1] for part in its_word.split("_"))
-        return same + 0.5 * initials + 0.05 * (section == its_section)
+    def similarity(candidate: str) -> float:
+        other_section, _, other_word = candidate.rpartition(".")
+        ratio = SequenceMatcher(None, word, other_word).ratio()
+        initials = word == "".join(part[:1] for part in other_word.split("_"))
+        return ratio + 0.5 * initials + 0.05 * (section == other_section)
 
-    best = max(candidates, key=likeness, default=None)
-    return best if best is not None and likeness(best) >= least else None
+    best = max(candidates, key=similarity, default=None)
+    return best if best is not None and similarity(best) >= threshold else None

@@ -1,10 +1,11 @@
-"""config.yml and `key=value` overrides → Settings, or every problem of theirs at once."""
+"""Settings from config.yml and `key=value` overrides, with all problems reported at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from multitask.common.errors import InputError, list_problems
 from multitask.common.spelling import closest_name
@@ -13,23 +14,23 @@ from multitask.config.help_text import setting_keys
 from multitask.config.schema import LossWeights, Settings, trained_tasks
 from multitask.data.labels import TASKS
 
-_HINTS = 20  # problems that are listed; finding the key that was meant takes milliseconds
-_LONGEST = 200  # characters of an override that a message repeats
+_MAX_SUGGESTIONS = 20  # as many problems are listed, and each search for the closest key takes milliseconds
+_MAX_SHOWN = 200  # characters of an override that a message repeats
 
 
 def load_settings(path: str | Path | None = "config.yml", overrides: Sequence[str] = ()) -> Settings:
-    """A YAML file (None: defaults only), then `key=value` overrides in order, checked together.
+    """Read a YAML file (None: defaults only), apply `key=value` overrides in order, and check the result.
 
-    Raises InputError that names every problem: unknown keys with the nearest right one, wrong values,
-    contradictions. File problems carry file:line."""
-    values, where, problems = yaml_reader.read_yaml(path) if path is not None else ({}, {}, [])
+    Raises InputError that lists every problem, with its file:line: unknown keys and the closest known one,
+    wrong values, contradictions."""
+    values, places, problems = yaml_reader.read_yaml(path) if path is not None else ({}, {}, [])
     for override in overrides:
-        _override(values, where, problems, override)
-    settings, wrong = _validated(values, where, problems)
+        _override(values, places, problems, override)
+    settings, wrong = _validate(values, places, problems)
     problems += [
-        f"{next((where[key] for key in at_odds if key in where), path or 'settings')}: {text}"
-        for at_odds, text in _contradictions(settings)
-        if not wrong & set(at_odds)
+        f"{next((places[key] for key in keys if key in places), path or 'settings')}: {text}"
+        for keys, text in _contradictions(settings)
+        if not wrong & set(keys)
     ]
     if problems:
         raise InputError(list_problems(problems))
@@ -37,16 +38,16 @@ def load_settings(path: str | Path | None = "config.yml", overrides: Sequence[st
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Words of a command line → (overrides `key=value`, the rest), in any order."""
+    """Split a command line's words → (overrides `key=value`, the other words), in any order."""
     overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
     return overrides, [word for word in arguments if word not in overrides]
 
 
-def _override(values: dict, where: dict, problems: list[str], override: str) -> None:
+def _override(values: dict, places: dict[str, str], problems: list[str], override: str) -> None:
     key, _, text = override.partition("=")
-    source = f"command line: {override if len(override) <= _LONGEST else override[:_LONGEST] + '...'}"
+    source = f"command line: {override if len(override) <= _MAX_SHOWN else override[:_MAX_SHOWN] + '...'}"
     if key not in setting_keys():
-        problems.append(f"{source}: unknown key{_meant(key) if len(key) <= _LONGEST else ''}")
+        problems.append(f"{source}: unknown key{_suggestion(key) if len(key) <= _MAX_SHOWN else ''}")
         return
     try:
         value = yaml_reader.parse_value(text)
@@ -59,97 +60,95 @@ def _override(values: dict, where: dict, problems: list[str], override: str) -> 
             values[section] = {}
         values = values[section]
     values[name] = value
-    where[key] = "command line"
+    places[key] = "command line"
 
 
-def _meant(key: str) -> str:
-    near = closest_name(key, setting_keys())
-    return f"; did you mean {near}?" if near else ""
+def _suggestion(key: str) -> str:
+    closest = closest_name(key, setting_keys())
+    return f"; did you mean {closest}?" if closest else ""
 
 
-def _validated(values: dict, where: dict, problems: list[str]) -> tuple[Settings, set[str]]:
-    """Settings of what is right, and the keys that are wrong; each wrong one adds to `problems`."""
+def _validate(values: dict, places: dict[str, str], problems: list[str]) -> tuple[Settings, set[str]]:
+    """Settings from the valid values, and the keys of the others. Adds a problem for each of these."""
     try:
         return Settings.model_validate(values), set()
     except ValidationError as error:
-        wrong = {}
-        for item in error.errors(include_url=False):
-            place, text = _problem(item, len(wrong) < _HINTS)
-            if place not in wrong:
-                key = ".".join(place)
-                problems.append(f"{where.get(key, 'settings')}: {key}: {text}")
-                wrong[place] = key
-        for place in wrong:
-            _drop(values, place)
+        wrong: dict[tuple[str, ...], str] = {}
+        for details in error.errors(include_url=False):
+            parts, text = _describe(details, suggest=len(wrong) < _MAX_SUGGESTIONS)
+            if parts not in wrong:
+                key = ".".join(parts)
+                problems.append(f"{places.get(key, 'settings')}: {key}: {text}")
+                wrong[parts] = key
+        for parts in wrong:
+            _remove(values, parts)
         return Settings.model_validate(values), set(wrong.values())
 
 
-def _problem(item: dict, hint: bool) -> tuple[tuple[str, ...], str]:
-    """One of pydantic's errors → the key's parts, and what is wrong with it, with the key that was meant."""
-    parts = tuple(part for part in item["loc"] if isinstance(part, str))
-    if item["type"] == "extra_forbidden":
+def _describe(details: ErrorDetails, suggest: bool) -> tuple[tuple[str, ...], str]:
+    """One of pydantic's errors → (the parts of its key, what is wrong with it); may suggest a known key."""
+    parts = tuple(part for part in details["loc"] if isinstance(part, str))
+    if details["type"] == "extra_forbidden":
         if parts[-1] in setting_keys():
             *sections, name = parts[-1].split(".")
-            return parts, f"unknown key; in a file `{name}:` stands indented under `{sections[-1]}:`"
-        return parts, f"unknown key{_meant('.'.join(parts)) if hint else ''}"
-    # a union's branch and a list's place are parts of the location, but not of the key
+            return parts, f"unknown key; in a file, write `{name}:` indented under `{sections[-1]}:`"
+        return parts, f"unknown key{_suggestion('.'.join(parts)) if suggest else ''}"
+    # pydantic's location also holds a union's branch and a list's index, which are no parts of the key
     known = next(parts[:n] for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in setting_keys())
-    message = item["msg"].removeprefix("Value error, ")
-    return known, f"{message[:1].lower()}{message[1:]} (it is {_short(item['input'])})"
+    message = details["msg"].removeprefix("Value error, ")
+    return known, f"{message[:1].lower()}{message[1:]} (it is {_shorten(details['input'])})"
 
 
-def _drop(values: dict, place: tuple[str, ...]) -> None:
-    for part in place[:-1]:
+def _remove(values: dict, parts: tuple[str, ...]) -> None:
+    for part in parts[:-1]:
         values = values.get(part, {})
     if isinstance(values, dict):
-        values.pop(place[-1], None)
+        values.pop(parts[-1], None)
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _contradictions(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
-    """(the keys that are at odds, what is wrong and what to do), for all that needs no data to be seen."""
-    m, t = settings.model, settings.training
-    found = []
-    trained = trained_tasks(settings)
-    if m.freeze_backbone and all(getattr(m, f"freeze_{task}") for task in trained):
-        frozen = [f"model.freeze_{part}" for part in (*trained, "backbone")]
-        text = f"nothing is left to train: set one of {', '.join(frozen)} to false"
-        found.append(((*frozen, "training.task"), text))
-    if m.freeze_backbone and m.freeze_layers:
-        text = f"model.freeze_layers is {m.freeze_layers}, but model.freeze_backbone is true: set it to false"
-        found.append((("model.freeze_layers", "model.freeze_backbone"), text))
-    if m.freeze_backbone and m.lora.rank:
-        text = f"model.lora.rank is {m.lora.rank}, but model.freeze_backbone is true: set it to false"
-        found.append((("model.lora.rank", "model.freeze_backbone"), text))
-    of_the_encoder = {
-        "layer_decay": t.layer_decay < 1,
-        "gradient_checkpointing": t.gradient_checkpointing,
-        "gradient_cosine": t.gradient_cosine,
-    }
-    for name in [name for name, asked in of_the_encoder.items() if asked and m.freeze_backbone]:
-        text = f"training.{name} needs an encoder that trains: set model.freeze_backbone to false"
-        found.append(((f"training.{name}", "model.freeze_backbone"), text))
-    of_two_tasks = {"loss_weighting": t.loss_weighting != "fixed", "gradient_cosine": t.gradient_cosine}
-    for name in [name for name, asked in of_two_tasks.items() if asked and len(trained) < 2]:
-        text = f"training.{name} is about two tasks, but training.task is {t.task}"
-        found.append(((f"training.{name}", "training.task"), text))
+def _contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Settings that contradict each other, as (their keys, what is wrong and what to do); needs no data."""
+    m, d, t = settings.model, settings.data, settings.training
+    tasks = trained_tasks(settings)
+    if m.freeze_backbone:
+        freeze_keys = [f"model.freeze_{part}" for part in (*tasks, "backbone")]
+        if all(getattr(m, f"freeze_{task}") for task in tasks):
+            text = f"nothing is left to train: set one of {', '.join(freeze_keys)} to false"
+            yield (*freeze_keys, "training.task"), text
+        for key, value in (("model.freeze_layers", m.freeze_layers), ("model.lora.rank", m.lora.rank)):
+            if value:
+                text = f"{key} is {value}, but model.freeze_backbone is true: set it to false"
+                yield (key, "model.freeze_backbone"), text
+        for key, is_set in (
+            ("training.layer_decay", t.layer_decay < 1),
+            ("training.gradient_checkpointing", t.gradient_checkpointing),
+            ("training.gradient_cosine", t.gradient_cosine),
+        ):
+            if is_set:
+                text = f"{key} needs an encoder that trains: set model.freeze_backbone to false"
+                yield (key, "model.freeze_backbone"), text
+    if len(tasks) < 2:
+        for key, is_set in (
+            ("training.loss_weighting", t.loss_weighting != "fixed"),
+            ("training.gradient_cosine", t.gradient_cosine),
+        ):
+            if is_set:
+                yield (key, "training.task"), f"{key} is about two tasks, but training.task is {t.task}"
     if t.loss_weighting != "fixed" and t.loss_weights != LossWeights():
+        keys = (*(f"training.loss_weights.{task}" for task in TASKS), "training.loss_weights")
         text = f"training.loss_weighting is {t.loss_weighting}: training.loss_weights must be 1"
-        keys_of_weights = [f"training.loss_weights.{task}" for task in TASKS]
-        found.append(((*keys_of_weights, "training.loss_weights", "training.loss_weighting"), text))
-    if m.stride >= m.max_length - 2:
-        text = (
-            f"model.stride is {m.stride}; with model.max_length {m.max_length} it is below {m.max_length - 2}"
-        )
-        found.append((("model.stride", "model.max_length"), text))
-    if settings.data.sampling_temperature is not None and len(set(settings.data.train)) < 2:
+        yield (*keys, "training.loss_weighting"), text
+    if m.stride >= (room := m.max_length - 2):
+        text = f"model.stride is {m.stride}; with model.max_length {m.max_length} it is below {room}"
+        yield ("model.stride", "model.max_length"), text
+    if d.sampling_temperature is not None and len(set(d.train)) < 2:
         text = "data.sampling_temperature mixes files, but data.train has only one"
-        found.append((("data.sampling_temperature", "data.train"), text))
-    if t.early_stopping and not settings.data.dev:
+        yield ("data.sampling_temperature", "data.train"), text
+    if t.early_stopping and not d.dev:
         text = "training.early_stopping needs data.dev to see when the score no longer rises"
-        found.append((("training.early_stopping", "data.dev"), text))
-    return found
+        yield ("training.early_stopping", "data.dev"), text

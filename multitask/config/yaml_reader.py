@@ -1,6 +1,7 @@
-"""YAML that is read as people mean it: no aliases, no repeated keys, and the scalars of YAML 1.2."""
+"""A YAML reader for settings: the scalars of YAML 1.2, no aliases, no repeated keys."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +9,29 @@ import yaml
 
 from multitask.common.errors import InputError
 
-_LARGEST = 1 << 20  # bytes
-_DEEPEST = 10  # levels of nesting; more than any setting has
-_LONGEST_KEY = 100  # characters
+_MAX_BYTES = 1 << 20  # of a file
+_MAX_DEPTH = 10  # levels of nesting; more than any setting has
+_MAX_KEY_LENGTH = 100  # characters
 _CORE = "tag:yaml.org,2002:"
 
 
-class _Refused(yaml.YAMLError):
+class _RefusedError(yaml.YAMLError):
     def __init__(self, problem: str, mark: yaml.Mark):
         super().__init__(problem)
         self.problem, self.problem_mark = problem, mark
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's defaults are YAML 1.1: there 2e-5 is a string, `no` is false, 012 is 10 and 1:30 is 90."""
+    """A YAML 1.2 loader. In PyYAML's YAML 1.1, 2e-5 is a string, `no` is false, 012 is 10 and 1:30 is 90."""
 
     yaml_implicit_resolvers: dict = {}
 
-    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise _Refused("aliases (*name) are not read", self.peek_event().start_mark)
+            raise _RefusedError("aliases (*name) are not read", self.peek_event().start_mark)
         self.depth = getattr(self, "depth", 0) + 1
-        if self.depth > _DEEPEST:
-            raise _Refused("nested too deeply", self.peek_event().start_mark)
+        if self.depth > _MAX_DEPTH:
+            raise _RefusedError("nested too deeply", self.peek_event().start_mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -48,7 +49,7 @@ for _tag, _pattern, _first in (
 ):
     _Loader.add_implicit_resolver(_CORE + _tag, re.compile(f"^(?:{_pattern})$"), list(_first))
 
-_SCALARS = {
+_SCALARS: dict[str, Callable[[str], object]] = {
     "bool": lambda text: {"true": True, "false": False}[text.lower()],
     "null": lambda text: {"": None, "~": None, "null": None}[text.lower()],
     "int": int,
@@ -58,33 +59,33 @@ _SCALARS = {
 
 
 def read_yaml(path: str | Path) -> tuple[dict, dict[str, str], list[str]]:
-    """A file → its values, where each dotted key stands ("file:line"), and what is wrong with single keys.
+    """Read a file → (its values, "file:line" of each dotted key, problems of single keys).
 
-    Raises InputError where the file as a whole can't be read."""
+    Raises InputError if the file as a whole can't be read."""
     try:
         if Path(path).exists() and not Path(path).is_file():
             raise InputError(f"{path}: is no file")
         size = Path(path).stat().st_size
-        if size > _LARGEST:
-            raise InputError(f"{path}: {size:,} bytes; a settings file has at most {_LARGEST:,}")
+        if size > _MAX_BYTES:
+            raise InputError(f"{path}: {size:,} bytes; a settings file has at most {_MAX_BYTES:,}")
         text = Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}") from None
     except OSError as error:
         raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    where: dict[str, str] = {}
+    places: dict[str, str] = {}
     problems: list[str] = []
     node = _compose(text, str(path))
     if node is None:
-        return {}, where, problems
-    values = _value(node, "", str(path), where, problems)
+        return {}, places, problems
+    values = _value(node, "", str(path), places, problems)
     if not isinstance(values, dict):
         raise InputError(f"{path}:1: a settings file is a list of `key: value`")
-    return values, where, problems
+    return values, places, problems
 
 
 def parse_value(text: str) -> Any:
-    """The value of an override. Raises InputError."""
+    """Parse an override's text as YAML → its value. Raises InputError if it can't be read."""
     problems: list[str] = []
     node = _compose(text, "")
     value = None if node is None else _value(node, "", "", {}, problems)
@@ -94,15 +95,10 @@ def parse_value(text: str) -> Any:
 
 
 def format_scalar(value: Any) -> str:
-    """A setting's value as YAML in one line, which YAML 1.1 readers read alike."""
+    """A setting's value as one line of YAML that means the same in YAML 1.1 and 1.2."""
     if isinstance(value, tuple | list):
-        return (
-            format_scalar(value[0])
-            if len(value) == 1
-            else f"[{', '.join(map(format_scalar, value))}]"
-            if value
-            else "null"
-        )
+        items = ", ".join(map(format_scalar, value))
+        return items if len(value) == 1 else f"[{items}]" if value else "null"
     if isinstance(value, float) and "e" in (text := repr(value)):
         mantissa, exponent = text.split("e")
         return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{int(exponent):+d}"
@@ -126,12 +122,13 @@ def _compose(text: str, source: str) -> yaml.Node | None:
         ) from None
 
 
-def _value(node: yaml.Node, key: str, source: str, where: dict[str, str], problems: list[str]) -> Any:
+def _value(node: yaml.Node, key: str, source: str, places: dict[str, str], problems: list[str]) -> Any:
+    """A node's value. Adds the places of its keys to `places`, and what is wrong with them to `problems`."""
     place = f"{source}:{node.start_mark.line + 1}" if source else ""
-    where.setdefault(key, place)
+    places.setdefault(key, place)
     kind = node.tag.removeprefix(_CORE)
     if isinstance(node, yaml.SequenceNode) and kind == "seq":
-        return [_value(item, f"{key}[]", source, where, problems) for item in node.value]
+        return [_value(item, f"{key}[]", source, places, problems) for item in node.value]
     if isinstance(node, yaml.ScalarNode) and kind in _SCALARS:
         if "\0" in node.value:
             problems.append(f"{place}: {key}: a NUL character")
@@ -149,12 +146,12 @@ def _value(node: yaml.Node, key: str, source: str, where: dict[str, str], proble
         name = name_node.value if isinstance(name_node, yaml.ScalarNode) else str(name_node.tag)
         dotted = f"{key}.{name}" if key else name
         line = f"{source}:{name_node.start_mark.line + 1}" if source else "value"
-        if len(name) > _LONGEST_KEY or not name.isprintable():
+        if len(name) > _MAX_KEY_LENGTH or not name.isprintable():
             problems.append(f"{line}: {ascii(name[:40])}: this is no key of a setting")
             continue
         if name in values:
-            problems.append(f"{line}: {dotted}: this key stands twice; first at {where[dotted]}")
+            problems.append(f"{line}: {dotted}: this key stands twice; first at {places[dotted]}")
             continue
-        where[dotted] = line
-        values[name] = _value(value_node, dotted, source, where, problems)
+        places[dotted] = line
+        values[name] = _value(value_node, dotted, source, places, problems)
     return values

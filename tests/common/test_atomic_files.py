@@ -9,7 +9,7 @@ from multitask.common.atomic_files import NpyWriter, atomic_file, atomic_folder,
 from multitask.common.errors import InputError
 
 
-def test_a_file_is_there_whole_or_not_at_all(tmp_path):
+def test_a_file_is_complete_or_absent(tmp_path):
     path = tmp_path / "a"
     with pytest.raises(RuntimeError), atomic_file(path) as file:
         file.write(b"half")
@@ -24,10 +24,10 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path):
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"new")]
 
 
-@pytest.mark.parametrize("in_one_step", [True, False])
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch, in_one_step):
-    if not in_one_step:
-        monkeypatch.setattr(atomic_files, "_exchanged", lambda *_: False)
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_is_replaced_completely_or_not_at_all(tmp_path, monkeypatch, can_exchange):
+    if not can_exchange:
+        monkeypatch.setattr(atomic_files, "exchange_folders", lambda *_: False)
     path = tmp_path / "model"
     for content, fails in (("one", False), ("two", True), ("three", False)):
         try:
@@ -41,7 +41,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch, in_one_
     assert (path / "x").read_text() == "three"
 
 
-def test_a_folder_comes_back_if_its_successor_can_not_take_its_place(tmp_path, monkeypatch):
+def test_a_folder_is_restored_if_its_replacement_can_not_be_renamed(tmp_path, monkeypatch):
     path = tmp_path / "model"
     path.mkdir()
     (path / "x").write_text("old")
@@ -52,7 +52,7 @@ def test_a_folder_comes_back_if_its_successor_can_not_take_its_place(tmp_path, m
             raise KeyboardInterrupt
         real(source, target)
 
-    monkeypatch.setattr(atomic_files, "_exchanged", lambda *_: False)
+    monkeypatch.setattr(atomic_files, "exchange_folders", lambda *_: False)
     monkeypatch.setattr(os, "replace", rename)
     with pytest.raises(KeyboardInterrupt), atomic_folder(path) as folder:
         (folder / "x").write_text("new")
@@ -71,14 +71,14 @@ def test_the_only_copy_of_a_folder_is_never_deleted(tmp_path, monkeypatch):
             raise OSError
         real(source, target)
 
-    monkeypatch.setattr(atomic_files, "_exchanged", lambda *_: False)
+    monkeypatch.setattr(atomic_files, "exchange_folders", lambda *_: False)
     monkeypatch.setattr(os, "replace", rename)
     with pytest.raises(OSError), atomic_folder(path):
         pass
     assert [p.read_text() for p in tmp_path.rglob("x")] == ["old"]
 
 
-def test_what_is_written_can_be_read_by_those_who_may_read_other_files(tmp_path):
+def test_files_have_the_usual_permissions(tmp_path):
     with atomic_file(tmp_path / "file"), atomic_folder(tmp_path / "folder") as folder:
         (folder / "private").touch(mode=0o600)
     (tmp_path / "other").touch()
@@ -87,14 +87,14 @@ def test_what_is_written_can_be_read_by_those_who_may_read_other_files(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["nowhere/a.npy", "a.txt", "folder.npy"])
-def test_names_that_can_not_become_a_file(tmp_path, name):
+def test_names_that_can_not_become_files_are_refused(tmp_path, name):
     (tmp_path / "folder.npy").mkdir()
     with pytest.raises(InputError, match=name.split("/")[-1]):
         check_writable(tmp_path / name, ".npy")
 
 
 @pytest.mark.parametrize("pieces", [[3], [1, 0, 4, 2], [120_000, 7]])
-def test_an_array_written_in_pieces_is_what_numpy_reads(tmp_path, pieces):
+def test_numpy_reads_an_array_that_was_written_in_pieces(tmp_path, pieces):
     random = np.random.default_rng(0)
     arrays = [random.normal(size=(n, 5)).astype(np.float32) for n in pieces]
     with open(tmp_path / "a.npy", "wb") as file:

@@ -1,4 +1,4 @@
-"""Folders with a list of sums: a file in a folder of its own, and some of the files replaced in one step."""
+"""Folders with checksums: files in subfolders, and atomic updates of some of the files."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def folder(tmp_path):
     return tmp_path / "folder"
 
 
-def test_a_file_in_a_folder_of_its_own_is_read_back_and_checked_like_any_other(folder):
+def test_a_file_in_a_subfolder_is_verified_like_any_other(folder):
     assert read_verified(folder) == FILES
     assert list(verify_checksums(folder)) == list(FILES)
     (folder / "1_Pooling/config.json").write_bytes(b"[]")
@@ -33,7 +33,7 @@ def test_a_file_in_a_folder_of_its_own_is_read_back_and_checked_like_any_other(f
             check(folder)
 
 
-def link_the_folder(folder):
+def replace_subfolder_by_link(folder):
     shutil.move(folder / "1_Pooling", folder.parent)
     (folder / "1_Pooling").symlink_to(folder.parent / "1_Pooling")
 
@@ -41,30 +41,30 @@ def link_the_folder(folder):
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (link_the_folder, "1_Pooling is a link"),
+        (replace_subfolder_by_link, "1_Pooling is a link"),
         (lambda folder: (folder / "1_Pooling/c").write_bytes(b""), "1_Pooling/c does not belong to it"),
         (lambda folder: (folder / "2_Dense").mkdir(), "2_Dense does not belong to it"),
         (lambda folder: shutil.rmtree(folder / "1_Pooling"), "config.json is missing"),
     ],
 )
-def test_a_folder_in_it_is_no_way_around_the_sums(folder, damage, reason):
+def test_a_damaged_subfolder_is_detected(folder, damage, reason):
     damage(folder)
     with pytest.raises(ChecksumError, match=reason):
         read_verified(folder)
 
 
-@pytest.mark.parametrize("links", [True, False])
-def test_some_files_are_replaced_and_the_others_stay_as_they_are(folder, links, monkeypatch):
-    if not links:
+@pytest.mark.parametrize("has_links", [True, False])
+def test_an_update_replaces_some_files_and_keeps_the_others(folder, has_links, monkeypatch):
+    if not has_links:
         monkeypatch.setattr(atomic_files.os, "link", lambda *_: os.unlink(folder / "no such file"))
     before = (folder / "weights").stat().st_ino
     update_with_checksums(folder, {"a.json": b"new", "README.md": b"card"})
     assert read_verified(folder) == {**FILES, "a.json": b"new", "README.md": b"card"}
     assert [path.name for path in folder.parent.iterdir()] == ["folder"]
-    assert ((folder / "weights").stat().st_ino == before) == links
+    assert ((folder / "weights").stat().st_ino == before) == has_links
 
 
-def test_what_was_damaged_before_is_still_seen(folder):
+def test_an_update_does_not_hide_earlier_damage(folder):
     (folder / "weights").write_bytes(bytes(4999) + b"x")
     update_with_checksums(folder, {"a.json": b"new"})
     with pytest.raises(ChecksumError, match="weights is not what was written"):
@@ -75,7 +75,7 @@ def test_what_was_damaged_before_is_still_seen(folder):
     assert (folder / "a.json").read_bytes() == b"new"
 
 
-def test_a_disk_that_fails_in_between_leaves_the_folder_as_it_was(folder, monkeypatch):
+def test_a_failing_disk_leaves_the_folder_unchanged(folder, monkeypatch):
     real, kinds = atomic_files.disk, []
 
     def count(kind, *arguments):

@@ -5,7 +5,7 @@ from multitask.common.device import autocast, choose_attention, choose_device, c
 from multitask.common.errors import InputError
 
 
-def test_devices_by_name(monkeypatch, capsys):
+def test_devices_are_chosen_by_name(monkeypatch, capsys):
     assert choose_device("cpu").type == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("cuda:1").type == "cpu"
@@ -27,7 +27,7 @@ def test_one_of_several_processes_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("device", "has", "expected"),
+    ("device", "capabilities", "expected"),
     [
         ("cpu", {"amx_bf16": True}, torch.bfloat16),
         ("cpu", {"avx512_bf16": True}, torch.bfloat16),
@@ -38,9 +38,9 @@ def test_one_of_several_processes_is_refused(monkeypatch):
         ("cuda", (9, 0), torch.bfloat16),
     ],
 )
-def test_bf16_is_taken_where_the_device_has_it(monkeypatch, capsys, device, has, expected):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: has)
+def test_bf16_is_chosen_where_the_device_supports_it(monkeypatch, capsys, device, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities)
     assert choose_precision("auto", torch.device(device)) == expected
     assert choose_precision("fp32", torch.device(device)) == torch.float32
     assert capsys.readouterr().err == ""
@@ -56,7 +56,7 @@ def test_attention_is_eager_for_bf16_on_a_cpu_only():
     assert choose_attention("sdpa", cpu, torch.bfloat16) == "sdpa"
 
 
-def test_autocast_changes_products_and_nothing_else():
+def test_autocast_changes_outputs_but_not_parameters_and_gradients():
     layer, x = torch.nn.Linear(4, 4), torch.randn(2, 4)
     with autocast(torch.device("cpu"), torch.float32):
         assert layer(x).dtype == torch.float32

@@ -1,4 +1,4 @@
-"""Signals end a script with their own status, also where a library makes another error of what they raise."""
+"""A signal ends a script with its own status, even if a library turns its exception into another one."""
 
 import signal
 import subprocess
@@ -7,8 +7,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-# safetensors asks torch for the shape of a storage, and calls any failure of that an error of its own
-LOSSY = """
+# load() does what safetensors does: it replaces any exception by one of its own
+SCRIPT = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 sys.path.insert(0, {root!r})
@@ -21,7 +21,7 @@ def load(raises):
         if {number}:
             os.kill(os.getpid(), {number})
             while True: pass
-        raise RuntimeError("of its own")
+        raise RuntimeError("no signal")
     except (KeyboardInterrupt, RuntimeError):
         raise raises("FILE: can't be read") from None
 
@@ -32,7 +32,7 @@ def guarded():
     with StopSignals():
         load(InputError)
 
-def held():
+def deferred():
     with StopSignals() as stop, stop.deferred():
         os.kill(os.getpid(), signal.SIGINT)
         raise InputError("FILE: can't be read")
@@ -42,17 +42,17 @@ run_script({main})
 
 
 @pytest.mark.parametrize(
-    ("main", "number", "status", "said"),
+    ("main", "number", "status", "message"),
     [
         ("main", 0, 2, "error: FILE: can't be read"),
         ("main", signal.SIGINT, 130, "interrupted"),
         ("guarded", 0, 2, "error: FILE: can't be read"),
         ("guarded", signal.SIGINT, 130, "interrupted"),
         ("guarded", signal.SIGTERM, 143, "interrupted"),
-        ("held", 0, 2, "error: FILE: can't be read"),  # it raised nothing, so the error is a real one
+        ("deferred", 0, 2, "error: FILE: can't be read"),  # the signal raised nothing: it is a real error
     ],
 )
-def test_an_error_made_of_an_interruption_is_an_interruption(main, number, status, said):
-    code = LOSSY.format(root=str(ROOT), number=int(number), main=main)
+def test_an_error_that_replaces_an_interruption_counts_as_one(main, number, status, message):
+    code = SCRIPT.format(root=str(ROOT), number=int(number), main=main)
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, ended.stderr.strip()) == (status, said)
+    assert (ended.returncode, ended.stderr.strip()) == (status, message)

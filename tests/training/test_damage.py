@@ -98,7 +98,7 @@ def test_a_list_of_sums_does_not_lead_out_of_the_folder(tmp_path, name):
     write_with_checksums(tmp_path / "folder", [("a", [b"a"])])
     with open(tmp_path / "folder/SHA256SUMS", "a") as file:
         file.write(f"{hashlib.sha256(b'x').hexdigest()}  {name}\n")
-    with pytest.raises(ChecksumError, match="no list of sums"):
+    with pytest.raises(ChecksumError, match="no list of checksums"):
         read_verified(tmp_path / "folder")
 
 
