@@ -11,6 +11,7 @@ from multitask.common.spelling import closest_name
 from multitask.config import yaml_reader
 from multitask.config.help_text import setting_keys
 from multitask.config.schema import LossWeights, Settings, trained_tasks
+from multitask.data.corpus import window_problem
 from multitask.data.labels import TASKS
 
 _HINTS = 20  # problems that are listed; finding the key that was meant takes milliseconds
@@ -141,10 +142,8 @@ def _contradictions(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
         text = f"training.loss_weighting is {t.loss_weighting}: training.loss_weights must be 1"
         keys_of_weights = [f"training.loss_weights.{task}" for task in TASKS]
         found.append(((*keys_of_weights, "training.loss_weights", "training.loss_weighting"), text))
-    if m.stride >= m.max_length - 2:
-        text = (
-            f"model.stride is {m.stride}; with model.max_length {m.max_length} it is below {m.max_length - 2}"
-        )
+    if problem := window_problem(m.max_length, m.stride):
+        text = f"model.stride is {m.stride}; with model.max_length {m.max_length} {problem}"
         found.append((("model.stride", "model.max_length"), text))
     if settings.data.sampling_temperature is not None and len(set(settings.data.train)) < 2:
         text = "data.sampling_temperature mixes files, but data.train has only one"
