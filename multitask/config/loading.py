@@ -12,6 +12,7 @@ from multitask.common.spelling import closest_name
 from multitask.config import yaml_reader
 from multitask.config.help_text import setting_keys
 from multitask.config.schema import LossWeights, Settings, trained_tasks
+from multitask.data.corpus import window_problem
 from multitask.data.labels import TASKS
 
 _MAX_SUGGESTIONS = 20  # as many problems are listed, and each search for the closest key takes milliseconds
@@ -143,8 +144,8 @@ def _contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]
         keys = (*(f"training.loss_weights.{task}" for task in TASKS), "training.loss_weights")
         text = f"training.loss_weighting is {t.loss_weighting}: training.loss_weights must be 1"
         yield (*keys, "training.loss_weighting"), text
-    if m.stride >= (room := m.max_length - 2):
-        text = f"model.stride is {m.stride}; with model.max_length {m.max_length} it is below {room}"
+    if problem := window_problem(m.max_length, m.stride):
+        text = f"model.stride is {m.stride}; with model.max_length {m.max_length} {problem}"
         yield ("model.stride", "model.max_length"), text
     if d.sampling_temperature is not None and len(set(d.train)) < 2:
         text = "data.sampling_temperature mixes files, but data.train has only one"

@@ -65,6 +65,14 @@ class LabelNumbers:
         self.types: dict[str, int] = defaultdict(count().__next__)
 
 
+def window_problem(max_length: int, stride: int) -> str | None:
+    """What is wrong with a stride, as "it is below 126"; None if windows can overlap by it.
+
+    [CLS] and [SEP] take two of a window's `max_length` tokens, and each window must begin after the last."""
+    room = max_length - 2
+    return None if 0 <= stride < room else f"it is below {room}"
+
+
 def encode(
     examples: Sequence[Example], tokenizer: Tokenizer, labels: LabelSpace, max_length: int, stride: int
 ) -> EncodedCorpus:
@@ -91,9 +99,9 @@ def encode_rows(
     Named as in EncodedCorpus, but spans are span_starts, span_ends and span_types, and word_tags come later;
     row_hashes (N,) are equal for rows of equal words. Of an iterator, only rows of about `most_words` words
     are taken. Raises InputError as `encode` does."""
+    if problem := window_problem(max_length, stride):
+        raise InputError(f"model.stride is {stride}; with model.max_length {max_length} {problem}")
     room = max_length - 2
-    if not 0 <= stride < room:
-        raise InputError(f"model.stride is {stride}; with model.max_length {max_length} it is below {room}")
     words, word_rows, annotation = _columns(examples, names, most_words)
     index = subwords.number(words)
     ids, word_first = subwords.split(index)

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 from multitask.common.errors import InputError, list_problems
+from multitask.common.spelling import closest_name
 from multitask.data.formats import SUFFIXES, decode, input_errors, read_records
 from multitask.data.labels import has_prefix
 from multitask.data.rows import KEYS, BadRow, Example, abbreviate, is_valid_utf8, to_example, validate_row
@@ -153,8 +153,9 @@ def _notices(
     if began_inside:
         found.append(f"{path}: {began_inside:,} entities begin with I- (or E-, L-, M-); read as IOB1")
     for key, count in unknown.most_common(_KEYS_NAMED):
-        near = get_close_matches(key[:40], KEYS, 1)
-        meant = f"; did you mean {near[0]}?" if near else ""
+        # dots mean nothing in a row's key, and one letter is too little to guess from
+        near = closest_name(key[:40].replace(".", "_"), KEYS, 0.65) if len(key) > 1 else None
+        meant = f"; did you mean {near}?" if near else ""
         found.append(f"{path}: {abbreviate(key)} in {count:,} rows is not read{meant}")
     if (more := len(unknown) - _KEYS_NAMED) > 0:
         found.append(f"{path}: {more:,} more keys are not read")

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from multitask.common.errors import InputError, list_problems
 from multitask.common.strict_json import RepeatedKey, loads
+from multitask.data.corpus import window_problem
 
 _LARGEST = 16 << 20  # bytes of a JSON file; thousands of labels are a hundred thousand
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -181,8 +182,8 @@ def _at_odds(c: _Configuration) -> Iterator[str]:
         yield f"tag_scheme is {c.tag_scheme}, but there is no id2label"
     if "max_length" in c.model_fields_set and c.max_length > c.max_position_embeddings:
         yield f"max_length is {c.max_length}, but max_position_embeddings is {c.max_position_embeddings}"
-    if c.stride >= c.max_length - 2:
-        yield f"stride is {c.stride}; with max_length {c.max_length} it is below {c.max_length - 2}"
+    if problem := window_problem(c.max_length, c.stride):
+        yield f"stride is {c.stride}; with max_length {c.max_length} {problem}"
 
 
 def _misfits(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Iterator[str]:

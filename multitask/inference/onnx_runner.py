@@ -16,7 +16,7 @@ from multitask.common.checksums import ChecksumError, verify_checksums
 from multitask.common.errors import InputError, list_problems
 from multitask.common.strict_json import RepeatedKey, loads
 from multitask.data.batching import pad, word_positions
-from multitask.data.corpus import EncodedCorpus
+from multitask.data.corpus import EncodedCorpus, window_problem
 from multitask.data.labels import LEARNED_SCHEMES
 from multitask.inference.runner import BatchOutput, Runner
 
@@ -125,8 +125,8 @@ def read_labels(file: Path) -> ExportedConfig:
             problems.append(f"{file}: {name}: is missing; it is {meaning}")
         elif not is_valid(values[name]):
             problems.append(f"{file}: {name}: is not {meaning}")
-    if not problems and values["stride"] >= (room := values["max_length"] - 2):
-        problems.append(f"{file}: stride: {values['stride']}, but it is below {room}")
+    if not problems and (problem := window_problem(values["max_length"], values["stride"])):
+        problems.append(f"{file}: stride: {values['stride']}, but {problem}")
     if problems:
         raise InputError(list_problems(problems))
     return ExportedConfig(**values)

@@ -254,6 +254,15 @@ def test_keys_that_are_not_read_are_named(put):
     assert read.notices == [f"{read.examples[0].path}: 'tag' in 3 rows is not read; did you mean tags?"]
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("lable", "label"), ("entity", "entities"), ("texts", "text"), ("t", None), ("id", None), ("a.t", None)],
+)
+def test_only_a_misspelt_key_gets_a_suggestion(put, key, meant):
+    (notice,) = read_file(put("a.jsonl", lines([{"tokens": ["a"], key: 1}]))).notices
+    assert notice.endswith(f"did you mean {meant}?" if meant else "is not read")
+
+
 def test_plain_texts_keep_their_empty_lines(put):
     path = put("a.txt", "\ufeffone\r\n\n two\u2028 \n")
     assert list(read_texts(path)) == [(1, "one"), (2, ""), (3, " two\u2028 ")]
