@@ -1,11 +1,10 @@
 """A BERT encoder for sentence embeddings, and the same encoder with two heads for multi-task learning.
 
-Task A is a sentence's class, task B one entity tag per token. Letters in shapes: B batch, T tokens, D hidden
-size, C classes, K tags."""
+Task A: a sentence's class; task B: a tag per token. Shapes: B batch, T tokens, D hidden, C classes, K tags."""
 
 import math
 from itertools import takewhile
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +21,13 @@ class MultiTaskConfig(BertConfig):
 
     Attributes:
         num_classes_task_a: C, the size of the sentence head.
-        num_labels_task_b: K, the size of the token head: another name of transformers' `num_labels`, and
-            thus always the size of `id2label`, which AutoModelForTokenClassification reads.
+        num_labels_task_b: K, the size of the token head: transformers' `num_labels`, the size of `id2label`.
         classes: the C class names; None until training sets them.
         pooling: the sentence embedding: "cls" ([CLS] vector) or "mean" (mean over all tokens).
         tag_scheme: "IO" or "BIO"; None until training sets it.
         max_length, stride: size and overlap of a long text's windows, in tokens with [CLS] and [SEP].
-        temperature_task_a, temperature_task_b: prediction divides a head's logits by its temperature before
-            the softmax (Guo et al. 2017). The model's own outputs are the undivided logits.
+        temperature_task_a, temperature_task_b: divisors of a head's logits before the softmax that gives
+            probabilities (Guo et al. 2017). The model itself returns the logits undivided.
 
     Raises ValueError for an unknown pooling, for names whose number is not the size of their head, and for a
     temperature that is not a finite number above 0."""
@@ -55,10 +53,8 @@ class MultiTaskConfig(BertConfig):
             self.num_labels = size
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling is {self.pooling!r}; it must be one of {', '.join(POOLINGS)}")
-        if self.classes is not None and len(self.classes) != self.num_classes_task_a:
-            raise ValueError(
-                f"num_classes_task_a is {self.num_classes_task_a}, but classes has {len(self.classes)} names"
-            )
+        if self.classes is not None and len(self.classes) != (size := self.num_classes_task_a):
+            raise ValueError(f"num_classes_task_a is {size}, but classes has {len(self.classes)} names")
         for name in ("temperature_task_a", "temperature_task_b"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be a finite number above 0")
@@ -76,6 +72,7 @@ class SentenceTransformer(BertPreTrainedModel):
     >>> model = SentenceTransformer.from_pretrained("bert-base-uncased", pooling="mean")
     >>> embeddings = model(input_ids, attention_mask)  # (B, D)"""
 
+    config: MultiTaskConfig
     config_class = MultiTaskConfig
     # published BERT checkpoints contain parts that neither the embedding nor the heads use
     _keys_to_ignore_on_load_unexpected = [r"^cls\.", r"pooler\.", r"position_ids"]
@@ -85,6 +82,10 @@ class SentenceTransformer(BertPreTrainedModel):
         self.bert = BertModel(config, add_pooling_layer=False)
         if type(self) is SentenceTransformer:  # a subclass calls it after creating its own parts
             self.post_init()
+
+    if TYPE_CHECKING:  # transformers' decorator hides the signature of torch's method
+
+        def to(self, *args: Any, **kwargs: Any) -> Self: ...  # type: ignore[override]
 
     def encode(
         self,
@@ -113,8 +114,7 @@ class SentenceTransformer(BertPreTrainedModel):
         self.disable_input_require_grads()
 
     def pool(self, hidden: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Hidden states (B, T, D) → sentence embeddings (B, D). Mean pooling leaves out padding, where the
-        mask (B, T) is 0."""
+        """Hidden states (B, T, D) → embeddings (B, D). The mean leaves out padding, where the mask is 0."""
         if self.config.pooling == "cls":
             return hidden[:, 0]
         if attention_mask is None:
@@ -140,12 +140,11 @@ class MultiTaskTransformer(SentenceTransformer):
     """One encoder and two linear heads, each after dropout: a sentence's class (A), a tag per token (B).
 
     Head A reads the sentence embedding, head B each token's hidden state (Devlin et al. 2019, §4.1 and §5.3).
+    Head B has the names of BertForTokenClassification, which can therefore load a saved model.
 
     >>> sizes = {"num_classes_task_a": 3, "num_labels_task_b": 4}
     >>> model = MultiTaskTransformer.from_pretrained("bert-base-uncased", **sizes)
-    >>> sentence_logits, token_logits = model(input_ids, attention_mask)
-
-    The token head has the names of BertForTokenClassification, which can therefore load a saved model."""
+    >>> sentence_logits, token_logits = model(input_ids, attention_mask)"""
 
     def __init__(self, config: MultiTaskConfig):
         super().__init__(config)
@@ -237,8 +236,7 @@ def multitask_loss(
 
     Args:
         labels_task_a, labels_task_b: class ids (B,) and tag ids (B, T); −100 where there is no label.
-        count_task_a, count_task_b: labelled items of the whole step. The losses of its micro-batches then
-            add up to the mean over the step.
+        count_task_a, count_task_b: labelled items of the whole step, to whose loss its micro-batches add up.
         weights_task_a: factor (B,) of each window's loss: 1 / n for a text of n windows, which counts once.
 
     Returns both losses in float32. A task without labels in the batch has loss 0, also if its count is 0."""
@@ -246,8 +244,7 @@ def multitask_loss(
     loss_a = functional.cross_entropy(sentence_logits.float(), labels_task_a, reduction="none")
     if weights_task_a is not None:
         loss_a = loss_a * weights_task_a
-    loss_b = functional.cross_entropy(
-        token_logits.flatten(0, 1).float(), labels_task_b.flatten(), reduction="sum"
-    )
+    flat = token_logits.flatten(0, 1).float()  # (B · T, K)
+    loss_b = functional.cross_entropy(flat, labels_task_b.flatten(), reduction="sum")
     # where the count is 0, no item is labelled: the sum is 0, and any divisor will do
     return loss_a.sum() / (count_task_a or 1), loss_b / (count_task_b or 1)

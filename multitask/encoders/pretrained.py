@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
@@ -154,7 +154,7 @@ def load_model(model_class: type[Model], folder: str | Path, new_heads: bool = F
     try:
         with quiet_transformers():
             # given configuration and weights, transformers opens no file: no other format, adapter or code
-            model, loading = model_class.from_pretrained(
+            loaded = model_class.from_pretrained(
                 None,
                 config=model_class.config_class.from_dict(fields, **config),
                 state_dict=weights,
@@ -162,6 +162,7 @@ def load_model(model_class: type[Model], folder: str | Path, new_heads: bool = F
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
+        model, loading = cast(tuple[Model, dict[str, Any]], loaded)
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{folder}: can't be loaded: {_line(error)}") from None
     new = loading["missing_keys"] | {name for name, *_ in loading["mismatched_keys"]}
@@ -182,7 +183,7 @@ def _verify(folder: Path) -> None:
             raise InputError(f"{folder}: {damage}; if you changed it yourself, remove {CHECKSUMS}") from None
 
 
-def transformers_tokenizer(folder: Path, **fields: bool | None) -> "PreTrainedTokenizerFast":
+def transformers_tokenizer(folder: Path, **fields: Any) -> "PreTrainedTokenizerFast":
     """A folder's tokenizer as transformers loads it from local files, with these fields of its configuration.
 
     Raises InputError if the folder has none."""
@@ -192,7 +193,8 @@ def transformers_tokenizer(folder: Path, **fields: bool | None) -> "PreTrainedTo
         raise InputError(f"{folder}: no {' and no '.join(hub.TOKENIZERS)} in it, so it has no tokenizer")
     # a vocabulary alone belongs to BERT's tokenizer; AutoTokenizer would look for a class in config.json
     tokenizer_class = AutoTokenizer if (folder / "tokenizer.json").is_file() else BertTokenizer
-    return tokenizer_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **fields)
+    options = {"local_files_only": True, "trust_remote_code": False, **fields}
+    return cast("PreTrainedTokenizerFast", tokenizer_class.from_pretrained(folder, **options))
 
 
 def _tokenizer_config(folder: Path) -> dict[str, Any]:
