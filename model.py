@@ -1,6 +1,6 @@
 """A BERT encoder for sentence embeddings, and the same encoder with two heads for multi-task learning.
 
-Task A: a sentence's class; task B: a tag per token. Shapes: B batch, T tokens, D hidden, C classes, K tags."""
+Task A: one class per sentence. Task B: one tag per token. B batch, T tokens, D hidden, C classes, K tags."""
 
 import math
 from itertools import takewhile
