@@ -32,8 +32,8 @@ IDS = torch.tensor([[3, 6, 8, 10, 4], [3, 7, 4, 0, 0]])
 
 @pytest.fixture
 def published(tmp_path):
-    """A folder like that of bert-base-cased: pre-training heads, a pooler, and vocab.txt as the only tokenizer
-    file; and its encoder's hidden states for IDS."""
+    """A folder like that of bert-base-cased: pre-training heads, a pooler, and vocab.txt as the only
+    tokenizer file; and its encoder's hidden states for IDS."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     model = BertForPreTraining(BertConfig(vocab_size=len(WORDS), **sizes)).eval()

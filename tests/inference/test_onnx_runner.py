@@ -28,14 +28,8 @@ from multitask.inference.predictor import Predictor
 from multitask.inference.runner import run_model
 
 TEXTS = ["anna won in paris", "", "the vote", "a " * 90 + "end", "Paris, anna and the match!", "chip"]
-
-
 BLOCKS = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
 RUNTIME = ("numpy", "numpy.libs", "tokenizers", "onnxruntime", "flatbuffers", "google", "packaging", "tqdm")
-
-
 WITHOUT = """
 import json, sys
 for name in ("torch", "transformers", "pydantic", "onnx"):
