@@ -93,6 +93,17 @@ def test_embedding_is_the_cls_vector_or_the_mean_over_real_tokens(tiny, batch, p
     torch.testing.assert_close(model(input_ids, mask)[1], expected)
 
 
+def test_without_a_mask_all_tokens_are_real(tiny, batch):
+    input_ids, mask = batch
+    model = MultiTaskTransformer.from_pretrained(tiny, pooling="mean", **SIZES).eval()
+    for one, two in zip(model(input_ids), model(input_ids, torch.ones_like(mask))):
+        torch.testing.assert_close(one, two)
+    hidden = model.encode(input_ids, torch.ones_like(mask))
+    torch.testing.assert_close(model.pool(hidden), hidden.mean(1))
+    with pytest.raises(ValueError, match="needs input_ids or hidden"):
+        model()
+
+
 def test_sentence_head_reads_the_pooled_vector(tiny, batch):
     input_ids, mask = batch
     model = MultiTaskTransformer.from_pretrained(tiny, pooling="mean", **SIZES).eval()

@@ -135,16 +135,10 @@ def _has_capitals(vocabulary: Path) -> bool:
 
 
 def load_model(model_class: type[Model], folder: str | Path, new_heads: bool = False, **config: Any) -> Model:
-    """Load a folder's model in float32, from safetensors only.
+    """Load a folder's model in float32, from safetensors only; `config` overrides fields of config.json.
 
-    Args:
-        model_class: SentenceTransformer or MultiTaskTransformer.
-        folder: the model folder.
-        new_heads: whether heads that the folder lacks, or has in other sizes, get random weights.
-        config: fields of the configuration that replace the folder's.
-
-    Raises InputError if any other weight is missing or not finite, and if the folder is damaged or holds no
-    such model."""
+    With `new_heads`, heads that the folder lacks, or has in other sizes, get random weights. Raises
+    InputError if any other weight is missing or not finite, and if the folder is damaged or has no model."""
     import torch
 
     file = Path(folder) / "model.safetensors"

@@ -23,14 +23,8 @@ def save_model(
     folder: str | Path,
     card: str | None = None,
 ) -> dict[str, str]:
-    """Create or replace a model folder → the SHA-256 of each file, which are also written to it.
-
-    Args:
-        model: its weights and configuration are saved.
-        tokenizer_source: the folder whose tokenizer is saved.
-        folder: where to save.
-        card: content of the README.md; None for no such file.
-    """
+    """Create or replace a model folder: the model, the tokenizer of the folder `tokenizer_source`, and `card`
+    as README.md. Returns the SHA-256 of each file, which are also written to the folder."""
     return write_with_checksums(Path(folder), _files(model, tokenizer_source, card))
 
 

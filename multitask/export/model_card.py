@@ -82,17 +82,8 @@ def model_card(
     test: Scores | None = None,
     temperatures: tuple[float, float] | None = None,
 ) -> str:
-    """A run's card as Markdown with a YAML header, which the hub reads.
-
-    Args:
-        settings: the resolved settings.
-        backbone: the encoder that the run started from.
-        labels: the model's classes and types.
-        splits: the data by the name of its split.
-        dev: the headline scores on dev of the saved model.
-        test: the scores on test; None before the end of the run.
-        temperatures: those of task A and task B, if they were fitted.
-    """
+    """A run's resolved settings, encoder, labels, data, scores and temperatures (task A, task B) → its card:
+    Markdown with a YAML header for the hub. None: there are no such scores or temperatures, or not yet."""
     scores = {"dev": dev, "test": test.headline() if test else None}
     sections = [
         "# A sentence's class and its entities",

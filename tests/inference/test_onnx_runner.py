@@ -93,8 +93,8 @@ def test_the_graph_takes_any_number_of_texts_of_any_length(made):
         with torch.no_grad():
             hidden = model.encode(ids, mask)
             expected = *model.heads(hidden, mask), model.pool(hidden, mask)
-        found = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
-        for one, two in zip(found, expected):
+        outputs = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+        for one, two in zip(outputs, expected):
             np.testing.assert_allclose(one, two, atol=tolerance)
 
 
@@ -103,9 +103,9 @@ def test_it_predicts_the_same_without_torch(made, bare):
     command = [bare, "-c", WITHOUT, folder, json.dumps(TEXTS)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
-    expected, found = predictor.predict(TEXTS, embeddings=True), json.loads(ended.stdout)
+    expected, actual = predictor.predict(TEXTS, embeddings=True), json.loads(ended.stdout)
     assert any(row.entities for row in expected)
-    for one, two in zip(expected, found, strict=True):
+    for one, two in zip(expected, actual, strict=True):
         assert one.text == two["text"]
         np.testing.assert_allclose(two["embedding"], one.embedding, atol=tolerance)
         if tolerance == 1e-4:
