@@ -37,11 +37,7 @@ def main() -> None:
     encoder_config(m, backbone.folder)
     print(f"Using device: {device}")
     model = load_model(
-        SentenceTransformer,
-        backbone.folder,
-        pooling=m.pooling,
-        max_length=m.max_length,
-        stride=m.stride,
+        SentenceTransformer, backbone.folder, pooling=m.pooling, max_length=m.max_length, stride=m.stride
     ).to(device)
     tokenizer = load_tokenizer(backbone.folder)
     if arguments.output:

@@ -33,7 +33,7 @@ def _activation(name: str) -> str:
     from transformers.activations import ACT2FN
 
     if name not in ACT2FN:
-        raise ValueError(f"no known activation {name!r}")
+        raise ValueError(f"unknown activation {name!r}")
     return name
 
 

@@ -41,7 +41,7 @@ def trained(tmp_path, tiny) -> Path:
         ({"max_position_embeddings": 512}, "but max_position_embeddings in config.json is 512"),
         ({"type_vocab_size": 1}, "but type_vocab_size in config.json is 1"),
         ({"pad_token_id": 160}, "pad_token_id is 160, but vocab_size is 160"),
-        ({"hidden_act": "gulu"}, "no known activation 'gulu'"),
+        ({"hidden_act": "gulu"}, "unknown activation 'gulu'"),
         ({"hidden_act": ["gelu"]}, "hidden_act: Input should be a valid string"),
         ({"layer_norm_eps": float("nan")}, "layer_norm_eps: Input should be a finite number"),
         ({"hidden_dropout_prob": 2}, "hidden_dropout_prob: Input should be less than 1"),
