@@ -20,8 +20,8 @@ from multitask.inference.predictor import embed
 from multitask.training.preparation import encoder_config
 
 SAMPLES = ["The striker scored twice before half-time.", "She found the net in both halves of the final."]
-SHOWN = 20  # sentences that are compared on the screen
-CHUNK = 1024  # texts that are held at once
+COMPARED = 20  # sentences in the table of similarities
+CHUNK = 1024  # texts in memory at once
 
 
 def main() -> None:
@@ -32,13 +32,13 @@ def main() -> None:
     texts = iter(arguments.sentences or SAMPLES)
     if arguments.input:
         texts = (text for _, text in read_texts(arguments.input))
-    device = choose_device(settings.device)
-    backbone = find_backbone(settings.model.backbone, settings.model.offline_backbone)
-    m = settings.model
+    m, device = settings.model, choose_device(settings.device)
+    backbone = find_backbone(m.backbone, m.offline_backbone)
     encoder_config(m, backbone.folder)
     print(f"Using device: {device}")
-    fields = {"pooling": m.pooling, "max_length": m.max_length, "stride": m.stride}
-    model = load_model(SentenceTransformer, backbone.folder, **fields).to(device)
+    model = load_model(
+        SentenceTransformer, backbone.folder, pooling=m.pooling, max_length=m.max_length, stride=m.stride
+    ).to(device)
     tokenizer = load_tokenizer(backbone.folder)
     if arguments.output:
         write(model, tokenizer, texts, arguments.output)
@@ -49,38 +49,44 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Embed sentences with the encoder of config.yml.")
-    parser.add_argument("sentences", nargs="*", metavar="SENTENCE", help="two samples where none is given")
-    parser.add_argument("--input", metavar="FILE", help="a text file, a sentence a line; - is standard input")
-    parser.add_argument("--output", metavar="FILE.npy", help="write the embeddings, float32 (N, D), instead")
-    parser.add_argument("--config", default="config.yml", metavar="FILE", help="settings (config.yml)")
+    parser.add_argument(
+        "sentences", nargs="*", metavar="SENTENCE", help="sentences to embed (default: two samples)"
+    )
+    parser.add_argument(
+        "--input", metavar="FILE", help="text file, one sentence per line; - is standard input"
+    )
+    parser.add_argument("--output", metavar="FILE.npy", help="write float32 embeddings (N, D) to this file")
+    parser.add_argument(
+        "--config", default="config.yml", metavar="FILE", help="settings file (default: config.yml)"
+    )
     arguments = parser.parse_args()
     if arguments.sentences and arguments.input:
-        raise InputError("sentences are given twice: as arguments and with --input")
+        raise InputError("give sentences either as arguments or with --input, not both")
     return arguments
 
 
 def show(sentences: list[str], embeddings: np.ndarray) -> None:
-    """Embeddings (N, D): their shape, a few numbers, and how alike the first SHOWN sentences are."""
+    """Print the shape of embeddings (N, D), a few numbers, and the similarities of the first sentences."""
     print(f"Embedding shape: torch.Size({list(embeddings.shape)})")
     if not sentences:
         return
     first = ", ".join(f"{value:.4f}" for value in embeddings[0, :5])
     print(f"Sample embedding (first 5 dimensions of first sentence): [{first}]")
-    unit = embeddings[:SHOWN] / np.linalg.norm(embeddings[:SHOWN], axis=1, keepdims=True)
-    rest = f" of the first {SHOWN}; --output writes all embeddings" if len(sentences) > SHOWN else ""
-    print(f"Cosine similarity{rest}:")
+    unit = embeddings[:COMPARED] / np.linalg.norm(embeddings[:COMPARED], axis=1, keepdims=True)
+    cut = f" of the first {COMPARED}; --output writes all embeddings" if len(sentences) > COMPARED else ""
+    print(f"Cosine similarity{cut}:")
     for number, (sentence, row) in enumerate(zip(sentences, unit @ unit.T), 1):
         print(f"  {number}: {' '.join(f'{value:7.4f}' for value in row)}   {sentence[:60]}")
 
 
 def write(model: SentenceTransformer, tokenizer: Tokenizer, texts: Iterator[str], path: str) -> None:
-    """Embed texts, a chunk at a time, into an .npy file that is there only when all of them are in it."""
+    """Embed texts in chunks into an .npy file, which appears only when it is complete."""
     with atomic_file(path) as file, tqdm(unit=" sentences", disable=None) as progress:
         writer = NpyWriter(file)
         while chunk := list(islice(texts, CHUNK)):
             writer.write(embed(model, tokenizer, chunk, progress.update))
         if writer.rows == 0:
-            raise InputError("there is no sentence in the input")
+            raise InputError("the input has no sentences")
         writer.finish()
     print(f"{path}: {writer.rows:,} embeddings of {writer.row_shape[0]} numbers")
 

@@ -1,9 +1,11 @@
 """Both heads on a batch: python task_2.py [SENTENCE ...] [--config FILE]"""
 
 import argparse
+from typing import TypedDict
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from model import MultiTaskTransformer
 from multitask.common.device import choose_device
@@ -17,19 +19,33 @@ from multitask.data.rows import example_from_text
 from multitask.encoders.pretrained import find_backbone, load_model, load_tokenizer
 from multitask.training.preparation import encoder_config
 
+
+class Freezing(TypedDict, total=False):
+    """Arguments of MultiTaskTransformer.freeze."""
+
+    backbone: bool
+    task_a: bool
+    task_b: bool
+    layers: int
+
+
 SAMPLES = ["Marit Solheim won the final in Oslo.", "Lawmakers voted to raise the retirement age."]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Show both heads' outputs, untrained, and what each freeze leaves."
+        description="Show the outputs of two untrained heads, and what each freezing choice trains."
     )
-    parser.add_argument("sentences", nargs="*", metavar="SENTENCE", help="two samples where none is given")
-    parser.add_argument("--config", default="config.yml", metavar="FILE", help="settings (config.yml)")
+    parser.add_argument(
+        "sentences", nargs="*", metavar="SENTENCE", help="input sentences (default: two samples)"
+    )
+    parser.add_argument(
+        "--config", default="config.yml", metavar="FILE", help="settings file (default: config.yml)"
+    )
     arguments = parser.parse_args()
     settings = load_settings(arguments.config)
     device = choose_device(settings.device)
-    m, defaults = settings.model, ModelSettings()
+    m, defaults = settings.model, ModelSettings.model_validate({})
     backbone = find_backbone(m.backbone, m.offline_backbone)
     encoder_config(m, backbone.folder)
     print(f"Using device: {device}")
@@ -46,8 +62,10 @@ def main() -> None:
     show_freezing(model)
 
 
-def show_outputs(model: MultiTaskTransformer, tokenizer, sentences: list[str], m: ModelSettings) -> None:
-    """The embedding and both heads' logits of the sentences, in one pass."""
+def show_outputs(
+    model: MultiTaskTransformer, tokenizer: Tokenizer, sentences: list[str], m: ModelSettings
+) -> None:
+    """Print the shapes of the sentences' embeddings and of both heads' logits, all from one pass."""
     corpus = encode(
         list(map(example_from_text, sentences)), tokenizer, LabelSpace((), ()), m.max_length, m.stride
     )
@@ -65,9 +83,9 @@ def show_outputs(model: MultiTaskTransformer, tokenizer, sentences: list[str], m
 
 
 def show_freezing(model: MultiTaskTransformer) -> None:
-    """How many parameters each freezing choice leaves to train."""
+    """Print how many parameters remain trainable under each freezing choice."""
     total = sum(parameter.numel() for parameter in model.parameters())
-    choices = {
+    choices: dict[str, Freezing] = {
         "nothing": {},
         "lowest half of the layers": {"layers": model.config.num_hidden_layers // 2},
         "backbone": {"backbone": True},

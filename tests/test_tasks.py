@@ -75,7 +75,7 @@ def test_task_1_writes_the_embeddings_of_a_file(shell, config, tmp_path):
     ("arguments", "reason"),
     [
         (["--input", "nowhere.txt"], "nowhere.txt: no such file"),
-        (["a", "--input", "in.txt"], "given twice"),
+        (["a", "--input", "in.txt"], "not both"),
         (["--input", "in.txt", "--output", "out.txt"], "out.txt: the name ends in .npy"),
         (["--input", "in.txt", "--output", "no/out.npy"], "there is no folder no"),
         (["--input", "empty.txt", "--output", "out.npy"], "no sentence"),

@@ -1,29 +1,30 @@
-"""A model on the hub: in its cache, asked for, downloaded."""
+"""A model on the Hugging Face hub: look into the local cache, ask the hub, download."""
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from multitask.common.errors import InputError
 
 NEEDED = ("config.json", "model.safetensors")
 TOKENIZERS = ("tokenizer.json", "vocab.txt")
-_PROBE_SECONDS = 5
+PROBE_SECONDS = 5
 
 
 def cached_folder(name: str) -> Path | None:
-    """The folder of a model in the hub's cache; None where one of its files is not there."""
+    """The folder of a model in the local cache of the hub; None if a file that is needed is not cached."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = {file: try_to_load_from_cache(name, file) for file in (*NEEDED, *TOKENIZERS)}
-    have = {file for file, path in found.items() if isinstance(path, str)}
-    complete = have.issuperset(NEEDED) and have.intersection(TOKENIZERS)
-    return Path(found["config.json"]).parent if complete else None
+    paths = {file: try_to_load_from_cache(name, file) for file in (*NEEDED, *TOKENIZERS)}
+    cached = {file: Path(path) for file, path in paths.items() if isinstance(path, str)}
+    complete = cached.keys() >= set(NEEDED) and cached.keys() & set(TOKENIZERS)
+    return cached["config.json"].parent if complete else None
 
 
 def why_unreachable(name: str) -> str | None:
-    """Why the hub gave no answer within the time of the one probe; None if it did.
+    """Ask the hub once for a model → None if it answers in time, else the reason why not.
 
-    Raises InputError if it answers that there is no such model."""
+    Raises InputError if the hub has no such model."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
@@ -31,44 +32,41 @@ def why_unreachable(name: str) -> str | None:
 
     def probe() -> None:
         try:
-            get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=_PROBE_SECONDS)
+            get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=PROBE_SECONDS)
             outcome.append(None)
-        except Exception as error:  # whatever a network or a proxy can do
+        except Exception as error:  # a network or a proxy can fail in any way
             outcome.append(error)
 
-    # the library's limit does not bound looking up a name, and a thread that hangs must not hold up the exit
+    # the library's timeout does not cover the DNS lookup, and a hanging thread must not delay the exit
     thread = threading.Thread(target=probe, daemon=True)
     thread.start()
-    thread.join(_PROBE_SECONDS)
+    thread.join(PROBE_SECONDS)
     error = outcome[0] if outcome else TimeoutError()
     if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403, 404):
-        raise InputError(
-            f"model.backbone: the hub has no model {name!r} that can be read without a login"
-        ) from None
+        raise InputError(f"model.backbone: the hub has no model {name!r}, or it needs a login") from None
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set"
     return None if error is None else f"the hub can't be reached ({type(error).__name__})"
 
 
 def download(name: str) -> Path:
-    """Fetch a model into the hub's cache → its folder there. Raises InputError."""
+    """Download a model into the local cache → its folder. Raises InputError if that fails, and for a model
+    without safetensors weights or without a tokenizer."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
-    def fetch(file: str) -> Path | None:
-        try:
-            return Path(hf_hub_download(name, file))
-        except EntryNotFoundError:
-            return None
-
+    files: dict[str, Path] = {}
     try:
-        config, weights = map(fetch, NEEDED)
-        tokenizers = [fetch(file) for file in (*TOKENIZERS, "tokenizer_config.json")]
+        for file in (*NEEDED, *TOKENIZERS, "tokenizer_config.json"):
+            with suppress(EntryNotFoundError):
+                files[file] = Path(hf_hub_download(name, file))
     except Exception as error:
         raise InputError(
-            f"downloading {name} failed ({type(error).__name__}: {error}); start again to go on"
+            f"downloading {name} failed ({type(error).__name__}: {error}); start again to resume it"
         ) from None
-    if weights is None or not any(tokenizers[:2]):
-        missing = "model.safetensors" if weights is None else " or ".join(TOKENIZERS)
-        raise InputError(f"model.backbone: {name} has no {missing}, and no other format is loaded")
-    return config.parent
+    missing = [file for file in NEEDED if file not in files]
+    if not files.keys() & set(TOKENIZERS):
+        missing.append(" or ".join(TOKENIZERS))
+    if missing:
+        raise InputError(f"model.backbone: {name} has no {missing[0]}, and no other format is loaded")
+    return files["config.json"].parent

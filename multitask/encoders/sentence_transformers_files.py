@@ -1,13 +1,17 @@
-"""The files by which sentence-transformers reads a model folder as an encoder of sentences."""
+"""The files from which sentence-transformers loads a model folder as a sentence encoder."""
 
 import json
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from model import MultiTaskConfig
 
 
-def sentence_transformers_files(config) -> Iterator[tuple[str, bytes]]:
-    """A model's configuration → names and contents. They ask for what this project does with the weights: its
-    pooling, and no more tokens than a window has. What is longer sentence-transformers cuts off."""
-    # the names by which every version since the first knows them
+def sentence_transformers_files(config: "MultiTaskConfig") -> Iterator[tuple[str, bytes]]:
+    """A model's configuration → file names and contents. They set this project's pooling, and the window's
+    `max_length`, where sentence-transformers cuts a text off."""
+    # every version of sentence-transformers knows these class names
     modules = [
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
         {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
@@ -21,8 +25,8 @@ def sentence_transformers_files(config) -> Iterator[tuple[str, bytes]]:
     }
     yield "1_Pooling/config.json", _json(pooling)
     prompts = {"query": "", "document": ""}
-    whole = {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
-    yield "config_sentence_transformers.json", _json({"model_type": "SentenceTransformer", **whole})
+    fields = {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    yield "config_sentence_transformers.json", _json({"model_type": "SentenceTransformer", **fields})
 
 
 def _json(values: object) -> bytes:

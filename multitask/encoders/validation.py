@@ -1,23 +1,27 @@
-"""What a model folder says of itself, checked before anything is built from it.
+"""Checks of a model folder's config.json and weights before a model is built from them.
 
-A folder may have been downloaded: it is data, and none of it runs. Only the fields below are read from its
-config.json, only model.safetensors holds weights, and the two must agree."""
+A folder may have been downloaded: it is data, and no code in it runs. Only the fields below are read from
+config.json, weights only from model.safetensors, and the two must agree."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from multitask.common.errors import InputError, list_problems
 from multitask.common.strict_json import RepeatedKey, loads
 from multitask.data.corpus import window_problem
+from multitask.encoders.prediction_fields import RULES
 
-_LARGEST = 16 << 20  # bytes of a JSON file; thousands of labels are a hundred thousand
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_MAX_JSON = 16 << 20  # bytes; the names of thousands of labels take a hundred thousand
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-# where the weights show each size of the encoder: a tensor's name, without bert., and its axis
-_SHOWN = {
+# the tensor (its name without "bert.") and the axis that have each size of the encoder
+_SIZE_IN_WEIGHTS = {
     "vocab_size": ("embeddings.word_embeddings.weight", 0),
     "hidden_size": ("embeddings.word_embeddings.weight", 1),
     "max_position_embeddings": ("embeddings.position_embeddings.weight", 0),
@@ -30,31 +34,28 @@ def _activation(name: str) -> str:
     from transformers.activations import ACT2FN
 
     if name not in ACT2FN:
-        raise ValueError(f"there is no activation {name!r}")
+        raise ValueError(f"unknown activation {name!r}")
     return name
 
 
-def _ids(labels: dict[str, str]) -> dict[str, str]:
-    if set(labels) != {str(i) for i in range(len(labels))}:
-        raise ValueError(f"its keys are not the numbers from 0 to {len(labels) - 1}")
-    return labels
+def _by_rule(field: str) -> BeforeValidator:
+    """Check a field by its rule before pydantic converts it."""
 
+    def check(value: Any) -> Any:
+        if not RULES[field].is_valid(value):
+            raise ValueError(f"is not {RULES[field].meaning}")
+        return value
 
-def _distinct(names: list[str]) -> list[str]:
-    if len(set(names)) < len(names):
-        raise ValueError("a name stands twice")
-    return names
+    return BeforeValidator(check)
 
 
 _Size = Annotated[int, Field(ge=1, lt=1 << 24)]
 _Labels = Annotated[int, Field(ge=1, lt=1 << 17)]
-_Share = Annotated[float, Field(ge=0, lt=1)]
-_Temperature = Annotated[float, Field(gt=0)]
-_Name = Annotated[str, Field(min_length=1)]
+_Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Configuration(BaseModel):
-    """Fields of config.json that are read, with BertConfig's defaults. Others have no effect."""
+    """The fields of config.json that are read, with BertConfig's defaults. Others have no effect."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -66,33 +67,34 @@ class _Configuration(BaseModel):
     max_position_embeddings: _Size = 512
     type_vocab_size: _Size = 2
     hidden_act: Annotated[str, AfterValidator(_activation)] = "gelu"
-    hidden_dropout_prob: _Share = 0.1
-    attention_probs_dropout_prob: _Share = 0.1
+    hidden_dropout_prob: _Probability = 0.1
+    attention_probs_dropout_prob: _Probability = 0.1
     initializer_range: Annotated[float, Field(ge=0)] = 0.02
     layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-12
     pad_token_id: Annotated[int, Field(ge=0)] | None = 0
     position_embedding_type: Literal["absolute"] = "absolute"
-    # of MultiTaskConfig
+    # fields of MultiTaskConfig
     num_classes_task_a: _Labels = 2
     num_labels_task_b: _Labels | None = None
     num_labels: _Labels | None = None
-    classes: Annotated[list[_Name], Field(min_length=1), AfterValidator(_distinct)] | None = None
-    id2label: Annotated[dict[str, _Name], Field(min_length=1), AfterValidator(_ids)] | None = None
-    tag_scheme: Literal["IO", "BIO"] | None = None
-    pooling: Literal["cls", "mean"] = "cls"
-    max_length: Annotated[int, Field(ge=4)] = 128
-    stride: Annotated[int, Field(ge=0)] = 32
-    temperature_task_a: _Temperature = 1.0
-    temperature_task_b: _Temperature = 1.0
+    classes: Annotated[list[str] | None, _by_rule("classes")] = None
+    id2label: Annotated[dict[str, str] | None, _by_rule("id2label")] = None
+    tag_scheme: Annotated[str | None, _by_rule("tag_scheme")] = None
+    pooling: Annotated[str, _by_rule("pooling")] = "cls"
+    max_length: Annotated[int, _by_rule("max_length")] = 128
+    stride: Annotated[int, _by_rule("stride")] = 32
+    temperature_task_a: Annotated[float, _by_rule("temperature_task_a")] = 1.0
+    temperature_task_b: Annotated[float, _by_rule("temperature_task_b")] = 1.0
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """The fields of a folder's config.json that are read, as from_dict wants them, and all sizes.
+    """A folder's config.json → the fields that are read, as `from_dict` takes them; sizes also where they
+    are defaults.
 
-    Raises InputError where it is no BERT's, where a field can't be, and where two fields are at odds."""
+    Raises InputError if it is not a BERT's, if a field is not valid, and if two fields contradict."""
     file = Path(folder) / "config.json"
-    values = read_json(file, "so it is no model")
-    # the first BERTs that were published say nothing of their kind; their weights are looked at all the same
+    values = read_json(file, "so it is no model folder")
+    # the first published BERTs have no model_type; the check of the weights covers them
     kind = values.get("model_type", "bert")
     if kind != "bert":
         raise InputError(
@@ -106,10 +108,10 @@ def read_config(folder: str | Path) -> dict[str, Any]:
             for item in error.errors()
         ]
         raise InputError(list_problems(problems)) from None
-    if problems := [f"{file}: {text}" for text in _at_odds(c)]:
+    if problems := [f"{file}: {text}" for text in _contradictions(c)]:
         raise InputError(list_problems(problems))
     fields = c.model_dump(exclude_unset=True, exclude={"position_embedding_type"})
-    fields |= {key: getattr(c, key) for key in _SHOWN}
+    fields |= {key: getattr(c, key) for key in _SIZE_IN_WEIGHTS}
     if c.id2label:
         fields["id2label"] = {int(key): name for key, name in c.id2label.items()}
         fields["label2id"] = {name: key for key, name in fields["id2label"].items()}
@@ -117,11 +119,13 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def read_json(file: Path, missing: str) -> dict[str, Any]:
-    """A JSON file that is one object. Raises InputError; also where it asks for code of its own."""
+    """Read a JSON file that holds one object; `missing` ends the message if there is no such file.
+
+    Raises InputError for any other content, and if the object asks for code of its own to run."""
     if not file.is_file():
         raise InputError(f"{file.parent}: no {file.name} in it, {missing}")
-    if (size := file.stat().st_size) > _LARGEST:
-        raise InputError(f"{file}: {size:,} bytes; a configuration has at most {_LARGEST:,}")
+    if (size := file.stat().st_size) > _MAX_JSON:
+        raise InputError(f"{file}: {size:,} bytes; a configuration has at most {_MAX_JSON:,}")
     try:
         values = loads(file.read_bytes())
     except RepeatedKey as error:
@@ -131,43 +135,44 @@ def read_json(file: Path, missing: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{file}: not a model's configuration")
     if "auto_map" in values:
-        raise InputError(f"{file}: asks for code of the model's own (auto_map), which is never run")
+        raise InputError(f"{file}: asks to run the model's own code (auto_map), which is never run")
     return values
 
 
-def read_weights(folder: str | Path, config: dict[str, Any]) -> dict:
-    """The tensors of model.safetensors, mapped, not yet read, which fit the fields of `read_config`.
+def read_weights(folder: str | Path, config: dict[str, Any]) -> dict[str, "Tensor"]:
+    """Memory-map the tensors of model.safetensors and compare them with the fields of `read_config`.
 
-    Raises InputError where they are of another size, where they lack a head that the configuration has names
-    for, and where there are none: other formats, pickles above all, are never loaded."""
+    Raises InputError if their sizes differ, if a head with names has no weights, and if there is no such
+    file: other formats, above all pickles, are never loaded."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     file = Path(folder) / "model.safetensors"
     if not file.is_file():
-        others = sorted(path.name for kind in _PICKLES for path in Path(folder).glob(kind))
-        why = f"; {others[0]} is a pickle, which could run code and is never loaded" if others else ""
-        raise InputError(f"{folder}: no {file.name} in it, so it is no model that can be loaded{why}")
+        pickles = sorted(path.name for pattern in _PICKLES for path in Path(folder).glob(pattern))
+        why = f"; {pickles[0]} is a pickle, which could run code and is never loaded" if pickles else ""
+        raise InputError(f"{folder}: no {file.name} in it, so no model can be loaded{why}")
     try:
         weights = load_file(file)
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
         raise InputError(f"{file}: can't be read: {' '.join(str(error).split())[:300]}") from None
-    # one stands for all: where a size is another, so are most
-    if misfit := next(_misfits(config, {name: tuple(each.shape) for name, each in weights.items()}), None):
-        raise InputError(f"{file}: {misfit}")
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    # the first mismatch is enough: where one size differs, most do
+    if mismatch := next(_mismatches(config, shapes), None):
+        raise InputError(f"{file}: {mismatch}")
     return weights
 
 
-def check_finite(model, file: Path) -> None:
-    """Raises InputError for weights that are NaN or infinite: whatever they touch is NaN too."""
+def check_finite(model: "nn.Module", file: Path) -> None:
+    """Raises InputError if a weight of a model loaded from `file` is NaN or infinite."""
     for name, weight in model.named_parameters():
-        # a sum is not finite where one of its terms is not, and takes an eighth of the time of seeing each
+        # the sum is not finite if a term is not, and takes an eighth of the time of testing each weight
         if not weight.sum().isfinite() and not weight.isfinite().all():
-            raise InputError(f"{file}: {name} holds numbers that are not finite; its training diverged")
+            raise InputError(f"{file}: {name} has values that are not finite; its training diverged")
 
 
-def _at_odds(c: _Configuration) -> Iterator[str]:
-    """What single fields can't show."""
+def _contradictions(c: _Configuration) -> Iterator[str]:
+    """Problems of several fields together."""
     if c.hidden_size % c.num_attention_heads:
         yield f"hidden_size is {c.hidden_size}, no multiple of num_attention_heads, {c.num_attention_heads}"
     if (c.pad_token_id or 0) >= c.vocab_size:
@@ -186,24 +191,24 @@ def _at_odds(c: _Configuration) -> Iterator[str]:
         yield f"stride is {c.stride}; with max_length {c.max_length} {problem}"
 
 
-def _misfits(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Iterator[str]:
-    """Where the shapes of a file's tensors are not those of a configuration."""
+def _mismatches(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Iterator[str]:
+    """Differences between the shapes of the stored tensors and a configuration."""
     c = _Configuration.model_construct(**config)
-    of_encoder = {name.removeprefix("bert."): shape for name, shape in shapes.items()}
-    numbers = (re.match(r"encoder\.layer\.(\d+)\.", name) for name in of_encoder)
+    encoder_shapes = {name.removeprefix("bert."): shape for name, shape in shapes.items()}
+    numbers = (re.match(r"encoder\.layer\.(\d+)\.", name) for name in encoder_shapes)
     layers = len({match[1] for match in numbers if match})
     if layers != c.num_hidden_layers:
-        yield f"weights of {layers} layers, but num_hidden_layers in config.json is {c.num_hidden_layers}"
+        yield f"has weights of {layers} layers, but num_hidden_layers in config.json is {c.num_hidden_layers}"
         return
-    for key, (name, axis) in _SHOWN.items():
-        shape = of_encoder.get(name, ())
+    for key, (name, axis) in _SIZE_IN_WEIGHTS.items():
+        shape = encoder_shapes.get(name, ())
         if len(shape) != 2:
-            yield f"no matrix {name}, so it is no BERT"
+            yield f"no matrix {name}, so it is not a BERT"
         elif shape[axis] != getattr(c, key):
             yield f"{name} is {shape[0]} × {shape[1]}, but {key} in config.json is {getattr(c, key)}"
-    named = {"sentence_classifier": c.classes, "classifier": c.tag_scheme and c.id2label}
-    for head, names in named.items():
+    heads = {"sentence_classifier": c.classes, "classifier": c.tag_scheme and c.id2label}
+    for head, names in heads.items():
         if names and shapes.get(f"{head}.weight") != (len(names), c.hidden_size):
-            yield f"no {head}.weight of {len(names)} × {c.hidden_size}, as config.json has names for"
+            yield f"no {head}.weight of {len(names)} × {c.hidden_size}, although config.json names its labels"
         if names and shapes.get(f"{head}.bias") != (len(names),):
-            yield f"no {head}.bias of {len(names)}, as config.json has names for"
+            yield f"no {head}.bias of {len(names)}, although config.json names its labels"

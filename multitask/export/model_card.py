@@ -1,34 +1,36 @@
-"""The README.md of a model folder: what the model can say, from which data, how well, and how to load it."""
+"""The model card, README.md of a model folder: the model's labels, data and scores, and how to load it."""
 
 import re
 from pathlib import Path
 
-import yaml
+from huggingface_hub import ModelCard
 from transformers import BertConfig
 
 from multitask.config.help_text import render_config
 from multitask.config.schema import Settings
 from multitask.data.labels import LabelSpace
 from multitask.data.splits import Split
-from multitask.encoders.pretrained import BUNDLED, Backbone
+from multitask.encoders.pretrained import Backbone
 from multitask.encoders.validation import read_config
 from multitask.evaluation.metrics import Score, Scores
+from multitask.export.hub_metadata import Headline, encoder_name, hub_metadata
 
 _COLUMNS = {
     "accuracy": "accuracy (A)",
     "macro_f1": "macro-F1 (A)",
     "entity_f1": "entity F1 (B)",
-    "exact_match": "whole sentences right",
+    "exact_match": "exact match",
 }
 _LOADING = """
-`MODEL` stands for this folder; all but the first of these know its name on the hub as well. Class,
-probabilities and entities with their places in the text, however long it is, by the project that trained it:
+`MODEL` stands for this folder. All commands but the first also take the model's name on the hub.
+
+With the project that trained the model: class, probabilities and entities of texts of any length.
 
 ```sh
 python task_5.py predict "Anna won in Paris." --model MODEL
 ```
 
-The logits of both heads, by its class for transformers:
+The logits of both heads, with the project's model class:
 
 ```python
 from transformers import AutoTokenizer
@@ -41,7 +43,7 @@ batch = tokenizer(["Anna won in Paris."], return_tensors="pt")
 sentence_logits, token_logits = model(batch["input_ids"], batch["attention_mask"])
 ```
 
-The entity head alone, by transformers. A word's tag is the one of its first token:
+The entity head alone, with transformers. A word has the tag of its first token:
 
 ```python
 from transformers import AutoModelForTokenClassification, pipeline
@@ -50,7 +52,7 @@ tagger = AutoModelForTokenClassification.from_pretrained("MODEL")
 print(pipeline("ner", model="MODEL", aggregation_strategy="first")("Anna won in Paris."))
 ```
 
-The encoder alone (the report that it lacks a pooler can be ignored: it is not used):
+The encoder alone. Ignore the report on missing pooler weights: the pooler is not used.
 
 ```python
 from transformers import AutoModel
@@ -58,7 +60,7 @@ from transformers import AutoModel
 hidden = AutoModel.from_pretrained("MODEL")(**batch).last_hidden_state
 ```
 
-Sentence embeddings, which end where a window does:
+Sentence embeddings, of texts that fit one window (longer ones are truncated):
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -66,7 +68,7 @@ from sentence_transformers import SentenceTransformer
 embeddings = SentenceTransformer("MODEL").encode(["Anna won in Paris."])
 ```
 
-To put all of this folder on the hub: `hf upload NAME MODEL .`; weights and configuration alone:
+To upload the whole folder to the hub: `hf upload NAME MODEL .`. To upload weights and configuration only:
 `model.push_to_hub("NAME")`.
 """
 
@@ -76,16 +78,14 @@ def model_card(
     backbone: Backbone,
     labels: LabelSpace,
     splits: dict[str, Split],
-    dev: dict[str, float | None] | None,
+    dev: Headline | None,
     test: Scores | None = None,
     temperatures: tuple[float, float] | None = None,
 ) -> str:
-    """A run's resolved settings, encoder, labels, data and scores → Markdown for the hub.
-
-    None stands for what there is not, or not yet."""
-    scores = {"dev": dev, "test": test and test.headline()}
+    """A run's resolved settings, encoder, labels, data, scores and temperatures (task A, task B) → its card:
+    Markdown with a YAML header for the hub. None: there are no such scores or temperatures, or not yet."""
+    scores = {"dev": dev, "test": test.headline() if test else None}
     sections = [
-        f"---\n{yaml.safe_dump(_front_matter(backbone), sort_keys=False)}---",
         "# A sentence's class and its entities",
         _summary(backbone, labels),
         "## Scores",
@@ -94,7 +94,7 @@ def model_card(
             [[name, *map(_share, map(row.get, _COLUMNS))] for name, row in scores.items() if row],
         )
         if any(scores.values())
-        else "None: the run had neither dev nor test.",
+        else "None: the run had neither dev nor test data.",
         *_per_label(test),
         _probabilities(temperatures),
         "## Labels",
@@ -106,33 +106,20 @@ def model_card(
         "## Settings",
         _fenced(_without_comments(render_config(settings))),
     ]
-    return "\n\n".join(sections) + "\n"
-
-
-def _front_matter(backbone: Backbone) -> dict:
-    """What the hub reads. The licence depends on the data and on the encoder, so it is not known here."""
-    known = {"library_name": "transformers", "pipeline_tag": "token-classification"}
-    if name := _hub_name(backbone):
-        known["base_model"] = name
-    tags = ["bert", "text-classification", "token-classification", "sentence-transformers"]
-    return {**known, "tags": tags}
-
-
-def _hub_name(backbone: Backbone) -> str | None:
-    if backbone.name == BUNDLED:
-        return f"sentence-transformers/{BUNDLED}"
-    return None if Path(backbone.name) == backbone.folder else backbone.name
+    header = hub_metadata(settings, backbone, scores).to_yaml()
+    # ModelCard parses the header again, and raises if the hub could not read it
+    return str(ModelCard(f"---\n{header}\n---\n\n" + "\n\n".join(sections) + "\n"))
 
 
 def _summary(backbone: Backbone, labels: LabelSpace) -> str:
     classes, types = labels.classes, labels.types
     config = BertConfig.from_dict(read_config(backbone.folder))
-    says = [f"one of {len(classes)} classes for a sentence (task A)"] * bool(classes)
-    says += [f"entities of {len(types)} types in it (task B)"] * bool(types)
+    outputs = [f"a sentence's class, one of {len(classes)} (task A)"] * bool(classes)
+    outputs += [f"its entities, of {len(types)} types (task B)"] * bool(types)
     return (
         f"A BERT of {config.num_hidden_layers} layers × {config.hidden_size} with two heads, trained from "
-        f"{escaped(_hub_name(backbone) or backbone.folder.resolve().name)}. It gives {' and '.join(says)}, "
-        "and the sentence's embedding."
+        f"{escaped(encoder_name(backbone))}. It predicts {' and '.join(outputs)}, and gives the sentence's "
+        "embedding."
     )
 
 
@@ -140,22 +127,22 @@ def _probabilities(temperatures: tuple[float, float] | None) -> str:
     if temperatures is None:
         return "Probabilities are the softmax of the logits: no temperatures were fitted."
     return (
-        f"Before the softmax that gives probabilities, logits are divided by {temperatures[0]:.4g} (A) and "
-        f"{temperatures[1]:.4g} (B), with which they fit the labels of dev best (Guo et al. 2017). task_5.py "
-        "does that; for others the two numbers are in config.json."
+        f"For probabilities, logits are divided by {temperatures[0]:.4g} (A) and {temperatures[1]:.4g} (B) "
+        "before the softmax. These temperatures fit the labels of dev best (Guo et al. 2017). task_5.py "
+        "applies them; for other programs they are in config.json."
     )
 
 
 def _per_label(test: Scores | None) -> list[str]:
-    """A table a task of the scores on test."""
+    """One table per task: the scores of each label on test."""
     tables = []
-    for title, found in (
+    for title, scores in (
         ("class", test and test.task_a and test.task_a.per_class),
         ("type", test and test.task_b and test.task_b.per_type),
     ):
-        if found:
+        if scores:
             head = [f"{title} (test)", "precision", "recall", "F1", "gold"]
-            tables.append(_table(head, [_rates(name, score) for name, score in found.items()]))
+            tables.append(_table(head, [_rates(name, score) for name, score in scores.items()]))
     return tables
 
 
@@ -164,20 +151,21 @@ def _rates(name: str, score: Score) -> list[str]:
 
 
 def _labels(labels: LabelSpace, splits: dict[str, Split]) -> list[str]:
-    """A table a task: how often each name occurs in each split."""
-    counts = {"class": Split.classes.fget, "type": Split.types.fget}
+    """One table per task: how often each label occurs in each split."""
     tables = []
-    for what, names in (("class", labels.classes), ("type", labels.types)):
-        found = {name: counts[what](split) for name, split in splits.items()}
-        rows = [[escaped(name), *(f"{found[split][name]:,}" for split in splits)] for name in names]
-        if rows:
-            tables.append(_table([what, *splits], rows))
+    for title, names, counts in (
+        ("class", labels.classes, [split.classes for split in splits.values()]),
+        ("type", labels.types, [split.types for split in splits.values()]),
+    ):
+        if names:
+            rows = [[escaped(name), *(f"{count[name]:,}" for count in counts)] for name in names]
+            tables.append(_table([title, *splits], rows))
     scheme = [f"Tags are {labels.scheme}."] if labels.types else []
     return [*tables, *scheme]
 
 
 def _files(settings: Settings, splits: dict[str, Split]) -> str:
-    """The data files by their names, without where they lay."""
+    """The data files by name, without their folders."""
     rows = []
     for name, split in splits.items():
         file_rows = split.arrays["file_rows"]
@@ -196,7 +184,7 @@ def _share(value: float | None) -> str:
 
 
 def escaped(name: str) -> str:
-    """A name as Markdown text: what could mean something to it, or ends a cell, as a character reference."""
+    """A name as Markdown text: characters that could be markup or end a cell become character references."""
     return re.sub(r"[^\w ,.:/'()-]|(?<![^\W_])_|_(?![^\W_])", lambda match: f"&#{ord(match[0])};", name)
 
 
@@ -205,6 +193,6 @@ def _without_comments(text: str) -> str:
 
 
 def _fenced(text: str) -> str:
-    """A block of YAML, whatever is in it."""
+    """A code block of YAML, whose fence is longer than any in the text."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}yaml\n{text}\n{fence}"

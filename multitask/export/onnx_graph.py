@@ -1,4 +1,4 @@
-"""A torch model as an ONNX graph, and the graph as files."""
+"""Translate a torch model into an ONNX graph, and a graph into files."""
 
 from __future__ import annotations
 
@@ -16,34 +16,37 @@ from multitask.inference.onnx_runner import INPUTS, MODEL, OUTPUTS
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from model import MultiTaskOutput, MultiTaskTransformer
+
 DATA = f"{MODEL}.data"
-_LIMIT = (1 << 31) - (1 << 20)  # bytes of weights in one file: protobuf ends at 2 GB, the graph wants some
-_PAGE = 4096  # bytes: what begins at a multiple of it can be mapped
-_SMALL = 1024  # bytes of a tensor that stays in the graph
+ONE_FILE = (1 << 31) - (1 << 20)  # bytes of weights: protobuf allows 2 GB, and the graph needs some of it
+SMALL = 1024  # bytes; smaller tensors stay in the graph
+_PAGE = 4096  # bytes; a tensor that begins at a multiple of it can be memory-mapped
 
 
 class _Outputs(nn.Module):
-    """A MultiTaskTransformer's three outputs, from one pass."""
+    """All three outputs of a model from one pass."""
 
-    def __init__(self, model):
+    def __init__(self, model: MultiTaskTransformer):
         super().__init__()
         self.model = model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Token ids and mask (B, T) → sentence logits (B, C), token logits (B, T, K), embeddings (B, D)."""
         hidden = self.model.encode(input_ids, attention_mask)
-        return *self.model.heads(hidden, attention_mask), self.model.pool(hidden, attention_mask)
+        output: MultiTaskOutput = self.model.heads(hidden, attention_mask)
+        return output.sentence_logits, output.token_logits, self.model.pool(hidden, attention_mask)
 
 
-def export_graph(model) -> ModelProto:
-    """A MultiTaskTransformer → its graph in float32, for any number of texts of any length.
+def export_graph(model: MultiTaskTransformer) -> ModelProto:
+    """A model → its graph in float32, for any batch size and any length up to the encoder's positions.
 
-    Without what the exporter notes of each node: it names files of this machine."""
+    Leaves out the exporter's notes on each node, since they name files of this machine."""
     length = model.config.max_position_embeddings
     example = torch.ones(2, max(2, min(7, length - 1)), dtype=torch.long)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=length)}
     attention, was_training = model.config._attn_implementation, model.training
-    # torch's fused attention allows for texts without any token, of which its graph is a third larger
+    # torch's fused attention handles texts without any token, which makes its graph a third larger
     model.set_attn_implementation("eager")
     try:
         with _quiet():
@@ -56,6 +59,7 @@ def export_graph(model) -> ModelProto:
                 dynamo=True,
                 verbose=False,
             )
+            assert program is not None  # it is with dynamo=True
             graph = program.model_proto
     finally:
         model.set_attn_implementation(attention)
@@ -68,29 +72,30 @@ def export_graph(model) -> ModelProto:
 
 
 def graph_files(graph: ModelProto) -> Iterator[tuple[str, list[bytes]]]:
-    """(name, pieces of its content) of the files that hold a graph: one, or, where its weights are more than
-    protobuf bears, two. It is then without them afterwards."""
+    """A graph → (name, pieces of the content) of its files: one, or two if it has more than ONE_FILE bytes of
+    weights. In that case the weights are removed from `graph` itself."""
     from onnx import TensorProto
     from onnx.external_data_helper import set_external_data
 
     tensors = graph.graph.initializer
-    if sum(len(tensor.raw_data) for tensor in tensors) > _LIMIT:
-        pieces, at = [], 0
+    if sum(len(tensor.raw_data) for tensor in tensors) > ONE_FILE:
+        pieces: list[bytes] = []
+        offset = 0
         for tensor in tensors:
-            if len(raw := tensor.raw_data) < _SMALL:
+            if len(raw := tensor.raw_data) < SMALL:
                 continue
-            set_external_data(tensor, DATA, offset=at, length=len(raw))
+            set_external_data(tensor, DATA, offset=offset, length=len(raw))
             tensor.data_location = TensorProto.EXTERNAL
             tensor.ClearField("raw_data")
             pieces += [raw, bytes(-len(raw) % _PAGE)]
-            at += len(raw) + len(pieces[-1])
+            offset += len(raw) + len(pieces[-1])
         yield DATA, pieces
     yield MODEL, [graph.SerializeToString(deterministic=True)]
 
 
 @contextmanager
-def _quiet():
-    """Without the exporter's warnings, which are about itself."""
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's log messages and warnings, which concern only itself."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

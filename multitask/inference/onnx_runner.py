@@ -1,13 +1,11 @@
-"""An exported model as a Runner: onnxruntime, tokenizers and numpy, no torch."""
+"""Run an exported model with onnxruntime, tokenizers and numpy; needs no torch."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -17,20 +15,23 @@ from multitask.common.errors import InputError, list_problems
 from multitask.common.strict_json import RepeatedKey, loads
 from multitask.data.batching import pad, word_positions
 from multitask.data.corpus import EncodedCorpus, window_problem
-from multitask.data.labels import LEARNED_SCHEMES
+from multitask.encoders.prediction_fields import RULES, one_of, whole_number
 from multitask.inference.runner import BatchOutput, Runner
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 MODEL, LABELS, TOKENIZER = "model.onnx", "labels.json", "tokenizer.json"
 INPUTS = ("input_ids", "attention_mask")
 OUTPUTS = ("sentence_logits", "token_logits", "embeddings")
-# onnxruntime's fused kernels of these are slower on a CPU than their parts: without them a BERT of 6 layers
-# took 180 ms in float32 and 119 in int8 instead of 213 and 142 (832 tokens, one thread)
+# onnxruntime's fused kernels that are slower on a CPU than separate ones: without them a BERT of 6 layers
+# took 180 ms in float32 and 119 ms in int8 instead of 213 and 142 (832 tokens, one thread)
 SLOW_FUSIONS = ("SkipLayerNormFusion", "BiasGeluFusion")
 
 
 @dataclass(frozen=True)
 class ExportedConfig:
-    """What prediction must repeat of training, as MultiTaskConfig has it; labels.json holds it."""
+    """The content of labels.json: the fields of MultiTaskConfig that prediction takes over from training."""
 
     classes: list[str] | None
     tags: list[str]
@@ -42,27 +43,37 @@ class ExportedConfig:
     temperature_task_b: float
     hidden_size: int
     vocab_size: int
-    weights: str
+    weights: str  # "float32" or "int8"
 
     @property
     def id2label(self) -> dict[int, str]:
+        """Tag names by id, as in MultiTaskConfig."""
         return dict(enumerate(self.tags))
 
     @property
     def num_labels(self) -> int:
+        """Number of tags, as in MultiTaskConfig."""
         return len(self.tags)
 
     to_dict = asdict
 
 
+_RULES = {
+    **{name: rule for name, rule in RULES.items() if name != "id2label"},
+    "hidden_size": whole_number(1),
+    "vocab_size": whole_number(1),
+    "weights": one_of("float32", "int8"),
+}
+assert list(_RULES) == [field.name for field in fields(ExportedConfig)]
+
+
 class OnnxModel(Runner):
-    """The model of an exported folder, on the CPU. `threads` batches run at once, each in a thread of its
-    own; None takes as many as there are cores for this process.
+    """The model of an exported folder, on the CPU.
 
-    Raises InputError where onnxruntime is missing, where the folder is not as it was written, and where its
-    parts don't fit each other."""
+    Runs `threads` batches at once, each in its own thread; None: one thread per core of this process. Raises
+    InputError if onnxruntime is missing, a file is damaged, or the files do not match each other."""
 
-    # a layer's activations then stay in the core's cache: 1.3 times as fast in int8 as 1024
+    # small batches keep a layer's activations in the core's cache: 1.3 times as fast in int8 as 1024
     batch_tokens = 256
 
     def __init__(self, folder: str | Path, threads: int | None = None):
@@ -77,38 +88,40 @@ class OnnxModel(Runner):
         self._check_shapes()
 
     def __call__(self, corpus: EncodedCorpus, windows: np.ndarray) -> BatchOutput:
+        """Windows (B,) of a corpus → the outputs of the batch."""
         inputs = dict(zip(INPUTS, pad(corpus, windows)))
         sentence_logits, token_logits, embeddings = self.session.run(OUTPUTS, inputs)
         row, position, _ = word_positions(corpus, windows)
         return BatchOutput(embeddings, sentence_logits, token_logits[row, position])
 
     def tokenizer(self) -> Tokenizer:
-        """The folder's tokenizer. Raises InputError where the model has no vector for one of its ids."""
+        """The folder's tokenizer. Raises InputError if it can't be read, or if the model has no embedding for
+        one of its ids."""
         file = self.folder / TOKENIZER
         try:
             tokenizer = Tokenizer.from_file(str(file))
             largest = max([*tokenizer.get_vocab().values(), *tokenizer.encode("").ids])
-        except Exception as error:  # the library has no class of its own for what a file lacks
+        except Exception as error:  # the library has no exception class for a bad file
             raise InputError(f"{file}: {_line(error)}") from None
         if largest >= (size := self.config.vocab_size):
             raise InputError(f"{file}: gives ids up to {largest}, but the model has {size} embeddings")
         return tokenizer
 
     def _check_shapes(self) -> None:
-        """Raises InputError where the graph's inputs and outputs are not those that the labels are for."""
+        """Raises InputError if the graph's inputs and outputs do not match labels.json."""
         config, file = self.config, self.folder / MODEL
-        found = {value.name: value.shape[-1] for value in self.session.get_outputs()}
+        columns = {value.name: value.shape[-1] for value in self.session.get_outputs()}
         inputs = {value.name for value in self.session.get_inputs()}
-        if inputs != set(INPUTS) or not found.keys() >= set(OUTPUTS):
+        if inputs != set(INPUTS) or not columns.keys() >= set(OUTPUTS):
             raise InputError(f"{file}: its inputs and outputs are not those of an export")
         sizes = [len(config.classes) if config.classes else None, config.num_labels, config.hidden_size]
         for name, size in zip(OUTPUTS, sizes):
-            if size is not None and found[name] != size:
-                raise InputError(f"{file}: {name} has {found[name]} columns; {LABELS} is for {size}")
+            if size is not None and columns[name] != size:
+                raise InputError(f"{file}: {name} has {columns[name]} columns; {LABELS} is for {size}")
 
 
 def read_labels(file: Path) -> ExportedConfig:
-    """labels.json. Raises InputError with all that is wrong in it."""
+    """Read labels.json. Raises InputError with all problems of its fields."""
     try:
         values = loads(file.read_bytes())
     except RepeatedKey as error:
@@ -119,12 +132,12 @@ def read_labels(file: Path) -> ExportedConfig:
         values = None
     if not isinstance(values, dict):
         raise InputError(f"{file}: not a JSON object")
-    problems = [f"{file}: {name}: unknown key" for name in values if name not in _VALID]
-    for name, (is_valid, meaning) in _VALID.items():
+    problems = [f"{file}: {name}: unknown key" for name in values if name not in _RULES]
+    for name, rule in _RULES.items():
         if name not in values:
-            problems.append(f"{file}: {name}: is missing; it is {meaning}")
-        elif not is_valid(values[name]):
-            problems.append(f"{file}: {name}: is not {meaning}")
+            problems.append(f"{file}: {name}: is missing; it is {rule.meaning}")
+        elif not rule.is_valid(values[name]):
+            problems.append(f"{file}: {name}: is not {rule.meaning}")
     if not problems and (problem := window_problem(values["max_length"], values["stride"])):
         problems.append(f"{file}: stride: {values['stride']}, but {problem}")
     if problems:
@@ -132,47 +145,12 @@ def read_labels(file: Path) -> ExportedConfig:
     return ExportedConfig(**values)
 
 
-def _names(value: Any) -> bool:
-    texts = isinstance(value, list) and len(value) > 0 and all(isinstance(n, str) and n for n in value)
-    return texts and len(set(value)) == len(value)
-
-
-def _at_least(least: int) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: type(value) is int and least <= value < 1 << 24, f"a whole number from {least}"
-
-
-def _one_of(*names: str | None) -> tuple[Callable[[Any], bool], str]:
-    # None is not hashed, nor is a list that stands in its place
-    shown = ", ".join("null" if name is None else name for name in names)
-    return lambda value: any(value is name or value == name for name in names), f"one of {shown}"
-
-
-def _temperature(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value > 0
-
-
-_VALID = {
-    "classes": (lambda value: value is None or _names(value), "a list of different names, or null"),
-    "tags": (_names, "a list of different names"),
-    "tag_scheme": _one_of(*LEARNED_SCHEMES, None),
-    "pooling": _one_of("cls", "mean"),
-    "max_length": _at_least(4),
-    "stride": _at_least(0),
-    "temperature_task_a": (_temperature, "a finite number above 0"),
-    "temperature_task_b": (_temperature, "a finite number above 0"),
-    "hidden_size": _at_least(1),
-    "vocab_size": _at_least(1),
-    "weights": _one_of("float32", "int8"),
-}
-assert list(_VALID) == [field.name for field in fields(ExportedConfig)]
-
-
-def _session(file: Path):
+def _session(file: Path) -> InferenceSession:
     try:
         import onnxruntime
     except ImportError:
         raise InputError(
-            "an exported model runs in onnxruntime, which is missing: pip install -r requirements-export.txt"
+            "an exported model needs onnxruntime, not installed: pip install -r requirements-export.txt"
         ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -181,7 +159,7 @@ def _session(file: Path):
         return onnxruntime.InferenceSession(
             file, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS
         )
-    except Exception as error:  # a class for each kind of damage, with nothing in common
+    except Exception as error:  # each kind of damage has its own class, without a common base
         raise InputError(f"{file}: can't be loaded: {_line(error)}") from None
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of BERT in the forms in which they are published: each is read as what it is, and trained."""
+"""BERT checkpoints in all published forms load correctly and can be trained."""
 
 import json
 from pathlib import Path
@@ -32,8 +32,8 @@ IDS = torch.tensor([[3, 6, 8, 10, 4], [3, 7, 4, 0, 0]])
 
 @pytest.fixture
 def published(tmp_path):
-    """A folder as bert-base-cased has it: heads of its pre-training, a pooler, and only a vocabulary besides;
-    and what its encoder gives for IDS."""
+    """A folder like that of bert-base-cased: pre-training heads, a pooler, and vocab.txt as the only
+    tokenizer file; and its encoder's hidden states for IDS."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     model = BertForPreTraining(BertConfig(vocab_size=len(WORDS), **sizes)).eval()
@@ -47,7 +47,7 @@ def published(tmp_path):
         return folder, model.bert(IDS, attention_mask=IDS.sign()).last_hidden_state
 
 
-def test_a_configuration_of_the_first_days_says_no_kind(published):
+def test_an_early_configuration_without_a_model_type_loads(published):
     folder, expected = published
     file = folder / "config.json"
     values = json.loads(file.read_text())
@@ -75,7 +75,7 @@ def old_name(name: str) -> str:
         (str, torch.bfloat16),
     ],
 )
-def test_weights_are_read_under_each_of_their_names(published, rename, dtype):
+def test_weights_load_under_all_their_published_names(published, rename, dtype):
     folder, expected = published
     weights = load_file(folder / "model.safetensors")
     if dtype != torch.float32:
@@ -110,12 +110,12 @@ def tokenizer_file(folder: Path, lower: bool):
     (folder / "tokenizer_config.json").unlink()
 
 
-def tokenizer_file_that_is_contradicted(folder: Path, lower: bool):
+def contradicted_tokenizer_file(folder: Path, lower: bool):
     tokenizer_file(folder, lower)
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": not lower}))
 
 
-def tokenizer_of_no_class(folder: Path, lower: bool):
+def tokenizer_without_a_class(folder: Path, lower: bool):
     tokenizer_file(folder, lower)
     file = folder / "tokenizer.json"
     content = json.loads(file.read_text())
@@ -124,7 +124,7 @@ def tokenizer_of_no_class(folder: Path, lower: bool):
     file.write_text(json.dumps(content))
 
 
-def vocabulary_and_wish(folder: Path, lower: bool):
+def vocabulary_and_config(folder: Path, lower: bool):
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
 
 
@@ -133,13 +133,13 @@ def vocabulary_and_wish(folder: Path, lower: bool):
     "form",
     [
         vocabulary_only,
-        vocabulary_and_wish,
+        vocabulary_and_config,
         tokenizer_file,
-        tokenizer_file_that_is_contradicted,
-        tokenizer_of_no_class,
+        contradicted_tokenizer_file,
+        tokenizer_without_a_class,
     ],
 )
-def test_capitals_count_before_and_after_training_where_they_count_for_the_encoder(
+def test_a_tokenizer_keeps_its_case_before_and_after_training(
     published, shell, settings_for, form, lower, capfd
 ):
     folder, _ = published
@@ -147,11 +147,11 @@ def test_capitals_count_before_and_after_training_where_they_count_for_the_encod
     text = "Paris paris the é winning"
     before = load_tokenizer(folder).encode(text).tokens
     assert (before[1] == before[2]) == lower
-    said = "its vocabulary has capitals, so the tokenizer keeps them"
-    assert (said in capfd.readouterr().err) == (form == vocabulary_only and not lower)
+    warning = "its vocabulary has capitals, so the tokenizer keeps them"
+    assert (warning in capfd.readouterr().err) == (form == vocabulary_only and not lower)
     ended = shell(task_4, *settings_for, f"model.backbone={folder}", "model.freeze_backbone=false")
     assert ended.status == 0, ended.err
-    assert ended.err.count(said) == (form == vocabulary_only and not lower)
+    assert ended.err.count(warning) == (form == vocabulary_only and not lower)
     assert load_tokenizer("run/model").encode(text).tokens == before
     assert AutoTokenizer.from_pretrained("run/model")(text).tokens() == before
     predicted = shell(task_5, "predict", "Paris", "paris", "--model", "run/model")
@@ -160,7 +160,7 @@ def test_capitals_count_before_and_after_training_where_they_count_for_the_encod
     assert (first == second) == lower
 
 
-def test_few_capitals_in_a_vocabulary_are_additions_to_it(tmp_path, tiny):
+def test_a_few_capitals_in_a_vocabulary_do_not_make_it_cased(tmp_path, tiny):
     for name in ("config.json", "vocab.txt"):
         (tmp_path / name).write_bytes((tiny / name).read_bytes())
     words = (tmp_path / "vocab.txt").read_text().splitlines()
@@ -168,7 +168,7 @@ def test_few_capitals_in_a_vocabulary_are_additions_to_it(tmp_path, tiny):
     assert load_tokenizer(tmp_path).encode("Paris").tokens == ["[CLS]", "paris", "[SEP]"]
 
 
-def test_a_saved_tokenizer_asks_for_no_more_tokens_than_there_are_positions(published):
+def test_a_saved_tokenizer_is_limited_to_the_positions_of_the_encoder(published):
     folder, _ = published
     for size, expected in ((None, 512), (100, 100), (1000, 512)):
         if size:
@@ -177,7 +177,7 @@ def test_a_saved_tokenizer_asks_for_no_more_tokens_than_there_are_positions(publ
 
 
 @pytest.mark.parametrize("config", [RobertaConfig, DistilBertConfig, XLMRobertaConfig, ModernBertConfig])
-def test_another_architecture_is_one_line(shell, settings_for, tmp_path, config):
+def test_another_architecture_is_refused_in_one_line(shell, settings_for, tmp_path, config):
     config().save_pretrained(tmp_path / "other")
     ended = shell(task_4, *settings_for, f"model.backbone={tmp_path / 'other'}")
     kind = config.model_type
@@ -188,12 +188,12 @@ def test_another_architecture_is_one_line(shell, settings_for, tmp_path, config)
     )
 
 
-def test_a_bert_with_another_kind_of_tokenizer_is_one_line(published):
+def test_a_bert_with_another_kind_of_tokenizer_is_refused(published):
     folder, _ = published
     (folder / "vocab.txt").unlink()
     (folder / "sentencepiece.bpe.model").write_bytes(b"\n")
     with pytest.raises(InputError, match="no tokenizer.json and no vocab.txt in it, so it has no tokenizer"):
         load_tokenizer(find_backbone(str(folder)).folder)
     Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0)], 0)).save(str(folder / "tokenizer.json"))
-    with pytest.raises(InputError, match="its tokenizer is of the kind Unigram; BERT's is WordPiece"):
+    with pytest.raises(InputError, match="its tokenizer is a Unigram tokenizer; BERT's is WordPiece"):
         load_tokenizer(folder)

@@ -1,6 +1,6 @@
-"""One folder, four loaders: other libraries read a saved model, and give the same numbers to the bit.
+"""One folder, four loaders: other libraries load a saved model and give bit-identical outputs.
 
-That is on batches that are padded alike, with the attention that all of them choose by themselves (sdpa)."""
+This holds for equally padded batches and the attention that all loaders choose by default (sdpa)."""
 
 import shutil
 
@@ -19,12 +19,12 @@ from multitask.encoders.pretrained import bundled_folder, load_model, load_token
 from multitask.encoders.saving import save_model, tokenizer_files
 
 TEXTS = ["Anna won in Paris.", "the vote", "the match and the chip, in Paris"]
-ALIKE = ["anna won in paris", "the vote in paris", "the match and anna"]
+EQUALLY_LONG = ["anna won in paris", "the vote in paris", "the match and anna"]
 
 
 @pytest.fixture(scope="module", params=["cls", "mean"])
 def saved(request, tiny, tmp_path_factory):
-    """A saved model, and the model."""
+    """The folder of a saved model, and the model itself."""
     folder = tmp_path_factory.mktemp("saved") / "model"
     labels = {"classes": ["a", "b", "c"], "num_classes_task_a": 3, "tag_scheme": "IO"}
     labels |= {"id2label": {0: "O", 1: "X"}, "label2id": {"O": 0, "X": 1}}
@@ -54,32 +54,32 @@ def test_transformers_loads_both_heads_the_tagger_and_the_encoder(saved):
 
 
 @torch.inference_mode()
-def test_a_pipeline_makes_its_entities_of_the_same_logits(saved):
+def test_a_pipeline_gets_the_same_logits(saved):
     folder, model = saved
     tagger = pipeline("ner", model=str(folder), device="cpu")
     for text in TEXTS:
-        given = next(tagger.preprocess(text, **tagger._preprocess_params))
-        logits = tagger.forward(given)["logits"]
+        inputs = next(tagger.preprocess(text, **tagger._preprocess_params))
+        logits = tagger.forward(inputs)["logits"]
         assert torch.equal(logits, model(*batch_of(folder, [text])).token_logits)
 
 
-@pytest.mark.parametrize("texts", [*([text] for text in TEXTS), ALIKE, TEXTS])
+@pytest.mark.parametrize("texts", [*([text] for text in TEXTS), EQUALLY_LONG, TEXTS])
 @torch.inference_mode()
 def test_sentence_transformers_gives_the_same_embeddings(saved, texts, tmp_path):
     folder, model = saved
     ids, mask = batch_of(folder, texts)
     expected = model.pool(model.encode(ids, mask), mask).numpy()
-    theirs = SentenceTransformer(str(folder), device="cpu")
-    assert np.array_equal(theirs.encode(texts), expected)
-    assert theirs.max_seq_length == 12 and theirs.tokenize(["the " * 20])["input_ids"].shape == (1, 12)
-    theirs.save(str(tmp_path / "theirs"))
-    again = SentenceTransformer(str(tmp_path / "theirs"), device="cpu")
+    loaded = SentenceTransformer(str(folder), device="cpu")
+    assert np.array_equal(loaded.encode(texts), expected)
+    assert loaded.max_seq_length == 12 and loaded.tokenize(["the " * 20])["input_ids"].shape == (1, 12)
+    loaded.save(str(tmp_path / "again"))
+    again = SentenceTransformer(str(tmp_path / "again"), device="cpu")
     assert np.array_equal(again.encode(texts), expected)
     assert again[1].pooling_mode == model.config.pooling
 
 
 def differing(folder, texts):
-    """The texts whose tokens are others when it is split into words before."""
+    """The texts whose tokens change if the text is split into words first."""
     subwords, whole = WordTokenizer(load_tokenizer(folder)), AutoTokenizer.from_pretrained(folder)
     for text in texts:
         ids, _ = subwords.split(subwords.number([text[a:b] for a, b in split_words(text)]))
@@ -93,7 +93,7 @@ def test_a_raw_text_has_the_tokens_of_its_words(tmp_path):
         (tmp_path / name).write_bytes(content)
     files = [str(file) for file in sorted((ROOT / "corpus").glob("*.jsonl"))]
     texts = [row.text or " ".join(row.words) for row in read_corpus(files).examples]
-    # a sign of a currency is a word here, and for BERT a part of the number that follows
+    # a currency sign is a word here; BERT's tokenizer joins it with the number that follows
     assert [text for text in differing(tmp_path, texts) if "£" not in text] == []
     assert len(texts) > 700
     same = [
@@ -104,11 +104,11 @@ def test_a_raw_text_has_the_tokens_of_its_words(tmp_path):
         "a\u00adb",
     ]
     assert list(differing(tmp_path, same)) == []
-    others = ["£2.3m", "🙂🙂", "[SEP] is text"]  # symbols that stand together; names of special tokens
+    others = ["£2.3m", "🙂🙂", "[SEP] is text"]  # neighbouring symbols; names of special tokens
     assert list(differing(tmp_path, others)) == others
 
 
-def test_what_is_pushed_to_the_hub_loads_again(saved, tmp_path, monkeypatch):
+def test_a_model_pushed_to_the_hub_loads_again(saved, tmp_path, monkeypatch):
     import huggingface_hub
 
     folder, model = saved
@@ -133,6 +133,6 @@ def test_what_is_pushed_to_the_hub_loads_again(saved, tmp_path, monkeypatch):
     assert {path.name for path in pushed.iterdir()} == {"README.md", "config.json", "model.safetensors"}
     ids, mask = batch_of(folder, TEXTS)
     again = load_model(MultiTaskTransformer, pushed).eval()
-    for found, expected in zip(again(ids, mask), model(ids, mask)):
-        assert torch.equal(found, expected)
+    for actual, expected in zip(again(ids, mask), model(ids, mask)):
+        assert torch.equal(actual, expected)
     assert again.config.to_dict() == load_model(MultiTaskTransformer, folder).config.to_dict()

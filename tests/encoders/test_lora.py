@@ -1,3 +1,5 @@
+"""LoRA adapters: where they are, how they start, how they train, and how they merge."""
+
 import sys
 from typing import get_args
 
@@ -30,7 +32,7 @@ def batch():
 
 
 def steps(model, batch, count: int, between=lambda: None) -> dict[str, torch.Tensor]:
-    """Train a little, with dropout; the weights after it."""
+    """Train for some steps with dropout → the weights after them."""
     model.train()
     optimizer, schedule = make_optimizer(model, RATES, 10)
     torch.manual_seed(3)
@@ -49,13 +51,13 @@ def logits(model, batch) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("target", ALL)
-def test_an_adapter_stands_at_each_layer_that_trains_and_nowhere_else(model, target):
+def test_unfrozen_layers_get_adapters_and_others_do_not(model, target):
     before = dict(model.named_modules())
     model.freeze(layers=1)
     add_lora(model, LoraSettings(rank=2, targets=(target,)))
     trains = {name for name, p in model.named_parameters() if p.requires_grad and name.startswith("bert")}
     places = {name.partition(".lora_")[0] for name in trains}
-    assert len(trains) == 2 * len(places) == 4, "a layer has two matrices"
+    assert len(trains) == 2 * len(places) == 4, "each adapter has two matrices"
     own = {name for name, module in before.items() if isinstance(module, nn.Linear) and "bert" in name}
     kind = target.removeprefix("attention_")
     names = {name for name in own if f".{kind}" in name and ".layer.0." not in name}
@@ -65,7 +67,7 @@ def test_an_adapter_stands_at_each_layer_that_trains_and_nowhere_else(model, tar
     assert model.classifier.weight.requires_grad and model.sentence_classifier.weight.requires_grad
 
 
-def test_the_adapters_start_as_nothing_and_as_the_seed_says(tiny, batch):
+def test_adapters_start_without_effect_and_depend_on_the_seed(tiny, batch):
     def made(seed):
         torch.manual_seed(1)
         model = MultiTaskTransformer.from_pretrained(tiny, num_classes_task_a=2, num_labels_task_b=3)
@@ -80,7 +82,7 @@ def test_the_adapters_start_as_nothing_and_as_the_seed_says(tiny, batch):
 
 
 @pytest.mark.parametrize("frozen", [0, 1])
-def test_dropout_runs_in_layers_with_adapters_and_nowhere_below(model, batch, frozen):
+def test_dropout_runs_only_in_layers_with_adapters(model, batch, frozen):
     model.train()
     model.freeze(layers=frozen)
     add_lora(model, LoraSettings(rank=2))
@@ -90,28 +92,28 @@ def test_dropout_runs_in_layers_with_adapters_and_nowhere_below(model, batch, fr
         assert torch.equal(layer(hidden), layer(hidden)) == (number < frozen)
 
 
-def test_the_merged_model_is_a_plain_one_that_says_the_same(model, batch, tmp_path):
+def test_the_merged_model_has_no_adapters_and_the_same_outputs(model, batch, tmp_path):
     fields, names = model.config.to_dict(), list(model.state_dict())
     add_lora(model, LoraSettings(rank=3, alpha=5.0, targets=ALL))
     own = {name: value for name, value in model.state_dict().items() if "lora" not in name}
     steps(model, batch, 3)
-    plain = merge_lora(model)
-    assert type(plain) is MultiTaskTransformer
-    assert list(plain.state_dict()) == names
-    assert plain.config.to_dict() == fields
-    torch.testing.assert_close(logits(plain, batch), logits(model, batch), atol=1e-5, rtol=0)
+    merged = merge_lora(model)
+    assert type(merged) is MultiTaskTransformer
+    assert list(merged.state_dict()) == names
+    assert merged.config.to_dict() == fields
+    torch.testing.assert_close(logits(merged, batch), logits(model, batch), atol=1e-5, rtol=0)
     layer = model.bert.encoder.layer[1].output.dense
     by_hand = own["bert.encoder.layer.1.output.dense.base_layer.weight"] + 5 / 3 * (
         layer.lora_B["default"].weight @ layer.lora_A["default"].weight
     )
-    torch.testing.assert_close(plain.bert.encoder.layer[1].output.dense.weight, by_hand)
-    plain.save_pretrained(tmp_path)
+    torch.testing.assert_close(merged.bert.encoder.layer[1].output.dense.weight, by_hand)
+    merged.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
     loaded = MultiTaskTransformer.from_pretrained(tmp_path)
-    assert torch.equal(logits(loaded, batch), logits(plain, batch))
+    assert torch.equal(logits(loaded, batch), logits(merged, batch))
 
 
-def test_training_goes_on_as_if_nothing_had_been_merged(model, batch):
+def test_merging_does_not_affect_further_training(model, batch):
     add_lora(model, LoraSettings(rank=2, dropout=0.1))
     start = {name: value.clone() for name, value in model.state_dict().items()}
     alone = steps(model, batch, 4)
@@ -126,16 +128,16 @@ def test_a_model_without_adapters_is_its_own_merged_model(model):
     assert merge_lora(model) is model
 
 
-def test_without_peft_a_run_ends_before_any_work(shell, settings_for, monkeypatch, tmp_path):
+def test_without_peft_a_run_fails_before_any_work(shell, settings_for, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "peft", None)
-    wanted = ["model.lora.rank=2", "model.freeze_backbone=false", "data.train=nowhere.jsonl"]
-    ended = shell(task_4, *settings_for, *wanted)
+    overrides = ["model.lora.rank=2", "model.freeze_backbone=false", "data.train=nowhere.jsonl"]
+    ended = shell(task_4, *settings_for, *overrides)
     assert ended.status == 2
     assert ended.err == "error: model.lora needs peft: pip install -r requirements-lora.txt\n"
     assert not (tmp_path / "run").exists()
 
 
 def test_adapters_in_layers_that_are_all_frozen_are_refused(shell, settings_for):
-    wanted = ["model.lora.rank=2", "model.freeze_backbone=false", "model.freeze_layers=3"]
-    ended = shell(task_4, *settings_for, *wanted)
+    overrides = ["model.lora.rank=2", "model.freeze_backbone=false", "model.freeze_layers=3"]
+    ended = shell(task_4, *settings_for, *overrides)
     assert (ended.status, "none is left for model.lora" in ended.err) == (2, True)

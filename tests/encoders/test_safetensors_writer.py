@@ -1,3 +1,5 @@
+"""The safetensors writer against the library."""
+
 import pytest
 import torch
 from safetensors.torch import load, save
@@ -17,11 +19,11 @@ TENSORS = {
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
 @pytest.mark.parametrize("names", [list(TENSORS), ["sums"], []])
-def test_the_bytes_are_those_of_the_library(names, metadata):
+def test_the_bytes_equal_those_of_the_library(names, metadata):
     tensors = {name: TENSORS[name] for name in names}
     assert b"".join(serialize(tensors, metadata)) == save(tensors, metadata)
 
 
-def test_what_does_not_lie_in_one_piece_of_memory_is_read_in_its_order():
-    turned = torch.randn(4, 5).T
-    assert torch.equal(load(b"".join(serialize({"turned": turned})))["turned"], turned)
+def test_a_tensor_that_is_not_contiguous_is_written_in_the_order_of_its_elements():
+    transposed = torch.randn(4, 5).T
+    assert torch.equal(load(b"".join(serialize({"transposed": transposed})))["transposed"], transposed)

