@@ -304,7 +304,7 @@ def test_check_says_what_there_is_and_trains_nothing(shell, settings_for, tmp_pa
     out = shell(task_4, "--check", *settings_for, "model.max_length=8", "model.stride=2").out
     assert "classes: politics 3, sports 4, none 1" in out
     assert "entities: LOC 3, PER 5; 1 rows not annotated" in out
-    assert "dev: 8 rows stand in train too" in out
+    assert "dev: 8 rows are also in train" in out
     assert "1 rows in several windows" in out
     assert sorted(tmp_path.iterdir()) == before
 
@@ -330,9 +330,12 @@ def test_help_lists_every_key(shell):
         (["data.tag_scheme=BIO"], "the data has 5 tags under BIO"),
         (["data.train=nowhere.jsonl"], "nowhere.jsonl: no such file"),
         (["data.dev=[nowhere.jsonl, broken.jsonl]"], "broken.jsonl:2: not JSON"),
-        (["data.test=lengths.jsonl"], "lengths.jsonl:1: 2 tokens, but 1 tags\n(data.on_bad_row=skip goes on"),
+        (
+            ["data.test=lengths.jsonl"],
+            "lengths.jsonl:1: 2 tokens, but 1 tags\n(data.on_bad_row=skip trains without",
+        ),
         (["data.train=empty.jsonl"], "empty.jsonl: the file has no rows"),
-        (["data.train=classes.jsonl"], "no row of data.train has an entity: training.task=task_a"),
+        (["data.train=classes.jsonl"], "no row of data.train has an entity; training.task=task_a"),
         (["data.train=classes.jsonl", "training.task=task_b"], "no row of data.train has an entity"),
         (["data.dev=classes.jsonl", "training.task=task_b"], "data.dev has no annotation of task_b"),
         (["device=tpu"], "a device is cpu, cuda or cuda:1"),
@@ -349,7 +352,7 @@ def test_help_lists_every_key(shell):
         (["--config=nowhere.yml"], "nowhere.yml: no such file"),
         (["--resume"], "--resume: there is no run in runs"),
         (["--resume", "taken"], "taken/config.yml"),
-        (["--resume=nowhere"], "nowhere: no config.yml in it, so it is no run's folder"),
+        (["--resume=nowhere"], "nowhere is not the folder of a run: it has no config.yml"),
         (["--again"], "unrecognized arguments: --again"),
     ],
 )

@@ -203,7 +203,7 @@ def test_a_signal_ends_the_run_behind_its_step_and_says_how_to_go_on(runs, fresh
     assert outcome.status == 128 + number
     assert outcome.err.endswith(
         f"stopped by {number.name}; the newest checkpoint is run/checkpoints/step-00000004, "
-        "the best model so far run/model; to go on: python task_4.py --resume run\n"
+        "the best model so far run/model; to resume: python task_4.py --resume run\n"
     )
     assert "Traceback" not in outcome.err
     edit(folder / "run/config.yml", "checkpoint_every: 100", "checkpoint_every: 1")

@@ -88,7 +88,7 @@ def test_training_the_occurring_rows_changes_no_result(trained):
 
 def test_fast_dropout_is_off_when_it_is_switched_off(trained, monkeypatch):
     settings = ["training.num_epochs=1", "model.freeze_backbone=false"]
-    monkeypatch.setattr("multitask.training.fast_dropout.FastDropout.forward", None)
+    monkeypatch.setattr("multitask.training.speedups.FastDropout.forward", None)
     trained("plain", *settings, "training.fast_dropout=false")
     with pytest.raises(TypeError):
         trained("fast", *settings)
@@ -158,7 +158,7 @@ def test_files_are_mixed_at_a_temperature(trained, rows, write_rows, tmp_path, m
     drawn = []
     step = task_4.train_step
     monkeypatch.setattr(
-        task_4, "train_step", lambda run, windows: (drawn.extend(windows), step(run, windows))
+        task_4, "train_step", lambda trainer, windows: (drawn.extend(windows), step(trainer, windows))
     )
     settings = [f"data.train=[{large},{small}]", "training.num_epochs=2", "training.batch_size=6"]
     trained("even", *settings, "data.sampling_temperature=1")
@@ -231,8 +231,10 @@ def test_where_memory_is_short_the_step_stays_the_same_in_smaller_parts(
     large = ["training.batch_size=4", "training.gradient_accumulation=2", "output_dir=large"]
     ended = shell(task_4, *settings_for, *settings, *large)
     assert ended.status == 0
-    said = "step 1: out of memory with 4 sentences in a pass; going on with 2, and with as many in a step as"
-    assert ended.err.count("out of memory") == 1 and said in ended.err
+    message = (
+        "step 1: out of memory with micro-batches of 4; continuing with 2, and with as many rows per step"
+    )
+    assert ended.err.count("out of memory") == 1 and message in ended.err
     assert max(sizes[spared:]) <= 3
     rows, weights = result(tmp_path / "large")
     assert rows == small[0]
@@ -257,15 +259,15 @@ def test_a_run_that_goes_on_knows_what_fits(shell, settings_for, monkeypatch):
 def test_the_rows_of_a_step_that_is_not_taken_are_those_of_its_batch(shell, settings_for, monkeypatch):
     real, steps = task_4.train_step, []
 
-    def train_step(run, windows):
-        steps.append(run.corpus.row_lines[run.corpus.row_of_window[windows]].tolist())
-        real(run, windows)
+    def train_step(trainer, windows):
+        steps.append(trainer.corpus.row_lines[trainer.corpus.row_of_window[windows]].tolist())
+        real(trainer, windows)
 
     monkeypatch.setattr(task_4, "train_step", train_step)
     monkeypatch.setattr(task_4, "finite_or_nan", lambda loss: loss * (math.nan if len(steps) == 5 else 1))
     ended = shell(task_4, *settings_for, "training.num_epochs=3", "training.batch_size=3")
     assert ended.status == 2
-    lines = re.search(r"error: step 5: .* Its rows: \S+rows.jsonl:(.*)\n", ended.err)[1]
+    lines = re.search(r"error: step 5: .* Rows of this step: \S+rows.jsonl:(.*)\n", ended.err)[1]
     assert lines == ", ".join(map(str, sorted(steps[4])))
     assert sorted(steps[1]) != sorted(steps[4]), "or they would not tell the epochs apart"
 
@@ -275,7 +277,8 @@ def test_where_not_even_one_row_fits_the_run_ends_with_its_place(shell, settings
     ended = shell(task_4, *settings_for)
     assert ended.status == 2
     assert re.search(
-        r"error: step 1: out of memory with 1 rows in a pass: .* Its rows: \S+rows.jsonl:\d", ended.err
+        r"error: step 1: out of memory with micro-batches of 1: .* Rows of this step: \S+rows.jsonl:\d",
+        ended.err,
     )
 
 
