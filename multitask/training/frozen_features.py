@@ -50,7 +50,7 @@ class FrozenFeatures:
         size = shape[0] * shape[1] * stored.itemsize
         if cache_dir is None or size <= memory:
             self.values = np.empty(shape, stored)
-            self._fill(model, self.values, progress)
+            self.fill(model, self.values, progress)
             return
         store = ArrayCache(cache_dir)
         key = features_key(model, corpus, depth, precision)
@@ -62,7 +62,7 @@ class FrozenFeatures:
                     f"the frozen layers' features are cached in {cache_dir}: {size / 1e9:.1f} GB on disk"
                 )
                 with store.create(key) as writer:
-                    self._fill(model, writer.array("features", stored, shape), progress)
+                    self.fill(model, writer.array("features", stored, shape), progress)
                 cached = store.load(key)
         assert cached is not None  # found, or just written
         self.values = cached["features"]
@@ -77,9 +77,10 @@ class FrozenFeatures:
         return hidden.view(self.precision).view(B, T, -1).to(self.device).float()
 
     @torch.inference_mode()
-    def _fill(
+    def fill(
         self, model: MultiTaskTransformer, values: np.ndarray, progress: Callable[[int], object] | None
     ) -> None:
+        """Compute all hidden states into `values` (S, D)."""
         was_training = model.training
         model.eval()
         for windows in _by_length(self.corpus.window_lengths):

@@ -68,7 +68,7 @@ class LossWeighting(nn.Module):
         return self.fixed
 
 
-def gradient_cosine(losses: dict[str, Tensor], parameters: list[Tensor]) -> Tensor:
+def gradient_cosine(losses: dict[str, Tensor], parameters: Sequence[Tensor]) -> Tensor:
     """Cosine (0-dim) between two losses' gradients with respect to `parameters`; 0 if one gradient is 0.
 
     Below 0 the tasks work against each other. Keeps the graph and changes no `.grad`, thus backward can

@@ -86,5 +86,6 @@ def train_occurring_rows(model: MultiTaskTransformer, ids: np.ndarray) -> None:
     """Train only the word embeddings of `ids` (any shape). Does nothing where the embeddings are frozen."""
     embeddings = model.bert.embeddings
     if embeddings.word_embeddings.weight.requires_grad:
-        embeddings.word_embeddings = OccurringRows(embeddings.word_embeddings, ids)
+        rows = OccurringRows(embeddings.word_embeddings, ids)
+        embeddings.word_embeddings = rows  # type: ignore[assignment]  # takes the place of an nn.Embedding
         model.train(model.training)

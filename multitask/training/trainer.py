@@ -61,6 +61,8 @@ class Trainer:
         self.progress, self.micro_batch = Progress(), t.batch_size
         self.best: dict[str, Tensor] = {}  # the learned tensors of the best epoch
         self.best_checksum: str | None = None  # SHA-256 of the best model's file of weights
+        self.sums: Tensor
+        self.cosines: Tensor
         self.reset_losses()
         torch.manual_seed(t.seed + distributed.rank())
 
