@@ -32,14 +32,7 @@ show_messages()  # on standard error, where tests look for them
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("project")
 
-# files that take minutes
-MINUTES = (
-    "test_readme.py",
-    "test_benchmarks.py",
-    "test_trainer.py",
-    "test_processes.py",
-    "test_pretrained.py",
-)
+MINUTES = [f"test_{name}.py" for name in ("readme", "benchmarks", "trainer", "processes", "pretrained")]
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
