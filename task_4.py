@@ -29,20 +29,17 @@ from multitask.inference.predictor import Predictor
 from multitask.inference.runner import runner_of
 from multitask.training.optimizer import finite_or_nan
 from multitask.training.preparation import Prepared, describe, model_config_fields, prepare
-from multitask.training.progress import Progress, learned
-from multitask.training.resume import CONFIG, find_run, is_finished
+from multitask.training.progress import Progress, copy_learned_tensors, epoch_line
+from multitask.training.resume import CONFIG, RUNS, check_output_dir, find_run, is_finished
 from multitask.training.run_folder import (
-    RUNS,
     RunFolder,
-    check_output_dir,
-    epoch_line,
     open_run_folder,
     resume_hint_on_failure,
     save_checkpoint,
 )
 from multitask.training.trainer import Trainer
 
-READ_EVERY = 50  # steps: reading a loss makes the CPU wait for the device
+READ_EVERY = 50  # steps, because reading a loss makes the CPU wait for the device
 
 
 def main() -> None:
@@ -61,12 +58,13 @@ def main() -> None:
         print(describe(prepared))
         return
     print(f"Using device: {device}")
-    run = Trainer(build(prepared, settings).to(device), prepared, settings)
-    folder = open_run_folder(run, old)
+    model = build(prepared, settings).to(device)  # type: ignore[arg-type]  # transformers' decorator loses self
+    trainer = Trainer(model, prepared, settings)
+    folder = open_run_folder(trainer, old)
     with resume_hint_on_failure(folder), StopSignals() as stop:
-        train(run, folder, stop)
-        progress = run.progress
-        del run  # the best model takes its place
+        train(trainer, folder, stop)
+        progress = trainer.progress
+        del trainer, model  # makes room for the best model
         scores = finish(prepared, settings, folder, device, progress, stop)
     if scores:
         print(f"Test, with the best model\n{scores_table(scores)}")
@@ -75,7 +73,7 @@ def main() -> None:
 
 
 def parse(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The command line → options and overrides, in any order."""
+    """The command line, in any order → options and overrides."""
     overrides, rest = split_overrides(words)
     parser = argparse.ArgumentParser(
         usage="python task_4.py [key=value ...] [--config FILE] [--resume [RUN]] [--check]",
@@ -83,16 +81,22 @@ def parse(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
         epilog=f"keys of config.yml, with their defaults; key=value sets one for this run:\n\n{help_text()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", metavar="FILE", help="settings (config.yml, or a resumed run's own)")
     parser.add_argument(
-        "--resume", nargs="?", const="", metavar="RUN", help="go on with a run that was stopped (the newest)"
+        "--config", metavar="FILE", help="settings (default: config.yml, or those of the resumed run)"
     )
-    parser.add_argument("--check", action="store_true", help="check settings and data, print what is there")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="resume a run that was stopped (default: the newest)",
+    )
+    parser.add_argument("--check", action="store_true", help="check settings and data, print a summary")
     return parser.parse_args(rest), overrides
 
 
 def build(prepared: Prepared, settings: Settings) -> MultiTaskTransformer:
-    """The encoder with the run's heads: new ones, or those that the starting model brings."""
+    """The encoder with the run's heads: new ones, or those of the starting model."""
     torch.manual_seed(settings.training.seed)
     fields = model_config_fields(settings, prepared)
     model = load_model(MultiTaskTransformer, prepared.backbone.folder, new_heads=True, **fields)
@@ -100,104 +104,106 @@ def build(prepared: Prepared, settings: Settings) -> MultiTaskTransformer:
     return model
 
 
-def train(run: Trainer, folder: RunFolder | None, stop: StopSignals) -> None:
-    """All epochs that are left. Then the folder holds the model with the best dev score, or the last one
-    without dev, and a checkpoint; so it does where a signal stops the run."""
-    t, at = run.settings.training, run.progress
+def train(trainer: Trainer, folder: RunFolder | None, stop: StopSignals) -> None:
+    """Train all remaining epochs.
+
+    At the end, or when a signal stops the run, the folder holds a checkpoint and the model with the best dev
+    score (without dev: the last one)."""
+    t, progress = trainer.settings.training, trainer.progress
     try:
-        while not at.trained:
-            losses = train_epoch(run, folder, stop)
-            dev = run.evaluate()
+        while not progress.trained:
+            losses = train_epoch(trainer, folder, stop)
+            dev = trainer.evaluate()
             with stop.deferred():
-                end_epoch(run, folder, losses, dev)
-        if at.without_gain == t.early_stopping and len(at.metrics) < t.num_epochs:
-            print(f"Stopping early: {at.without_gain} epochs without a better dev score")
+                end_epoch(trainer, folder, losses, dev)
+        if progress.without_gain == t.early_stopping and len(progress.metrics) < t.num_epochs:
+            print(f"Stopping early: {progress.without_gain} epochs without a better dev score")
         with stop.deferred():
-            save_checkpoint(run, folder)
+            save_checkpoint(trainer, folder)
     except StoppedBySignal:
-        save_checkpoint(run, folder)
+        save_checkpoint(trainer, folder)
         raise
 
 
-def train_epoch(run: Trainer, folder: RunFolder | None, stop: StopSignals) -> dict:
-    """The steps that are left of an epoch → the losses of all its steps."""
-    at, every = run.progress, run.settings.training.checkpoint_every
-    run.model.train()
+def train_epoch(trainer: Trainer, folder: RunFolder | None, stop: StopSignals) -> dict:
+    """Train the remaining steps of an epoch → the mean losses of all its steps."""
+    progress, every = trainer.progress, trainer.settings.training.checkpoint_every
+    trainer.model.train()
     since = time.perf_counter()
-    run.frozen("train")
+    trainer.features_for("train")
     bar = tqdm(
-        run.batches(),
-        f"epoch {at.epoch}",
-        len(run.sampler),
+        trainer.batches(),
+        f"epoch {progress.epoch}",
+        len(trainer.sampler),
         leave=False,
-        initial=at.step,
+        initial=progress.step,
         disable=distributed.disable_progress_bar(),
     )
-    with run.threads():
+    with trainer.limit_threads():
         for windows in bar:
             with stop.deferred():
-                train_step(run, windows)
-                at.step += 1
-                if at.step % READ_EVERY == 0:
-                    bar.set_postfix(loss=f"{run.losses()['loss']:.4f}")
-                at.seconds += time.perf_counter() - since
-                if every and run.steps % every == 0:
-                    save_checkpoint(run, folder)
+                train_step(trainer, windows)
+                progress.step += 1
+                if progress.step % READ_EVERY == 0:
+                    bar.set_postfix(loss=f"{trainer.losses()['loss']:.4f}")
+                progress.seconds += time.perf_counter() - since
+                if every and trainer.steps % every == 0:
+                    save_checkpoint(trainer, folder)
                 since = time.perf_counter()
-    losses = run.losses()
-    at.seconds += time.perf_counter() - since
+    losses = trainer.losses()
+    progress.seconds += time.perf_counter() - since
     return losses
 
 
-def end_epoch(run: Trainer, folder: RunFolder | None, losses: dict, dev: Scores | None) -> None:
+def end_epoch(trainer: Trainer, folder: RunFolder | None, losses: dict, dev: Scores | None) -> None:
     """Log an epoch, and save its model if it is the best so far."""
-    t, at = run.settings.training, run.progress
+    t, progress = trainer.settings.training, trainer.progress
     metrics = {
-        "epoch": at.epoch,
-        "step": run.steps,
-        "seconds": round(at.seconds, 3),
-        "sentences_per_second": round(run.sentences / at.seconds, 1),
+        "epoch": progress.epoch,
+        "step": trainer.steps,
+        "seconds": round(progress.seconds, 3),
+        "sentences_per_second": round(trainer.sentences / progress.seconds, 1),
         **losses,
         "dev": dev.headline() if dev else None,
     }
     print(epoch_line(metrics, t.num_epochs), flush=True)
-    run.weighting.end_epoch({task: losses[f"loss_{task}"] for task in run.tasks})
-    better = at.end_epoch(metrics, dev.mean() if dev else None, t.num_epochs, t.early_stopping)
-    run.restart()
+    trainer.weighting.end_epoch({task: losses[f"loss_{task}"] for task in trainer.tasks})
+    better = progress.end_epoch(metrics, dev.mean() if dev else None, t.num_epochs, t.early_stopping)
+    trainer.reset_losses()
     if folder and better:
-        run.best = {name: value.detach().to("cpu", copy=True) for name, value in learned(run).items()}
-        run.best_weights = folder.save(merge_lora(run.model), metrics["dev"])
+        trainer.best = copy_learned_tensors(trainer)
+        trainer.best_checksum = folder.save(merge_lora(trainer.model), metrics["dev"])
     if folder:
         folder.log(metrics)
 
 
-def train_step(run: Trainer, windows: np.ndarray) -> None:
-    """One update over `windows`, in micro-batches, of which each process has its part.
+def train_step(trainer: Trainer, windows: np.ndarray) -> None:
+    """One update of the weights from `windows`, in micro-batches that are shared out to the processes.
 
-    Both losses are divided by the counts of the whole step, so that its micro-batches give the gradient that
-    one large batch would give."""
-    counts = count_labels(run.corpus, windows)
-    run.retry_smaller_on_oom(partial(gradients, run, windows, counts), windows)
-    run.step(counts)
+    Both losses are divided by the counts of the whole step: its micro-batches then give the same gradient as
+    one large batch."""
+    counts = count_labels(trainer.corpus, windows)
+    trainer.retry_smaller_on_oom(partial(gradients, trainer, windows, counts), windows)
+    trainer.step(counts)
 
 
-def gradients(run: Trainer, windows: np.ndarray, counts: tuple[float, float]) -> None:
-    """The gradients of a step, added up over this process's micro-batches and averaged over the processes."""
-    parts, share = run.micro_batches(windows), 1 / run.calls(windows)
+def gradients(trainer: Trainer, windows: np.ndarray, counts: tuple[float, float]) -> None:
+    """Compute a step's gradients: summed over this process's micro-batches, averaged over the processes."""
+    parts, share = trainer.micro_batches(windows), 1 / trainer.count_micro_batches(windows)
     for number, part in enumerate(parts, 1):
-        batch = run.batch(part, windows)
-        with distributed.sync_only_last(run.forward, last=number == len(parts)):
-            with autocast(run.device, run.precision):
-                output = run.forward(
-                    batch.get("input_ids"), batch["attention_mask"], batch.get("hidden"), run.depth
+        batch = trainer.batch(part, windows)
+        with distributed.sync_only_last(trainer.forward, last=number == len(parts)):
+            with autocast(trainer.device, trainer.precision):
+                output = trainer.forward(
+                    batch.get("input_ids"), batch["attention_mask"], batch.get("hidden"), trainer.depth
                 )
             both = multitask_loss(
                 output, batch["labels_task_a"], batch["labels_task_b"], *counts, batch["weights_task_a"]
             )
-            losses = {task: loss for task, loss in zip(TASKS, both) if task in run.tasks}
-            run.note(losses, counts)
-            # gradients are averaged over the processes, and a sum is wanted
-            finite_or_nan(run.weighting(losses, share) * distributed.world_size()).backward()
+            losses = {task: loss for task, loss in zip(TASKS, both) if task in trainer.tasks}
+            trainer.record_losses(losses, counts)
+            # gradients are averaged over the processes, but their sum is needed
+            finite_or_nan(trainer.weighting(losses, share) * distributed.world_size()).backward()
 
 
 def finish(
@@ -208,12 +214,10 @@ def finish(
     progress: Progress,
     stop: StopSignals,
 ) -> Scores | None:
-    """Fit the best model's temperatures on dev, score it on test, and write both into its folder, and a page
-    of test, or else of dev."""
-    if folder:
-        model = load_model(MultiTaskTransformer, folder.model).to(device)
-    else:
-        model = build(prepared, settings).to(device)
+    """Fit the best model's temperatures on dev, score it on test, write both into its folder, and write the
+    report, on test or else on dev → the test scores."""
+    model = load_model(MultiTaskTransformer, folder.model) if folder else build(prepared, settings)
+    model.to(device)  # type: ignore[arg-type]  # as above
     distributed.broadcast_weights(model)
     corpora, labels, runner = prepared.corpora, prepared.labels, runner_of(model)
     split = next((name for name in ("test", "dev") if name in corpora), None)

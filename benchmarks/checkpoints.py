@@ -29,7 +29,7 @@ from multitask.config.loading import load_settings, split_overrides
 from multitask.encoders.pretrained import BUNDLED
 from multitask.training.checkpoint import Checkpoints
 from multitask.training.preparation import prepare
-from multitask.training.progress import capture, learned
+from multitask.training.progress import copy_learned_tensors, tensor_files
 from multitask.training.trainer import Trainer
 
 STEPS = 3
@@ -41,19 +41,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--backbone", default=BUNDLED)
     arguments = parse(parser, words)
-    run = trained(
+    trainer = trained(
         [f"model.backbone={arguments.backbone}", "model.freeze_backbone=false", "device=cpu", *overrides]
     )
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder = Path(name)
-        seconds, plain, size = measure(run, folder, arguments.rounds)
+        seconds, plain, size = measure(trainer, folder, arguments.rounds)
     ratio, minute = seconds / plain, seconds / 60
     print(
         f"{size / 1e6:.0f} MB: a checkpoint takes {seconds:.2f} s, plain writing {plain:.2f} s: {ratio:.2f}"
     )
     print(f"one a minute takes {minute:.1%} of the time")
     record = {
-        **provenance([run.settings.training.seed], torch.get_num_threads(), ("torch", "safetensors")),
+        **provenance([trainer.settings.training.seed], torch.get_num_threads(), ("torch", "safetensors")),
         "megabytes": round(size / 1e6, 1),
         "checkpoint_seconds": round(seconds, 3),
         "plain_seconds": round(plain, 3),
@@ -67,21 +67,23 @@ def trained(overrides: list[str]) -> Trainer:
     """A run after a few steps, when all that a checkpoint holds is there."""
     settings = load_settings(ROOT / "config.yml", overrides)
     prepared = prepare(settings)
-    run = Trainer(task_4.build(prepared, settings).to(choose_device(settings.device)), prepared, settings)
-    run.model.train()
-    for windows in islice(run.batches(), STEPS):
-        task_4.train_step(run, windows)
-        run.progress.step += 1
-    run.best = {name: value.detach().clone() for name, value in learned(run).items()}
-    return run
+    trainer = Trainer(task_4.build(prepared, settings).to(choose_device(settings.device)), prepared, settings)
+    trainer.model.train()
+    for windows in islice(trainer.batches(), STEPS):
+        task_4.train_step(trainer, windows)
+        trainer.progress.step += 1
+    trainer.best = copy_learned_tensors(trainer)
+    return trainer
 
 
-def measure(run: Trainer, folder: Path, rounds: int) -> tuple[float, float, int]:
+def measure(trainer: Trainer, folder: Path, rounds: int) -> tuple[float, float, int]:
     """Median seconds of a checkpoint, and of a plain write of its bytes, side by side; the bytes."""
     checkpoints, times = Checkpoints(folder / "checkpoints"), {"checkpoint": [], "plain": []}
     for number in range(rounds + 2):  # the first two remove none
         since = time.perf_counter()
-        checkpoints.save(number, *capture(run))
+        state = trainer.state_dict()
+        facts = {name: value for name, value in state.items() if name != "tensors"}
+        checkpoints.save(number, facts, tensor_files(state))
         times["checkpoint"].append(time.perf_counter() - since)
         checkpoints.wait()  # a run removes the oldest beside its next steps
         files = list(checkpoints.good[-1].iterdir())

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +16,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a test runs on every core: threads wo
 
 import pytest
 import torch
+from alike import train_run  # noqa: F401 - a fixture
 from hypothesis import settings
-from killing import Runs, make_quick
-from resuming import SETTINGS, finished, newest_good
+from killing import make_quick
+from resuming import ROWS, fresh, killed, runs, stopped, whole  # noqa: F401 - fixtures, but ROWS
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from model import MultiTaskTransformer
@@ -32,12 +32,7 @@ show_messages()  # on standard error, where tests look for them
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("project")
 
-MINUTES = (
-    "test_readme.py",
-    "test_benchmarks.py",
-    "test_trainer.py",
-    "test_pretrained.py",
-)  # files that take some
+MINUTES = [f"test_{name}.py" for name in ("readme", "benchmarks", "trainer", "processes", "pretrained")]
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -133,26 +128,6 @@ def put(tmp_path):
     return write
 
 
-ROWS = [
-    {"tokens": ["anna", "won", "in", "paris"], "tags": ["B-PER", "O", "O", "B-LOC"], "label": "sports"},
-    {"tokens": ["the", "vote"], "tags": ["O", "O"], "label": "politics"},
-    {
-        "tokens": ["the", "match", "in", "the", "paris"],
-        "tags": ["O", "O", "O", "B-LOC", "I-LOC"],
-        "label": "sports",
-    },
-    {"tokens": ["anna", "and", "anna", "vote"], "tags": ["B-PER", "O", "B-PER", "O"], "label": "politics"},
-    {
-        "text": "Annason won the vote.",
-        "entities": [{"start": 0, "end": 7, "label": "PER"}],
-        "label": "politics",
-    },
-    {"tokens": ["winning", "the", "match"], "label": "sports"},
-    {"tokens": ["paris", "and", "anna"], "tags": ["B-LOC", "O", "B-PER"]},
-    {"tokens": ["the", "chip", "and", "the", "match"], "tags": ["O"] * 5, "label": "sports"},
-]
-
-
 @pytest.fixture
 def rows():
     """Rows of two classes and two types, in both forms, some with one annotation missing."""
@@ -228,46 +203,3 @@ def exported(trained) -> Exported:
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     how = Ended(ended.returncode, ended.stdout, ended.stderr)
     return Exported(trained, folder / "out", folder / "rows.jsonl", how)
-
-
-@pytest.fixture(scope="session")
-def runs():
-    runs = Runs()
-    yield runs
-    runs.close()
-
-
-@pytest.fixture(scope="session")
-def fresh(tiny, tmp_path_factory):
-    """Make a folder with an encoder and data, in which runs know them by the same names as in any other."""
-
-    def make(name: str) -> Path:
-        folder = tmp_path_factory.mktemp(name)
-        shutil.copytree(tiny, folder / "encoder")
-        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-        return folder
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def whole(runs, fresh):
-    """Of a run that nothing disturbs: see `finished`."""
-    return finished(runs, fresh("whole"), SETTINGS)
-
-
-@pytest.fixture(scope="session")
-def killed(runs, fresh):
-    """The folder of a run that was killed in its fifth step of six."""
-    folder = fresh("killed")
-    assert runs(folder, *SETTINGS, at_step={5: [signal.SIGKILL]}).status == -signal.SIGKILL
-    assert newest_good(folder) == 4
-    for half_gone in folder.glob("run/checkpoints/.*"):  # removed by a thread that may have been killed at it
-        shutil.rmtree(half_gone)
-    return folder
-
-
-@pytest.fixture
-def stopped(killed, tmp_path):
-    """A copy of it."""
-    return shutil.copytree(killed, tmp_path / "stopped")

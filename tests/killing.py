@@ -146,9 +146,9 @@ def raise_signals(at_step: dict[str, list[int]]) -> None:
 
     real, real_finish = task_4.gradients, task_4.finish
 
-    def gradients(run, *arguments):
-        real(run, *arguments)
-        for number in at_step.pop(str(run.steps + 1), ()):
+    def gradients(trainer, *arguments):
+        real(trainer, *arguments)
+        for number in at_step.pop(str(trainer.steps + 1), ()):
             os.kill(os.getpid(), number)
 
     def finish(*arguments):

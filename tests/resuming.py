@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import shutil
+import signal
 import time
 from pathlib import Path
 
-from killing import ROOT
+import pytest
+from killing import ROOT, Runs
 
 from multitask.common.checksums import write_with_checksums
 
@@ -26,6 +29,25 @@ SETTINGS = [  # of a run of six steps, with a checkpoint after each
     "training.checkpoint_every=1",
     "device=cpu",
     "output_dir=run",
+]
+
+ROWS = [
+    {"tokens": ["anna", "won", "in", "paris"], "tags": ["B-PER", "O", "O", "B-LOC"], "label": "sports"},
+    {"tokens": ["the", "vote"], "tags": ["O", "O"], "label": "politics"},
+    {
+        "tokens": ["the", "match", "in", "the", "paris"],
+        "tags": ["O", "O", "O", "B-LOC", "I-LOC"],
+        "label": "sports",
+    },
+    {"tokens": ["anna", "and", "anna", "vote"], "tags": ["B-PER", "O", "B-PER", "O"], "label": "politics"},
+    {
+        "text": "Annason won the vote.",
+        "entities": [{"start": 0, "end": 7, "label": "PER"}],
+        "label": "politics",
+    },
+    {"tokens": ["winning", "the", "match"], "label": "sports"},
+    {"tokens": ["paris", "and", "anna"], "tags": ["B-LOC", "O", "B-PER"]},
+    {"tokens": ["the", "chip", "and", "the", "match"], "tags": ["O"] * 5, "label": "sports"},
 ]
 
 
@@ -100,3 +122,46 @@ def seal(folder: Path) -> None:
     write_with_checksums(
         folder, [(path.relative_to(folder).as_posix(), [path.read_bytes()]) for path in files]
     )
+
+
+@pytest.fixture(scope="session")
+def runs():
+    runs = Runs()
+    yield runs
+    runs.close()
+
+
+@pytest.fixture(scope="session")
+def fresh(tiny, tmp_path_factory):
+    """Make a folder with an encoder and data, in which runs know them by the same names as in any other."""
+
+    def make(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copytree(tiny, folder / "encoder")
+        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def whole(runs, fresh):
+    """Of a run that nothing disturbs: see `finished`."""
+    return finished(runs, fresh("whole"), SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def killed(runs, fresh):
+    """The folder of a run that was killed in its fifth step of six."""
+    folder = fresh("killed")
+    assert runs(folder, *SETTINGS, at_step={5: [signal.SIGKILL]}).status == -signal.SIGKILL
+    assert newest_good(folder) == 4
+    for half_gone in folder.glob("run/checkpoints/.*"):  # removed by a thread that may have been killed at it
+        shutil.rmtree(half_gone)
+    return folder
+
+
+@pytest.fixture
+def stopped(killed, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(killed, tmp_path / "stopped")

@@ -1,1 +1,1 @@
-""""""
+"""Everything between settings and a trained model: preparation, the trainer, run folders and checkpoints."""

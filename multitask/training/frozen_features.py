@@ -1,4 +1,4 @@
-"""What the frozen part of an encoder gives for a corpus: computed once, and read again in every epoch."""
+"""The output of an encoder's frozen layers for a corpus: computed once, then read in every epoch."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model import MultiTaskTransformer
 from multitask.common import distributed
 from multitask.common.array_cache import ArrayCache, check_disk_space, digest
 from multitask.common.device import autocast
@@ -16,22 +17,26 @@ from multitask.data.labels import concatenated_ranges
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1  # of kept features: those of another are made anew
-_TOKENS = 2048  # of a batch, padding counted: 8192 took 1.4 times as long on a CPU
+_FORMAT = 1  # version of cached features; other versions are computed again
+_TOKENS = 2048  # per batch, with padding: 8192 took 1.4 times as long on a CPU
 _GROUP = 16384  # windows that are sorted by length together
-_STORED = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(np.uint16)}  # numpy has no bfloat16
+_STORED: dict[torch.dtype, np.dtype] = {
+    torch.float32: np.dtype(np.float32),
+    torch.bfloat16: np.dtype(np.uint16),  # numpy has no bfloat16
+}
 
 
 class FrozenFeatures:
-    """Hidden states above the lowest `depth` layers, for every token of a corpus's windows, flat: (S, D).
+    """Hidden states after the lowest `depth` layers, for every token of a corpus's windows, flat: (S, D).
 
-    The layers run without dropout, since what is frozen does. The result is kept in memory or, where it is
-    larger than `memory` bytes, in files under `cache_dir`, mapped: then the next run finds it too. Their key
-    is made of all that they depend on. Without a `cache_dir` they stay in memory, whatever their size."""
+    The layers run without dropout, as frozen layers always do. The result stays in memory or, if it is larger
+    than `memory` bytes, in memory-mapped files under `cache_dir`, where the next run finds it by a key of
+    everything that it depends on. Without a `cache_dir` it stays in memory, whatever its size. `progress` is
+    called with the number of windows done since the last call. Raises InputError if the disk is too small."""
 
     def __init__(
         self,
-        model,
+        model: MultiTaskTransformer,
         corpus: EncodedCorpus,
         depth: int,
         precision: torch.dtype = torch.float32,
@@ -45,33 +50,37 @@ class FrozenFeatures:
         size = shape[0] * shape[1] * stored.itemsize
         if cache_dir is None or size <= memory:
             self.values = np.empty(shape, stored)
-            self._fill(model, self.values, progress)
+            self.fill(model, self.values, progress)
             return
         store = ArrayCache(cache_dir)
         key = features_key(model, corpus, depth, precision)
         with distributed.main_process_first():
-            kept = store.load(key)
-            if kept is None:
+            cached = store.load(key)
+            if cached is None:
                 check_disk_space(cache_dir, size, "the frozen layers' features")
                 logger.info(
-                    f"the frozen layers' features are kept in {cache_dir}: {size / 1e9:.1f} GB on disk"
+                    f"the frozen layers' features are cached in {cache_dir}: {size / 1e9:.1f} GB on disk"
                 )
                 with store.create(key) as writer:
-                    self._fill(model, writer.array("features", stored, shape), progress)
-                kept = store.load(key)
-        self.values = kept["features"]
+                    self.fill(model, writer.array("features", stored, shape), progress)
+                cached = store.load(key)
+        assert cached is not None  # found, or just written
+        self.values = cached["features"]
 
     def batch(self, windows: np.ndarray) -> Tensor:
-        """Hidden states (B, T, D) of windows (B,), as `model.encode` takes them. Padding holds anything."""
+        """Hidden states (B, T, D) of windows (B,), as `model.encode` takes them. Padding is arbitrary."""
         lengths = self.corpus.window_lengths[windows]
         B, T = len(windows), int(lengths.max())
-        # what is masked need not be zero: the last token of a window stands for its padding
+        # masked positions need not be zero: a window's last token is repeated as its padding
         place = self.offsets[windows][:, None] + np.minimum(np.arange(T), lengths[:, None] - 1)
-        taken = torch.from_numpy(self.values[place.ravel()])
-        return taken.view(self.precision).view(B, T, -1).to(self.device).float()
+        hidden = torch.from_numpy(self.values[place.ravel()])
+        return hidden.view(self.precision).view(B, T, -1).to(self.device).float()
 
     @torch.inference_mode()
-    def _fill(self, model, values: np.ndarray, progress: Callable[[int], object] | None) -> None:
+    def fill(
+        self, model: MultiTaskTransformer, values: np.ndarray, progress: Callable[[int], object] | None
+    ) -> None:
+        """Compute all hidden states into `values` (S, D)."""
         was_training = model.training
         model.eval()
         for windows in _by_length(self.corpus.window_lengths):
@@ -88,8 +97,11 @@ class FrozenFeatures:
         model.train(was_training)
 
 
-def features_key(model, corpus: EncodedCorpus, depth: int, precision: torch.dtype) -> str:
-    """All that features depend on: the frozen weights and how they are used, subwords, windows, precision."""
+def features_key(
+    model: MultiTaskTransformer, corpus: EncodedCorpus, depth: int, precision: torch.dtype
+) -> str:
+    """A hash of all that features depend on: the frozen weights, the configuration that the layers use,
+    subwords, windows, precision."""
     parts = [model.bert.embeddings, *model.bert.encoder.layer[:depth]]
     weights = [tensor.cpu().numpy() for part in parts for tensor in part.state_dict().values()]
     config = model.config
@@ -99,8 +111,8 @@ def features_key(model, corpus: EncodedCorpus, depth: int, precision: torch.dtyp
 
 
 def _by_length(lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """All windows in batches of like lengths. Groups follow each other in order, so that a file is filled
-    from its beginning to its end."""
+    """All windows in batches of similar lengths. Groups keep their order, to write a file from its beginning
+    to its end."""
     for first in range(0, len(lengths), _GROUP):
         group = first + np.argsort(-lengths[first : first + _GROUP], kind="stable")
         yield from batches_by_tokens(group, lengths, _TOKENS)

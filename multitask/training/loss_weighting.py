@@ -1,4 +1,6 @@
-"""How the losses of two tasks become the one that is minimised, and how far their gradients agree."""
+"""Combines the losses of the two tasks into one, and measures how far their gradients agree."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +9,12 @@ from multitask.config.schema import TrainingSettings
 
 
 class LossWeighting(nn.Module):
-    """The factor of each task's loss: fixed, learned (uncertainty), or set after every epoch (dwa).
+    """A weight for each task's loss: fixed, learned (uncertainty), or set after every epoch (dwa).
 
-    What it learns is in `parameters()`, for the optimizer, and all that a resumed run needs in its state.
-    A single task has nothing to be weighed against: only its fixed factor holds."""
+    Learned weights are in `parameters()`, for the optimizer; the state dict holds all that a resumed run
+    needs. With a single task only the fixed weight is used."""
+
+    epoch_means: Tensor  # (2, tasks), only for dwa
 
     def __init__(self, settings: TrainingSettings, tasks: tuple[str, ...]):
         super().__init__()
@@ -23,49 +27,52 @@ class LossWeighting(nn.Module):
             self.register_buffer("epoch_means", torch.full((2, len(tasks)), torch.nan))
 
     def forward(self, losses: dict[str, Tensor], share: float = 1.0) -> Tensor:
-        """A micro-batch's parts of the tasks' losses → the scalar to call backward on.
+        """The scalar to call backward on.
 
-        The parts add up to the losses of the step, the `share`s of its calls to 1: what does not come from
-        the losses then counts once a step, in however many micro-batches and processes it is computed."""
+        Args:
+            losses: the micro-batch's share of each task's loss (0-dim); the shares add up to the step's loss.
+            share: 1 / number of micro-batches of the step, over all processes; thus what does not come from
+                the losses counts once per step."""
         total = sum(factor * losses[task] for task, factor in zip(self.tasks, self._factors()))
+        assert isinstance(total, Tensor)  # there is at least one task
         if self.rule == "uncertainty":
             total = total + share * self.log_variances.sum() / 2
         return total
 
     @torch.no_grad()
     def weights(self) -> dict[str, float]:
-        """The factors as they stand, for the log."""
+        """The current weights, for the log."""
         return {task: float(factor) for task, factor in zip(self.tasks, self._factors())}
 
     @torch.no_grad()
     def end_epoch(self, means: dict[str, float]) -> None:
-        """Take note of each task's mean loss over an epoch that is over."""
+        """Record each task's mean loss over the finished epoch."""
         if self.rule == "dwa":
             last = self.epoch_means.new_tensor([means[task] for task in self.tasks])
             self.epoch_means.copy_(torch.stack([self.epoch_means[1], last]))
 
-    def _factors(self) -> list[float] | Tensor:
-        """The tasks' factors, in order.
+    def _factors(self) -> Sequence[float] | Tensor:
+        """The weight of each task, in order.
 
         uncertainty: 1 / σ² in L / σ² + log σ, the form for classification, as exp(-s) with s = log σ² learned
         from 0. Kendall, Gal & Cipolla 2018, eq. 10.
-        dwa: T softmax(r / temperature), r the ratio of a task's last two epoch means, so that what falls
-        slowly counts more; r is 1 until there are two. Liu, Johns & Davison 2019, eq. 7."""
+        dwa: T softmax(r / temperature), where r is the ratio of a task's last two epoch means: a loss that
+        falls slowly gets more weight; r is 1 until there are two. Liu, Johns & Davison 2019, eq. 7."""
         if self.rule == "uncertainty":
             return torch.exp(-self.log_variances)
         if self.rule == "dwa":
             before, last = self.epoch_means
-            # a NaN, no epoch yet, is not above 0 either
+            # NaN (no epoch yet) is not above 0 either
             ratios = torch.where(before > 0, last / before, 1.0)
             return len(self.tasks) * torch.softmax(ratios / self.temperature, 0)
         return self.fixed
 
 
-def gradient_cosine(losses: dict[str, Tensor], parameters: list[Tensor]) -> Tensor:
-    """Cosine (0-dim) between the gradients that two losses have at `parameters`; 0 where one has none.
+def gradient_cosine(losses: dict[str, Tensor], parameters: Sequence[Tensor]) -> Tensor:
+    """Cosine (0-dim) between two losses' gradients with respect to `parameters`; 0 if one gradient is 0.
 
-    Below 0 the tasks pull against each other. The graph is kept and no `.grad` is touched: backward may
-    follow. It costs a backward pass for each loss."""
+    Below 0 the tasks work against each other. Keeps the graph and changes no `.grad`, thus backward can
+    follow. Costs one backward pass per loss."""
     first, second = (
         torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
         for loss in losses.values()

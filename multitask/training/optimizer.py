@@ -1,5 +1,4 @@
-"""The optimizer of a run: which parameters decay, which rate they learn at, how the rates move, and the steps
-that it must not take."""
+"""The optimizer: parameter groups, learning rates, their schedule, and skipping steps that are not finite."""
 
 import math
 from collections.abc import Iterable
@@ -11,15 +10,18 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_linear_schedule_with_warmup
 
+from model import MultiTaskTransformer
 from multitask.config.schema import TrainingSettings
 
 
 def make_optimizer(
-    model: nn.Module, settings: TrainingSettings, steps: int, extra_parameters: Iterable[nn.Parameter] = ()
+    model: MultiTaskTransformer,
+    settings: TrainingSettings,
+    steps: int,
+    extra_parameters: Iterable[nn.Parameter] = (),
 ) -> tuple[AdamW, LambdaLR]:
-    """AdamW (Loshchilov & Hutter 2019) over what is trained; linear warm-up and decay over `steps`.
-
-    `extra_parameters`, those of the loss, learn at the heads' rate and do not decay."""
+    """AdamW (Loshchilov & Hutter 2019) for all trainable parameters, with linear warm-up and decay over
+    `steps`. `extra_parameters`, those of the loss, use the heads' learning rate and no weight decay."""
     groups = parameter_groups(model, settings)
     if extra := list(extra_parameters):
         groups.append({"params": extra, "lr": settings.head_learning_rate, "weight_decay": 0.0})
@@ -28,37 +30,38 @@ def make_optimizer(
 
 
 class OptimizerStep:
-    """A step of the optimizer and of its schedule; what is not finite never reaches a weight.
+    """A step of the optimizer and its schedule, skipped if a gradient is infinite or NaN.
 
     Nothing here waits for the device: the fused AdamW takes the factor that scales gradients down, and the
-    flag that keeps it from a step, as tensors. `first_refused_step` is where they are read."""
+    flag that makes it skip a step, as tensors. `first_skipped_step` reads the result."""
 
     def __init__(self, optimizer: AdamW, schedule: LambdaLR, max_norm: float | None):
         self.optimizer, self.schedule, self.max_norm = optimizer, schedule, max_norm
         self.steps = 0
-        self.refused: Tensor | None = None  # the first step that was not taken, 0 for none
+        self.skipped: Tensor | None = None  # number of the first skipped step, 0 for none
 
     def __call__(self) -> None:
-        """Use the gradients, and drop them. One that is infinite or NaN leaves all weights as they are."""
+        """Apply the gradients and drop them. If one is infinite or NaN, no weight changes."""
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"]]
         norm = get_total_norm([gradient for gradient in gradients if gradient is not None])
-        wrong = ~(norm < math.inf)  # NaN is not below it either
+        not_finite = ~(norm < math.inf)  # also true for NaN
         if self.max_norm is not None:
-            self.optimizer.grad_scale = torch.clamp(norm / self.max_norm, min=1.0)
-        self.optimizer.found_inf = wrong.float()
+            scale = torch.clamp(norm / self.max_norm, min=1.0)
+            self.optimizer.grad_scale = scale  # type: ignore[attr-defined]  # read by the fused AdamW
+        self.optimizer.found_inf = not_finite.float()  # type: ignore[attr-defined]  # likewise
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
         self.steps += 1
-        before = torch.zeros_like(norm) if self.refused is None else self.refused
-        self.refused = torch.where((before == 0) & wrong, float(self.steps), before)
+        before = torch.zeros_like(norm) if self.skipped is None else self.skipped
+        self.skipped = torch.where((before == 0) & not_finite, float(self.steps), before)
 
-    def first_refused_step(self) -> int:
-        """The number of the first step that was not taken, 0 for none. This waits for the device."""
-        return 0 if self.refused is None else int(self.refused)
+    def first_skipped_step(self) -> int:
+        """The number of the first skipped step, 0 for none. Waits for the device."""
+        return 0 if self.skipped is None else int(self.skipped)
 
     def set_step(self, steps: int) -> None:
-        """Set the rates, which are a function of the step, as they are after so many."""
+        """Set the step number, and the learning rates as they are after that many steps."""
         self.steps = self.schedule.last_epoch = steps
         for group, base, factor in zip(
             self.optimizer.param_groups, self.schedule.base_lrs, self.schedule.lr_lambdas
@@ -67,16 +70,17 @@ class OptimizerStep:
 
 
 def finite_or_nan(loss: Tensor) -> Tensor:
-    """A loss, or NaN in the place of an infinite one: then its gradients are NaN, which no step is taken by.
+    """The loss, or NaN if it is infinite: then its gradients are NaN too, and the step is skipped.
 
-    In several processes the gradients are what all of them see."""
+    With several processes this makes all of them skip it, because they share the gradients."""
     return loss * torch.where(torch.isfinite(loss.detach()), 1.0, math.nan)
 
 
-def parameter_groups(model: nn.Module, settings: TrainingSettings) -> list[dict]:
-    """Trainable parameters by rate and decay. The heads learn at their own rate: they start from nothing.
+def parameter_groups(model: MultiTaskTransformer, settings: TrainingSettings) -> list[dict]:
+    """The trainable parameters, grouped by learning rate and weight decay. The heads start from random
+    weights and have their own rate.
 
-    Only weights of linear layers decay: shrinking a bias, a norm or an embedding regularises nothing."""
+    Only the weights of linear layers decay: shrinking a bias, a norm or an embedding regularises nothing."""
     decaying = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     rates = _encoder_rates(model, settings)
     groups: dict[tuple[float, float], list] = {}
@@ -88,11 +92,12 @@ def parameter_groups(model: nn.Module, settings: TrainingSettings) -> list[dict]
     return [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
 
 
-def _encoder_rates(model: nn.Module, settings: TrainingSettings) -> dict[int, float]:
-    """Ids of the encoder's parameters → their rates: a layer's is layer_decay times that of the one above.
+def _encoder_rates(model: MultiTaskTransformer, settings: TrainingSettings) -> dict[int, float]:
+    """Ids of the encoder's parameters → learning rates: each layer has layer_decay times the rate of the
+    layer above it.
 
-    Lower layers hold what is more general, and want to move less (Howard & Ruder 2018, §3.2; Clark et al.
-    2020, appendix). The embeddings count as the layer below the lowest."""
+    Lower layers hold more general features, which should change less (Howard & Ruder 2018, §3.2; Clark et
+    al. 2020, appendix). The embeddings count as the layer below the lowest."""
     parts = [*reversed(model.bert.encoder.layer), model.bert.embeddings]
     return {
         id(parameter): settings.learning_rate * settings.layer_decay**depth

@@ -1,8 +1,8 @@
-"""Settings → what training needs: labels, the encoder's folder, encoded splits; every disagreement found
-first."""
+"""Reads and checks everything that training needs: labels, the encoder's folder, encoded splits."""
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +23,14 @@ from multitask.training.trackers import check_tracker
 
 logger = logging.getLogger(__name__)
 
-_SKIP_HINT = "(data.on_bad_row=skip goes on without these rows)"
-_NAMED = 12  # labels that a message names before it counts the rest
+_SKIP_HINT = "(data.on_bad_row=skip trains without these rows)"
+_LISTED = 12  # labels that a message lists before it counts the rest
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run starts from. `sizes` are the heads'; `new_heads` names the tasks with a new one."""
+    """What a run starts from. `sizes` are the output sizes of the heads; `new_heads` has the tasks with a new
+    head."""
 
     labels: LabelSpace
     sizes: tuple[int, int]
@@ -41,14 +42,14 @@ class Prepared:
 
 
 def prepare(settings: Settings) -> Prepared:
-    """Read and encode all splits.
+    """Read and encode all splits, and log warnings about them.
 
-    Says on standard error what a person should know of. Raises InputError for bad rows, for data that lack
-    what is to be trained, for heads whose size is not that of the data, and for a package that is missing."""
+    Raises InputError for bad rows, data without annotation of a trained task, heads whose size does not match
+    the data, and missing packages."""
     check_peft(settings.model.lora)
     check_tracker(settings.training)
     backbone = find_backbone(settings.model.backbone, settings.model.offline_backbone)
-    # a plain BertConfig keeps the fields of MultiTaskConfig that it does not know
+    # a plain BertConfig keeps the fields of MultiTaskConfig, although it does not know them
     known = labels_from_config(encoder_config(settings.model, backbone.folder))
     tokenizer = load_tokenizer(backbone.folder)
     splits = _read(settings, tokenizer)
@@ -60,12 +61,12 @@ def prepare(settings: Settings) -> Prepared:
         for line in [*split.skipped, *split.notices, *unknown]:
             logger.warning(line)
     _check_annotation(settings, corpora)
-    _say_joined(settings, splits["train"])
+    _warn_merged_entities(settings, splits["train"])
     return Prepared(labels, sizes, new_heads, backbone, tokenizer, corpora, splits)
 
 
 def describe(prepared: Prepared) -> str:
-    """What --check prints of data that are fit for training."""
+    """The summary that --check prints."""
     lines = [f"Encoder: {prepared.backbone.name}"]
     train = prepared.splits["train"].arrays["row_hashes"]
     repeats = []
@@ -75,16 +76,16 @@ def describe(prepared: Prepared) -> str:
         several = int((np.diff(corpus.window_rows) > 1).sum())
         lines += [
             f"{name}: {len(corpus):,} rows used, {len(split.skipped):,} skipped; "
-            f"words a row: median {np.median(words):.0f}, longest {words.max():,}; "
-            f"tokens a window: median {np.median(lengths):.0f}, longest {lengths.max()}; "
+            f"words per row: median {np.median(words):.0f}, longest {words.max():,}; "
+            f"tokens per window: median {np.median(lengths):.0f}, longest {lengths.max()}; "
             f"{several:,} rows in several windows",
             f"  classes: {_counted(split.classes)}",
             f"  entities: {_counted(split.types)}; {int((~corpus.row_tagged).sum()):,} rows not annotated",
         ]
         hashes = split.arrays["row_hashes"]
-        repeats.append(f"{name}: {len(hashes) - len(np.unique(hashes)):,} rows are repeated in it")
+        repeats.append(f"{name}: {len(hashes) - len(np.unique(hashes)):,} rows repeat an earlier row")
         if name != "train":
-            repeats.append(f"{name}: {int(np.isin(hashes, train).sum()):,} rows stand in train too")
+            repeats.append(f"{name}: {int(np.isin(hashes, train).sum()):,} rows are also in train")
     return "\n".join([*lines, *repeats])
 
 
@@ -103,20 +104,22 @@ def model_config_fields(settings: Settings, prepared: Prepared) -> dict:
         "stride": m.stride,
         "hidden_dropout_prob": m.dropout,
         "attention_probs_dropout_prob": m.attention_dropout,
-        "temperature_task_a": 1.0,  # those of a starting model were fitted to its own heads
+        "temperature_task_a": 1.0,  # a starting model's temperatures were fitted to its own heads
         "temperature_task_b": 1.0,
     }
 
 
 def resolve_settings(settings: Settings, prepared: Prepared, device: str) -> Settings:
-    """The settings with what was found out: they make the same run again."""
+    """The settings with null values and fallbacks replaced: they reproduce the run."""
     sizes = dict(zip(("num_classes_task_a", "num_labels_task_b"), prepared.sizes))
     model = settings.model.model_copy(update={"backbone": prepared.backbone.name, **sizes})
     return settings.model_copy(update={"model": model, "device": device})
 
 
 def encoder_config(m: ModelSettings, folder: Path) -> BertConfig:
-    """The configuration in a model folder. Raises InputError where the settings ask for more than it has."""
+    """The configuration in a model folder.
+
+    Raises InputError if the settings ask for more positions or layers than it has."""
     config = BertConfig.from_dict(read_config(folder))
     positions, layers = config.max_position_embeddings, config.num_hidden_layers
     problems = []
@@ -125,7 +128,9 @@ def encoder_config(m: ModelSettings, folder: Path) -> BertConfig:
     if m.freeze_layers > layers:
         problems.append(f"model.freeze_layers is {m.freeze_layers}, but the encoder has {layers} layers")
     elif m.lora.rank and m.freeze_layers == layers:
-        problems.append(f"model.freeze_layers is {layers}, all that there are: none is left for model.lora")
+        problems.append(
+            f"model.freeze_layers is {layers}, all of the encoder: no layer is left for model.lora"
+        )
     if problems:
         raise InputError(list_problems(problems))
     return config
@@ -152,56 +157,53 @@ def _read(settings: Settings, tokenizer: Tokenizer) -> dict[str, Split]:
 
 
 def _labels(settings: Settings, train: Split, known: LabelSpace) -> tuple[LabelSpace, frozenset[str]]:
-    """The label space of the run, and the tasks whose head is new.
+    """The label space of the run, and the tasks with a new head.
 
-    A task that is trained has the names of the data, unless the starting model's include them all: then its
-    head goes on. A task that is not trained keeps what the starting model knows."""
+    A trained task uses the names in the data, unless the starting model knows them all: then its head and
+    names stay. An untrained task keeps the names of the starting model."""
     trained = trained_tasks(settings)
     scheme = settings.data.tag_scheme
-    found = {
-        "task_a": sorted(train.class_names),
-        "task_b": sorted(train.type_names),
-    }
-    missing = {"task_a": "a label: training.task=task_b", "task_b": "an entity: training.task=task_a"}
+    present = {"task_a": sorted(train.class_names), "task_b": sorted(train.type_names)}
+    missing = {"task_a": "a label; training.task=task_b", "task_b": "an entity; training.task=task_a"}
     for task in trained:
-        if not found[task]:
+        if not present[task]:
             raise InputError(f"no row of data.train has {missing[task]} trains without")
     names, new = {"task_a": known.classes, "task_b": known.types}, set()
     other_tags = {"task_a": False, "task_b": known.scheme != scheme}
     for task in trained:
-        if other_tags[task] or not names[task] or not set(found[task]) <= set(names[task]):
+        if other_tags[task] or not names[task] or not set(present[task]) <= set(names[task]):
             if names[task]:
-                knows, has = _listed(names[task]), _listed(found[task])
+                knows, has = _listed(names[task]), _listed(present[task])
                 logger.warning(
                     f"{task}: the starting model knows {knows}; train has {has}: a new head is trained"
                 )
-            names[task] = tuple(found[task])
+            names[task] = tuple(present[task])
             new.add(task)
-    scheme = scheme if "task_b" in trained else known.scheme
-    return LabelSpace(tuple(names["task_a"]), tuple(names["task_b"]), scheme), frozenset(new)
+    used_scheme = scheme if "task_b" in trained else known.scheme
+    return LabelSpace(tuple(names["task_a"]), tuple(names["task_b"]), used_scheme), frozenset(new)
 
 
 def _sizes(settings: Settings, labels: LabelSpace) -> tuple[int, int]:
-    """Sizes of both heads. Names decide where there are some, and the settings must agree."""
+    """Sizes of both heads. Where labels are known their number decides, and the settings must agree."""
     problems, sizes = [], []
-    for key, names, what in (
+    for key, names, kind in (
         ("num_classes_task_a", labels.classes, "classes"),
         ("num_labels_task_b", labels.tags if labels.types else (), f"tags under {labels.scheme}"),
     ):
-        asked = getattr(settings.model, key)
-        if names and asked is not None and asked != len(names):
+        size = getattr(settings.model, key)
+        if names and size is not None and size != len(names):
             problems.append(
-                f"model.{key} is {asked}, but the data has {len(names)} {what}: {_listed(names)}. "
-                f"Set model.{key} to {len(names)}, or to null, which takes it from the data"
+                f"model.{key} is {size}, but the data has {len(names)} {kind}: {_listed(names)}. "
+                f"Set model.{key} to {len(names)}, or to null, to take it from the data"
             )
-        sizes.append(len(names) or asked or 1)
+        sizes.append(len(names) or size or 1)
     if problems:
         raise InputError(list_problems(problems))
     return sizes[0], sizes[1]
 
 
 def _check_annotation(settings: Settings, corpora: dict[str, EncodedCorpus]) -> None:
-    """Each split that is scored needs something to score."""
+    """Raises InputError if dev or test has no annotation of a trained task."""
     for split in ("dev", "test"):
         if split in corpora:
             has = {
@@ -210,20 +212,22 @@ def _check_annotation(settings: Settings, corpora: dict[str, EncodedCorpus]) -> 
             }
             if not any(has[task] for task in trained_tasks(settings)):
                 raise InputError(
-                    f"data.{split} has no annotation of {settings.training.task}; data.{split}=null goes on"
+                    f"data.{split} has no annotation of {settings.training.task}; "
+                    f"data.{split}=null trains without it"
                 )
 
 
-def _say_joined(settings: Settings, train: Split) -> None:
+def _warn_merged_entities(settings: Settings, train: Split) -> None:
     if settings.data.tag_scheme == "IO" and (joined := train.joined):
         logger.warning(
-            f"train: {joined:,} entities touch one of their type: IO joins them, data.tag_scheme=BIO not"
+            f"train: {joined:,} entities directly follow one of the same type: IO merges them, "
+            "data.tag_scheme=BIO does not"
         )
 
 
-def _listed(names) -> str:
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
 
 
 def _counted(counts: Counter) -> str:

@@ -1,8 +1,11 @@
-"""How far a run is, and what its checkpoints hold: all that the rest of it depends on."""
+"""How far a run is, and the state of a trainer that its checkpoints hold."""
 
-from collections.abc import Iterable, Iterator
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,35 +14,41 @@ from torch import Tensor
 
 from multitask.common import distributed
 from multitask.common.checksums import Buffer
+from multitask.data.labels import TASKS
 from multitask.encoders.safetensors_writer import serialize
 
+if TYPE_CHECKING:  # the trainer imports this module
+    from multitask.training.trainer import Trainer
+
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, for each parameter that had a gradient
+_SUFFIX = ".safetensors"
 
 
 @dataclass
 class Progress:
-    """Where a run is: between two steps, or behind the last one of an epoch that is not yet scored."""
+    """The position of a run: between two steps, or after an epoch's last step, before its evaluation."""
 
     epoch: int = 1
-    step: int = 0  # steps of this epoch that were taken
-    seconds: float = 0.0  # that they took
-    best: float | None = None  # dev score of the model that is kept
-    without_gain: int = 0  # epochs since it was found
-    metrics: list[dict] = field(default_factory=list)  # of the epochs that are over
+    step: int = 0  # steps taken in this epoch
+    seconds: float = 0.0  # that these steps took
+    best: float | None = None  # dev score of the best model
+    without_gain: int = 0  # epochs since the best model
+    metrics: list[dict] = field(default_factory=list)  # of the finished epochs
     trained: bool = False  # no epoch is left
 
     @property
     def best_epoch(self) -> int:
-        """The epoch, from 1, of the model that is kept."""
+        """The epoch of the best model, from 1."""
         return len(self.metrics) - self.without_gain
 
     @property
     def best_dev(self) -> dict | None:
-        """The dev scores of the model that is kept; None without dev."""
+        """The dev scores of the best model; None without dev."""
         return self.metrics[self.best_epoch - 1]["dev"]
 
     def end_epoch(self, metrics: dict, score: float | None, num_epochs: int, patience: int | None) -> bool:
-        """An epoch is over. Whether its model is the one to keep: the first best, or the last without dev."""
+        """Record a finished epoch → whether its model is the best so far. Without dev the last one counts as
+        the best; of equal scores the first one does."""
         better = score is None or self.best is None or score > self.best
         if better:
             self.best = score
@@ -50,85 +59,109 @@ class Progress:
         return better
 
 
-def capture(run) -> tuple[dict, Iterator[tuple[str, Iterable[Buffer]]]]:
-    """A run's state: facts for JSON, and files of tensors, each made when it is its turn to be written.
+def epoch_line(metrics: dict, epochs: int) -> str:
+    """An epoch's metrics as one line of text."""
+    losses = {name: metrics[f"loss_{name}"] for name in TASKS}
+    tasks = [f"task {name[-1].upper()} {loss:.4f}" for name, loss in losses.items() if loss is not None]
+    dev = [
+        f"{name.replace('_', ' ')} {value:.4f}"
+        for name, value in (metrics["dev"] or {}).items()
+        if value is not None
+    ]
+    line = f"Epoch {metrics['epoch']}/{epochs}, Loss: {metrics['loss']:.4f} ({', '.join(tasks)})"
+    return f"{line}; {metrics['seconds']:.1f} s" + (f"; dev: {', '.join(dev)}" if dev else "")
 
-    All processes have to call it. Nothing of the run changes by it."""
-    own = {"generator": torch.get_rng_state(), "sums": run.sums, "cosines": run.cosines}
-    if run.device.type == "cuda":
-        own["cuda_generator"] = torch.cuda.get_rng_state(run.device)
-    parts = distributed.all_gather(b"".join(serialize(own)))
-    facts = {
-        "progress": asdict(run.progress),
-        "labelled": run.labelled.tolist(),
-        "micro_batch": run.micro_batch,
-        "best_weights": run.best_weights,
+
+def capture(trainer: Trainer) -> dict[str, Any]:
+    """See Trainer.state_dict."""
+    own = {"generator": torch.get_rng_state(), "sums": trainer.sums, "cosines": trainer.cosines}
+    if trainer.device.type == "cuda":
+        own["cuda_generator"] = torch.cuda.get_rng_state(trainer.device)
+    processes = distributed.all_gather({name: tensor.cpu() for name, tensor in own.items()})
+    state, optimized = trainer.optimizer_step.optimizer.state, _optimized(trainer)
+    return {
+        "progress": asdict(trainer.progress),
+        "labelled": trainer.labelled.tolist(),
+        "micro_batch": trainer.micro_batch,
+        "best_weights": trainer.best_checksum,
+        "tensors": {
+            "model": learned_tensors(trainer),
+            **{name: {k: state[p][name] for k, p in optimized.items() if p in state} for name in _MOMENTS},
+            "best": trainer.best,
+            **{f"process-{number}": tensors for number, tensors in enumerate(processes)},
+        },
     }
-    return facts, _files(run, parts)
-
-
-def _files(run, parts: list[bytes]) -> Iterator[tuple[str, Iterable[Buffer]]]:
-    yield "model.safetensors", serialize(learned(run))
-    state = run.update.optimizer.state
-    for name in _MOMENTS:
-        values = {key: state[p][name] for key, p in _optimized(run).items() if p in state}
-        yield f"{name}.safetensors", serialize(values)
-    yield "best.safetensors", serialize(run.best)
-    for number, part in enumerate(parts):
-        yield f"process-{number}.safetensors", [part]
 
 
 @torch.no_grad()
-def restore(run, facts: dict, files: dict[str, bytes]) -> None:
-    """Set a run that was made from the same settings and data to a state that `capture` gave."""
-    run.progress = Progress(**facts["progress"])
-    run.labelled = np.array(facts["labelled"])
-    run.micro_batch = facts["micro_batch"]
-    run.best_weights = facts["best_weights"]
-    _put(learned(run), load(files["model.safetensors"]))
-    run.best = {name: tensor.clone() for name, tensor in load(files["best.safetensors"]).items()}
-    parameters = _optimized(run)
+def restore(trainer: Trainer, state: Mapping[str, Any]) -> None:
+    """See Trainer.load_state_dict."""
+    trainer.progress = Progress(**state["progress"])
+    trainer.labelled = np.array(state["labelled"])
+    trainer.micro_batch = state["micro_batch"]
+    trainer.best_checksum = state["best_weights"]
+    tensors = state["tensors"]
+    _copy(tensors["model"], learned_tensors(trainer))
+    trainer.best = {name: tensor.clone() for name, tensor in tensors["best"].items()}
+    parameters = _optimized(trainer)
     for name in _MOMENTS:
-        for key, value in load(files[f"{name}.safetensors"]).items():
-            # a copy, aligned as torch aligns what it makes; what was read may lie at any address
+        for key, value in tensors[name].items():
+            # a copy has torch's own alignment; what was read may lie at any address
             moment = torch.empty_like(value, device=parameters[key].device).copy_(value)
-            run.update.optimizer.state[parameters[key]][name] = moment
-    run.update.set_step(run.steps)
-    own = load(files[f"process-{distributed.rank()}.safetensors"])
-    run.sums.copy_(own["sums"])
-    run.cosines.copy_(own["cosines"])
+            trainer.optimizer_step.optimizer.state[parameters[key]][name] = moment
+    trainer.optimizer_step.set_step(trainer.steps)
+    own = tensors[f"process-{distributed.rank()}"]
+    trainer.sums.copy_(own["sums"])
+    trainer.cosines.copy_(own["cosines"])
     torch.set_rng_state(own["generator"].clone())
-    if run.device.type == "cuda" and "cuda_generator" in own:
-        torch.cuda.set_rng_state(own["cuda_generator"].clone(), run.device)
+    if trainer.device.type == "cuda" and "cuda_generator" in own:
+        torch.cuda.set_rng_state(own["cuda_generator"].clone(), trainer.device)
 
 
-def learned(run) -> dict[str, Tensor]:
-    """What training may have changed, and the heads, by name; all else is as the settings and the encoder's
-    folder give it."""
-    parameters = run.model.named_parameters()
-    kept = {name: p for name, p in parameters if p.requires_grad or not name.startswith("bert.")}
-    weighting = run.weighting.state_dict(prefix="loss_weighting.", keep_vars=True)
-    return {**kept, **weighting}
+def tensor_files(state: Mapping[str, Any]) -> Iterator[tuple[str, Iterable[Buffer]]]:
+    """The tensors of a trainer's state as files of a checkpoint, each made when it is its turn to be
+    written."""
+    for name, tensors in state["tensors"].items():
+        yield f"{name}{_SUFFIX}", serialize(tensors)
+
+
+def tensors_from_files(files: Mapping[str, bytes]) -> dict[str, dict[str, Tensor]]:
+    """The reverse of `tensor_files`: "tensors" of a trainer's state."""
+    return {name.removesuffix(_SUFFIX): load(content) for name, content in files.items()}
+
+
+def learned_tensors(trainer: Trainer) -> dict[str, Tensor]:
+    """The trained parameters and the heads, by name; the settings and the encoder's folder determine all
+    other tensors."""
+    parameters = trainer.model.named_parameters()
+    learned = {name: p for name, p in parameters if p.requires_grad or not name.startswith("bert.")}
+    return {**learned, **trainer.weighting.state_dict(prefix="loss_weighting.", keep_vars=True)}
+
+
+def copy_learned_tensors(trainer: Trainer) -> dict[str, Tensor]:
+    """Copies of `learned_tensors`, on the CPU."""
+    return {name: t.detach().to("cpu", copy=True) for name, t in learned_tensors(trainer).items()}
 
 
 @contextmanager
-def best_weights(run) -> Iterator[None]:
-    """A block in which a run's model is the one that it keeps."""
-    now = {name: tensor.detach().clone() for name, tensor in learned(run).items()}
-    _put(learned(run), run.best)
+def use_best_weights(trainer: Trainer) -> Iterator[None]:
+    """In this block the trainer's model has the weights of its best epoch."""
+    current = copy_learned_tensors(trainer)
+    _copy(trainer.best, learned_tensors(trainer))
     try:
         yield
     finally:
-        _put(learned(run), now)
+        _copy(current, learned_tensors(trainer))
 
 
 @torch.no_grad()
-def _put(into: dict[str, Tensor], values: dict[str, Tensor]) -> None:
-    for name, tensor in into.items():
-        tensor.copy_(values[name])
+def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    for name, tensor in target.items():
+        tensor.copy_(source[name])
 
 
-def _optimized(run) -> dict[str, Tensor]:
+def _optimized(trainer: Trainer) -> dict[str, Tensor]:
     """The optimizer's parameters by name."""
-    names = {id(tensor): name for name, tensor in learned(run).items()}
-    return {names[id(p)]: p for group in run.update.optimizer.param_groups for p in group["params"]}
+    names = {id(tensor): name for name, tensor in learned_tensors(trainer).items()}
+    groups = trainer.optimizer_step.optimizer.param_groups
+    return {names[id(p)]: p for group in groups for p in group["params"]}

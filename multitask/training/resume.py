@@ -1,9 +1,10 @@
-"""Which run goes on, and whether it is still the same one: its settings, data, encoder and machine."""
+"""Finds or creates the folder of a run, and checks that a resumed run has the same settings and data."""
 
 import json
 import logging
 import os
 import platform
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,16 +20,18 @@ from multitask.config.schema import Settings
 from multitask.data.formats import source_files
 from multitask.training.checkpoint import Checkpoint
 from multitask.training.preparation import Prepared
+from multitask.training.trackers import EVENTS
 
 logger = logging.getLogger(__name__)
 
-CONFIG, METRICS = "config.yml", "metrics.jsonl"
+RUNS = Path("runs")
+CONFIG, METRICS, CHECKPOINTS, REPORT = "config.yml", "metrics.jsonl", "checkpoints", "report.html"
 _ENCODER = (
     *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
     *("vocab.txt", "special_tokens_map.json", "added_tokens.json"),
 )
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "safetensors")
-_FREE = (  # change no result
+_FREE = (  # settings that a resumed run may change: they change no result
     *("cache_dir", "device"),
     *("training.checkpoint_every", "training.feature_memory", "training.tracker"),
 )
@@ -36,7 +39,8 @@ _FREE = (  # change no result
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run's result depends on besides its state: what must not differ, and what should not."""
+    """What a run's result depends on besides its state. A resumed run must have the same settings, sources
+    and processes, and should have the same machine."""
 
     settings: dict[str, Any]  # by dotted key
     sources: dict[str, str]  # SHA-256 of the data files and of the encoder's
@@ -45,7 +49,7 @@ class Origin:
 
 
 def origin_of(settings: Settings, prepared: Prepared, device: torch.device) -> Origin:
-    """The origin of a run of these settings, which are resolved."""
+    """The origin of a run with these resolved settings."""
     data = settings.data
     paths = dict.fromkeys([*data.train, *data.dev, *data.test])
     files = {str(file): file for path in paths for file in source_files(path)}
@@ -73,20 +77,20 @@ def origin_of(settings: Settings, prepared: Prepared, device: torch.device) -> O
 
 
 def find_run(name: str, runs: Path) -> Path:
-    """The folder of a run; "" is the newest in `runs`. Raises InputError where there is none."""
+    """The folder of a run; "" finds the newest in `runs`. Raises InputError if there is none."""
     if name:
         if not (Path(name) / CONFIG).is_file():
-            raise InputError(f"--resume: {name}: no {CONFIG} in it, so it is no run's folder")
+            raise InputError(f"--resume: {name} is not the folder of a run: it has no {CONFIG}")
         path = Path(name)
         return Path(os.path.relpath(path.resolve())) if path.is_symlink() else path
-    found = [path for path in runs.glob("*") if (path / CONFIG).is_file() and not path.is_symlink()]
-    if not found:
-        raise InputError(f"--resume: there is no run in {runs}; name its folder: --resume FOLDER")
-    return max(found, key=lambda path: os.stat(path / CONFIG).st_mtime_ns)
+    folders = [path for path in runs.glob("*") if (path / CONFIG).is_file() and not path.is_symlink()]
+    if not folders:
+        raise InputError(f"--resume: there is no run in {runs}; give its folder: --resume FOLDER")
+    return max(folders, key=lambda path: os.stat(path / CONFIG).st_mtime_ns)
 
 
 def is_finished(run: Path) -> bool:
-    """Whether a run has come to its end: the last line of its metrics is that of the test set."""
+    """Whether a run is finished: the last line of its metrics is that of the test set."""
     try:
         last = (run / METRICS).read_bytes().splitlines()[-1]
         return "test" in json.loads(last)
@@ -94,47 +98,87 @@ def is_finished(run: Path) -> bool:
         return False
 
 
-def check_settings(asked: Settings, run: Settings, where: Path) -> None:
-    """Raises InputError where a run would go on with other settings than its own, with every difference."""
-    before, now = (flatten_settings(settings) for settings in (run, asked))
-    _refuse(_differences(before, now, _FREE), f"{where / CONFIG} has other settings, and a run keeps its own")
+def check_output_dir(output_dir: str | None) -> None:
+    """Raises InputError if a new run can't use this folder."""
+    if output_dir is None:
+        return
+    path = Path(output_dir)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"output_dir: {path} is a file")
+    if path.is_dir() and set(path.iterdir()) > set(leftovers(path)):
+        raise InputError(f"output_dir: {path} is not empty; a run needs a new or empty folder")
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Unfinished files and folders that a killed process left in a run's folder."""
+    names = (*(f".{name}.*" for name in (CONFIG, METRICS, "model", REPORT, EVENTS)), f"{CHECKPOINTS}/.step-*")
+    return [file for name in names for file in path.glob(name) if not file.is_symlink()]
+
+
+def create_folder(output_dir: str | None) -> Path:
+    """Create the folder of a new run; for None a new one in runs/, named by the time.
+
+    Raises InputError if it can't be used."""
+    check_output_dir(output_dir)
+    if output_dir is not None:
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        return Path(output_dir)
+    name = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for attempt in range(1, 100):
+        path = RUNS / (name if attempt == 1 else f"{name}-{attempt}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise InputError(f"{RUNS}: 99 runs are already named {name}")
+
+
+def check_settings(settings: Settings, saved: Settings, run: Path) -> None:
+    """Raises InputError with every difference if `settings` differ from the saved ones of a run."""
+    before, now = flatten_settings(saved), flatten_settings(settings)
+    differences = _differences(before, now, _FREE)
+    _raise_if_any(differences, f"{run / CONFIG} has other settings; a resumed run can't change them")
 
 
 def check_origin(now: Origin, checkpoint: Checkpoint) -> None:
-    """Raises InputError where data, settings, encoder or number of processes are not those of a checkpoint;
-    says where the machine is another."""
+    """Raises InputError if settings, data, encoder or number of processes differ from the checkpoint's; logs
+    a warning if the machine differs."""
     try:
         before = Origin(**checkpoint.facts["origin"])
     except (KeyError, TypeError):
-        raise InputError(f"{checkpoint.path}: it is no checkpoint of a run of task_4.py") from None
+        raise InputError(f"{checkpoint.path}: not a checkpoint of task_4.py") from None
     if now.processes != before.processes:
         raise InputError(
-            f"{checkpoint.path} is of {before.processes} processes, and there are {now.processes} now: "
-            "their steps are of other sizes"
+            f"{checkpoint.path} was written with {before.processes} processes, this run has {now.processes}: "
+            "the batch of a step would have another size"
         )
-    _refuse(_differences(before.settings, now.settings), f"{checkpoint.path} is of other settings")
+    _raise_if_any(
+        _differences(before.settings, now.settings), f"{checkpoint.path} was made with other settings"
+    )
     changed = []
     for name in before.sources | now.sources:
         if before.sources.get(name) != now.sources.get(name):
             both = name in before.sources and name in now.sources
-            changed.append(f"{name} {'has changed' if both else 'is new or gone'}")
-    _refuse(changed, f"{checkpoint.path} is of other data or another encoder; a new run can have them")
+            changed.append(f"{name} {'has changed' if both else 'was added or removed'}")
+    why = f"{checkpoint.path} was made with other data or another encoder; start a new run to use these"
+    _raise_if_any(changed, why)
     for line in _differences(before.machine, now.machine):
         logger.warning(f"warning: {line}; the result may differ in its last digits")
 
 
 def _differences(before: dict, now: dict, free: tuple[str, ...] = ()) -> list[str]:
     return [
-        f"{key} was {_shown(before, key)} and is {_shown(now, key)}"
+        f"{key} was {_text(before, key)} and is {_text(now, key)}"
         for key in before | now
         if key not in free and before.get(key, ...) != now.get(key, ...)
     ]
 
 
-def _shown(values: dict, key: str) -> str:
-    return json.dumps(values[key]) if key in values else "not there"
+def _text(values: dict, key: str) -> str:
+    return json.dumps(values[key]) if key in values else "missing"
 
 
-def _refuse(differences: list[str], why: str) -> None:
+def _raise_if_any(differences: list[str], why: str) -> None:
     if differences:
         raise InputError(list_problems([f"{why}:", *differences]))

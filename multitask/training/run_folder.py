@@ -1,26 +1,25 @@
-"""What a run leaves: its settings, a line of metrics an epoch, the best model, and checkpoints."""
+"""The folder of a run: its settings, metrics, best model, checkpoints and report."""
 
 import json
 import logging
 import os
 import shutil
 import signal
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from model import MultiTaskTransformer
 from multitask.common import distributed
 from multitask.common.atomic_files import append, atomic_file, lock, rename
-from multitask.common.checksums import Buffer, ChecksumError, update_with_checksums, verify_checksums
+from multitask.common.checksums import ChecksumError, update_with_checksums, verify_checksums
 from multitask.common.errors import InputError
 from multitask.common.signals import StoppedBySignal
 from multitask.config.help_text import flatten_settings, render_config
 from multitask.config.loading import load_settings
 from multitask.config.schema import Settings
-from multitask.data.labels import TASKS
 from multitask.encoders.lora import merge_lora
 from multitask.encoders.saving import config_file, save_model
 from multitask.evaluation.metrics import Scores
@@ -28,41 +27,52 @@ from multitask.evaluation.report import RunFacts
 from multitask.export.model_card import model_card
 from multitask.training.checkpoint import Checkpoint, Checkpoints
 from multitask.training.preparation import Prepared, resolve_settings
-from multitask.training.progress import Progress, best_weights, capture, restore
-from multitask.training.resume import CONFIG, METRICS, Origin, check_origin, check_settings, origin_of
-from multitask.training.trackers import EVENTS, Tracker
+from multitask.training.progress import Progress, tensor_files, tensors_from_files, use_best_weights
+from multitask.training.resume import (
+    CHECKPOINTS,
+    CONFIG,
+    METRICS,
+    REPORT,
+    RUNS,
+    Origin,
+    check_origin,
+    check_output_dir,
+    check_settings,
+    create_folder,
+    leftovers,
+    origin_of,
+)
+from multitask.training.trackers import Tracker
+from multitask.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-RUNS = Path("runs")
-CHECKPOINTS, REPORT = "checkpoints", "report.html"
-
 
 class RunFolder:
-    """config.yml, metrics.jsonl, model/, checkpoints/ and report.html of one run, which no other process
-    writes to."""
+    """config.yml, metrics.jsonl, model/, checkpoints/ and report.html of one run. While it is open, no other
+    process can open it."""
 
     def __init__(self, path: Path, origin: Origin, settings: Settings, prepared: Prepared):
-        """An existing folder, from which leftovers of a process that was killed go.
+        """Open an existing folder and remove what a killed process was writing.
 
-        Raises InputError where another process trains in it."""
+        Raises InputError if another process is training in it."""
         self.path, self.origin, self.settings, self.prepared = path, origin, settings, prepared
         self.checkpoints = Checkpoints(path / CHECKPOINTS)
-        self.lock = lock(path, "another process trains in it")
-        for leftover in _leftovers(path):
+        self.lock = lock(path, "another process is training in it")
+        for leftover in leftovers(path):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        self.kept: dict | None = None  # the progress in the last one that was written
+        self.saved_progress: dict | None = None  # of the last checkpoint written
         self.tracker: Tracker | None = None
 
     def close(self) -> None:
-        """Let others train in it."""
+        """Close the tracker, and unlock the folder."""
         self.checkpoints.wait()
         os.close(self.lock)
         if self.tracker:
             self.tracker.close()
 
     def track(self, metrics: list[dict]) -> None:
-        """Let the tracker that the settings name, if any, know these metrics, and those that are logged."""
+        """Start the tracker of the settings, if any, with the metrics of the finished epochs."""
         if self.settings.training.tracker:
             self.tracker = Tracker(self.path, flatten_settings(self.settings), metrics)
 
@@ -71,30 +81,37 @@ class RunFolder:
         return self.path / "model"
 
     def log(self, metrics: dict) -> None:
-        """Append a line to metrics.jsonl. The tracker is told first: the test set's line ends a run."""
+        """Append a line to metrics.jsonl. The tracker comes first: the last line marks a finished run."""
         if self.tracker:
             self.tracker.log(metrics)
         append(self.path / METRICS, (json.dumps(metrics) + "\n").encode())
 
-    def save(self, model, dev: dict | None) -> str:
-        """Replace model/ by this model, which has these scores on dev, and let runs/latest point here → the
-        SHA-256 of its weights."""
+    def save(self, model: MultiTaskTransformer, dev: dict | None) -> str:
+        """Replace model/ by this model with its dev scores, and point runs/latest to this run.
+
+        Returns the SHA-256 of its file of weights."""
         card = self._card(dev)
-        sums = save_model(model, self.prepared.backbone.folder, self.model, card)
+        checksums = save_model(model, self.prepared.backbone.folder, self.model, card)
         if self.path.parent.resolve() == RUNS.resolve():
             link = RUNS / f".latest.{os.getpid()}"
             link.unlink(missing_ok=True)
             link.symlink_to(self.path.name)
             rename(link, RUNS / "latest")
-        return sums["model.safetensors"]
+        return checksums["model.safetensors"]
 
     @property
     def report(self) -> Path:
         return self.path / REPORT
 
-    def finish(self, model, dev: dict | None, test: Scores | None, fitted: bool, page: bytes) -> None:
-        """Write the model's temperatures and its scores on test into model/, whose weights it has, and the
-        run's page."""
+    def finish(
+        self,
+        model: MultiTaskTransformer,
+        dev: dict | None,
+        test: Scores | None,
+        fitted: bool,
+        page: bytes,
+    ) -> None:
+        """Write the report, and the temperatures and test scores of the best model into model/."""
         config = model.config
         temperatures = (config.temperature_task_a, config.temperature_task_b) if fitted else None
         card = self._card(dev, test, temperatures)
@@ -108,7 +125,7 @@ class RunFolder:
         return model_card(self.settings, p.backbone, p.labels, p.splits, *scores)
 
     def facts(self, progress: Progress) -> RunFacts:
-        """What the report says of the run besides the answers of its model."""
+        """What the report shows about the run, besides the predictions of its model."""
         return RunFacts(
             self.path,
             self.path / CONFIG,
@@ -120,27 +137,30 @@ class RunFolder:
             {"processes": self.origin.processes, **self.origin.machine},
         )
 
-    def holds(self, weights: str) -> bool:
-        """Whether model/ is whole, and its weights have this SHA-256."""
+    def has_model(self, checksum: str) -> bool:
+        """Whether model/ is undamaged and its weights have this SHA-256."""
         try:
-            return verify_checksums(self.model)["model.safetensors"] == weights
+            return verify_checksums(self.model)["model.safetensors"] == checksum
         except (ChecksumError, KeyError):
             return False
 
-    def write_checkpoint(self, step: int, facts: dict, files: Iterable[tuple[str, Iterable[Buffer]]]) -> None:
-        """Write a checkpoint of what `capture` gave, unless the last one is of the same place."""
-        if facts["progress"] != self.kept:
-            self.checkpoints.save(step, {**facts, "origin": asdict(self.origin)}, files)
-            self.kept = facts["progress"]
+    def write_checkpoint(self, step: int, state: Mapping[str, Any]) -> None:
+        """Write a trainer's `state_dict` as a checkpoint, unless the last one has the same progress."""
+        if state["progress"] != self.saved_progress:
+            facts = {name: value for name, value in state.items() if name != "tensors"}
+            self.checkpoints.save(step, {**facts, "origin": asdict(self.origin)}, tensor_files(state))
+            self.saved_progress = state["progress"]
 
-    def go_on(self) -> Checkpoint | None:
-        """Make ready to go on from the newest checkpoint that is as it was written, which is given back; None
-        for the beginning. Both, and what is not used, is said.
+    def load_newest_checkpoint(self) -> Checkpoint | None:
+        """The newest undamaged checkpoint, or None if there is none yet; cuts metrics.jsonl to match it. Logs
+        which checkpoints it skips.
 
-        Raises InputError where all checkpoints are damaged, or the newest is of other data or settings."""
+        Raises InputError if all checkpoints are damaged, or the newest has other data or settings."""
         checkpoint, skipped = self.checkpoints.newest()
         if skipped and checkpoint is None:
-            raise InputError("\n".join([*skipped, f"{self.path}: no checkpoint is left to go on from"]))
+            raise InputError(
+                "\n".join([*skipped, f"{self.path}: no undamaged checkpoint is left to resume from"])
+            )
         for line in skipped:
             logger.warning(f"{line}; not used")
         if checkpoint:
@@ -153,116 +173,77 @@ class RunFolder:
         return checkpoint
 
 
-def open_run_folder(run, old: Path | None) -> RunFolder | None:
-    """The folder of a run, in the first process: a new one, or an old one, from whose newest checkpoint the
-    run then goes on, in all processes.
+def open_run_folder(trainer: Trainer, old: Path | None) -> RunFolder | None:
+    """The run's folder in the first process, None in the others. All processes must call it.
 
-    Raises InputError where it can't: for other settings or data, for damage, for another run in it."""
-    settings = resolve_settings(run.settings, run.prepared, str(run.device))
-    origin = origin_of(settings, run.prepared, run.device)
+    Args:
+        old: folder of the run to resume; the trainer loads its newest checkpoint. None makes a new folder.
+
+    Raises InputError if the run can't resume: other settings or data, damaged, or in use."""
+    settings = resolve_settings(trainer.settings, trainer.prepared, str(trainer.device))
+    origin = origin_of(settings, trainer.prepared, trainer.device)
     folder = checkpoint = None
     with distributed.main_process_first():
         if old:
             check_settings(settings, load_settings(old / CONFIG), old)
         if distributed.rank() == 0:
-            parts = origin, settings, run.prepared
+            parts = origin, settings, trainer.prepared
             folder = RunFolder(old, *parts) if old else _new_run(*parts)
         if old:
-            checkpoint = folder.go_on() if folder else Checkpoints(old / CHECKPOINTS).newest()[0]
+            checkpoint = (
+                folder.load_newest_checkpoint() if folder else Checkpoints(old / CHECKPOINTS).newest()[0]
+            )
     if checkpoint:
-        restore(run, checkpoint.facts, checkpoint.files)
-        if folder and run.best_weights and not folder.holds(run.best_weights):
-            with best_weights(run):
-                folder.save(merge_lora(run.model), run.progress.best_dev)
-        print(f"Resuming {old} after step {run.steps}, {run.progress.step} of epoch {run.progress.epoch}")
+        trainer.load_state_dict({**checkpoint.facts, "tensors": tensors_from_files(checkpoint.files)})
+        if folder and trainer.best_checksum and not folder.has_model(trainer.best_checksum):
+            with use_best_weights(trainer):
+                folder.save(merge_lora(trainer.model), trainer.progress.best_dev)
+        progress = trainer.progress
+        print(f"Resuming {old} after step {trainer.steps}, {progress.step} of epoch {progress.epoch}")
     if folder:
-        folder.track(run.progress.metrics)
+        folder.track(trainer.progress.metrics)
     return folder
 
 
-def save_checkpoint(run, folder: RunFolder | None) -> None:
-    """Write a checkpoint. All processes call it, and the first one writes."""
-    run.check()
-    facts, files = capture(run)
+def save_checkpoint(trainer: Trainer, folder: RunFolder | None) -> None:
+    """Write a checkpoint. All processes must call it; the first one, which has the folder, writes.
+
+    Raises InputError if a step was not finite."""
+    trainer.raise_if_not_finite()
+    state = trainer.state_dict()
     if folder:
-        folder.write_checkpoint(run.steps, facts, files)
+        folder.write_checkpoint(trainer.steps, state)
 
 
 @contextmanager
 def resume_hint_on_failure(folder: RunFolder | None) -> Iterator[None]:
-    """Around the training: at its end others may go on with it; where it is cut short, say how."""
+    """Close the folder after this block. If a signal or an error ends it, tell how to resume the run."""
     try:
         yield
-    except (StoppedBySignal, OSError, InputError) as end:
+    except (StoppedBySignal, OSError, InputError) as error:
         if folder is None:
             raise
         checkpoints = folder.checkpoints.good
         state = f"the newest checkpoint is {checkpoints[-1]}" if checkpoints else "there is no checkpoint yet"
         model = f", the best model so far {folder.model}" if folder.model.exists() else ""
         command = f"python task_4.py --resume {folder.path}"
-        if isinstance(end, StoppedBySignal):
-            name = signal.Signals(end.number).name
+        if isinstance(error, StoppedBySignal):
+            name = signal.Signals(error.number).name
             raise StoppedBySignal(
-                end.number, f"stopped by {name}; {state}{model}; to go on: {command}"
+                error.number, f"stopped by {name}; {state}{model}; to resume: {command}"
             ) from None
-        logger.warning(f"{state}{model}; once the cause is gone: {command}")
+        logger.warning(f"{state}{model}; to resume when the cause is fixed: {command}")
         raise
     finally:
         if folder:
             folder.close()
 
 
-def epoch_line(metrics: dict, epochs: int) -> str:
-    """An epoch's metrics, as they are printed."""
-    losses = {name: metrics[f"loss_{name}"] for name in TASKS}
-    tasks = [f"task {name[-1].upper()} {loss:.4f}" for name, loss in losses.items() if loss is not None]
-    dev = [
-        f"{name.replace('_', ' ')} {value:.4f}"
-        for name, value in (metrics["dev"] or {}).items()
-        if value is not None
-    ]
-    line = f"Epoch {metrics['epoch']}/{epochs}, Loss: {metrics['loss']:.4f} ({', '.join(tasks)})"
-    return f"{line}; {metrics['seconds']:.1f} s" + (f"; dev: {', '.join(dev)}" if dev else "")
-
-
-def check_output_dir(output_dir: str | None) -> None:
-    """Raises InputError where a run can't go, before any work is done for it."""
-    if output_dir is None:
-        return
-    path = Path(output_dir)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"output_dir: {path} is a file")
-    if path.is_dir() and set(path.iterdir()) > set(_leftovers(path)):
-        raise InputError(f"output_dir: {path} is not empty; a run gets a folder of its own")
-
-
 def _new_run(origin: Origin, settings: Settings, prepared: Prepared) -> RunFolder:
-    """Make the folder. Raises InputError if it is there and not empty: no run is overwritten."""
-    path = _new_folder(settings.output_dir)
+    """Create the folder. Raises InputError if it exists and is not empty: no run is overwritten."""
+    path = create_folder(settings.output_dir)
     folder = RunFolder(path, origin, settings, prepared)
-    check_output_dir(str(path))  # another run may have taken it by now
+    check_output_dir(str(path))  # another run may have written to it meanwhile
     with atomic_file(path / CONFIG) as file:
         file.write(render_config(settings).encode())
     return folder
-
-
-def _leftovers(path: Path) -> list[Path]:
-    """What a process that was killed was writing in a run's folder."""
-    names = (*(f".{name}.*" for name in (CONFIG, METRICS, "model", REPORT, EVENTS)), f"{CHECKPOINTS}/.step-*")
-    return [found for name in names for found in path.glob(name) if not found.is_symlink()]
-
-
-def _new_folder(output_dir: str | None) -> Path:
-    check_output_dir(output_dir)
-    if output_dir is not None:
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        return Path(output_dir)
-    name = time.strftime("%Y-%m-%d_%H-%M-%S")
-    for attempt in range(1, 100):
-        path = RUNS / (name if attempt == 1 else f"{name}-{attempt}")
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return path
-    raise InputError(f"{RUNS}: no name is free for a run of {name}")

@@ -1,4 +1,4 @@
-"""A run's metrics for TensorBoard, which shows them while it goes on: `training.tracker`."""
+"""Writes a run's metrics for TensorBoard while it trains (`training.tracker`)."""
 
 import importlib.util
 import json
@@ -15,25 +15,25 @@ EVENTS = "tensorboard"
 
 
 def check_tracker(settings: TrainingSettings) -> None:
-    """Raises InputError where a tracker is wanted, but not installed."""
+    """Raises InputError if the settings ask for a tracker that is not installed."""
     if settings.tracker and importlib.util.find_spec("tensorboard") is None:
         raise InputError("training.tracker needs tensorboard: pip install -r requirements-tensorboard.txt")
 
 
 class Tracker:
-    """Event files in the folder of a run; the first process alone has one."""
+    """TensorBoard event files in the folder of a run; only the first process has one."""
 
     def __init__(self, run: Path, settings: Mapping[str, Any], metrics: list[dict]):
-        """Begin with these settings and the metrics of the epochs that are over.
+        """Write these settings and the metrics of the finished epochs.
 
-        What is there already is replaced: a run that was killed may have told of steps that the one that goes
-        on takes again, and not of some that it does not."""
-        from accelerate import PartialState
-        from accelerate.tracking import TensorBoardTracker
+        Existing event files are replaced: those of a killed run may hold steps that the resumed run repeats,
+        and miss others."""
+        from accelerate import PartialState  # type: ignore[import-untyped]  # no types
+        from accelerate.tracking import TensorBoardTracker  # type: ignore[import-untyped]  # no types
 
         if (run / EVENTS).exists():
             shutil.rmtree(hide(run / EVENTS))
-        PartialState(cpu=settings["device"] == "cpu")  # accelerate's trackers want to know of one
+        PartialState(cpu=settings["device"] == "cpu")  # accelerate's trackers need one
         self.tracker, self.step = TensorBoardTracker(EVENTS, run), 0
         self.tracker.start()
         self.tracker.store_init_configuration({key: _plain(value) for key, value in settings.items()})
@@ -41,11 +41,12 @@ class Tracker:
             self.log(row)
 
     def log(self, metrics: dict) -> None:
-        """A line of metrics.jsonl as scalars, at the optimizer's steps; one without a step is of the last."""
+        """Write a line of metrics.jsonl as scalars, at its step or else at the last one."""
         self.step = metrics.get("step", self.step)
         self.tracker.log(dict(_scalars(metrics)), step=self.step)
 
     def close(self) -> None:
+        """Finish the event files."""
         self.tracker.finish()
 
 

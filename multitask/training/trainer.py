@@ -1,41 +1,40 @@
-"""What a run trains with: the model made ready, the optimizer, the order of the batches and their tensors."""
+"""The trainer: a configured model, its optimizer, its batches, and what is computed in a step."""
 
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from model import MultiTaskTransformer
 from multitask.common import distributed
 from multitask.common.device import choose_attention, choose_precision, out_of_memory
 from multitask.common.errors import InputError
 from multitask.config.schema import Settings, trained_tasks
 from multitask.data.batching import LengthGroupedSampler, annotated_windows, collate
-from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import TASKS, UNLABELLED
-from multitask.encoders.lora import add_lora
 from multitask.evaluation.evaluate import evaluate
 from multitask.evaluation.metrics import Scores
 from multitask.inference.torch_runner import TorchRunner
-from multitask.training.embedding_rows import train_occurring_rows
-from multitask.training.fast_dropout import use_fast_dropout
 from multitask.training.frozen_features import FrozenFeatures
 from multitask.training.loss_weighting import LossWeighting, gradient_cosine
+from multitask.training.model_setup import configure_model
 from multitask.training.optimizer import OptimizerStep, make_optimizer
 from multitask.training.preparation import Prepared
-from multitask.training.progress import Progress
+from multitask.training.progress import Progress, capture, restore
 
 logger = logging.getLogger(__name__)
 
 
 class Trainer:
-    """A model in training, and what its steps need."""
+    """A model on its device, configured for training, and everything that its steps need."""
 
-    def __init__(self, model, prepared: Prepared, settings: Settings):
+    def __init__(self, model: MultiTaskTransformer, prepared: Prepared, settings: Settings):
         t = settings.training
         self.model, self.prepared, self.settings = model, prepared, settings
         self.tasks, self.device = trained_tasks(settings), model.device
@@ -57,120 +56,138 @@ class Trainer:
         self.weighting = LossWeighting(t, self.tasks).to(self.device)
         extra = self.weighting.parameters()
         optimizer, schedule = make_optimizer(model, t, len(self.sampler) * t.num_epochs, extra)
-        self.update = OptimizerStep(optimizer, schedule, t.max_grad_norm)
+        self.optimizer_step = OptimizerStep(optimizer, schedule, t.max_grad_norm)
         self.forward = distributed.wrap_ddp(model, self.device)
         self.progress, self.micro_batch = Progress(), t.batch_size
-        self.best: dict[str, Tensor] = {}  # what was learned by the model that is kept
-        self.best_weights: str | None = None  # SHA-256 of its file
-        self.restart()
+        self.best: dict[str, Tensor] = {}  # the learned tensors of the best epoch
+        self.best_checksum: str | None = None  # SHA-256 of the best model's file of weights
+        self.sums: Tensor
+        self.cosines: Tensor
+        self.reset_losses()
         torch.manual_seed(t.seed + distributed.rank())
 
     @property
     def steps(self) -> int:
-        """Steps that were taken since the beginning."""
+        """Steps taken since the beginning of the run."""
         return (self.progress.epoch - 1) * len(self.sampler) + self.progress.step
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training changes. All processes must call it; nothing is copied.
+
+        Returns: "progress", "labelled", "micro_batch" and "best_weights" as JSON values; "tensors": {"model",
+        "step", "exp_avg", "exp_avg_sq", "best" and "process-N" for each process → {name: Tensor}}."""
+        return capture(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a `state_dict` of a trainer with the same settings, data and processes."""
+        restore(self, state)
+
     def batches(self) -> Iterator[np.ndarray]:
-        """The windows of each step of the epoch that is left, all processes' together."""
+        """The windows of each remaining step of the epoch, for all processes together."""
         for batch in self.sampler.batches(self.progress.epoch)[self.progress.step :]:
             yield self.windows[batch]
 
     def micro_batches(self, windows: np.ndarray) -> list[np.ndarray]:
-        """This process's part of a step's windows, in batches. A part that is empty is one batch of none."""
+        """This process's share of a step's windows, in micro-batches. An empty share is one empty batch."""
         size = self.micro_batch
-        part = windows[distributed.rank() :: distributed.world_size()]  # longest first: equal shares
-        return [part[at : at + size] for at in range(0, max(1, len(part)), size)]
+        share = windows[distributed.rank() :: distributed.world_size()]  # longest first: equal shares
+        return [share[start : start + size] for start in range(0, max(1, len(share)), size)]
 
-    def calls(self, windows: np.ndarray) -> int:
-        """How many micro-batches a step has in all processes."""
+    def count_micro_batches(self, windows: np.ndarray) -> int:
+        """The number of micro-batches of a step, over all processes."""
         count, size = distributed.world_size(), self.micro_batch
         return sum(max(1, -(-len(windows[rank::count]) // size)) for rank in range(count))
 
-    def retry_smaller_on_oom(self, gradients: Callable[[], None], windows: np.ndarray) -> None:
-        """Call what computes a step's gradients, and where memory does not suffice again in micro-batches of
-        half the size: the step and its loss stay the same.
+    def retry_smaller_on_oom(self, compute_gradients: Callable[[], None], windows: np.ndarray) -> None:
+        """Call `compute_gradients`; if memory runs out, halve the micro-batches and call it again. The step
+        and its loss stay the same.
 
-        Raises InputError where one window does not fit, or where there are other processes, which wait."""
+        Raises InputError if a single window does not fit, or if there are other processes, which wait."""
         while True:
             sums, cosines = self.sums.clone(), self.cosines.clone()
             try:
-                return gradients()
+                return compute_gradients()
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-            # behind the block, since the error holds on to the tensors of the pass
-            self.update.optimizer.zero_grad()
+            # after the except block, because the error holds the tensors of the forward pass
+            self.optimizer_step.optimizer.zero_grad()
             self.sums, self.cosines = sums, cosines
             size = max(map(len, self.micro_batches(windows)))
             if size == 1 or distributed.world_size() > 1:
                 hint = "lower model.max_length" if size == 1 else "lower training.batch_size"
                 raise InputError(
-                    f"step {self.steps + 1}: out of memory with {size} rows in a pass: {hint}, or set "
-                    f"training.gradient_checkpointing. Its rows: {self.rows_of(windows)}"
+                    f"step {self.steps + 1}: out of memory with micro-batches of {size}: {hint}, or set "
+                    f"training.gradient_checkpointing. Rows of this step: {self.describe_rows(windows)}"
                 )
             self.micro_batch = -(-size // 2)
             logger.warning(
-                f"step {self.steps + 1}: out of memory with {size} sentences in a pass; going on with "
-                f"{self.micro_batch}, and with as many in a step as before"
+                f"step {self.steps + 1}: out of memory with micro-batches of {size}; continuing with "
+                f"{self.micro_batch}, and with as many rows per step as before"
             )
 
-    def check(self) -> None:
-        """Wait for the device. Raises InputError if a step was refused, with the rows of its batch."""
-        if step := self.update.first_refused_step():
+    def raise_if_not_finite(self) -> None:
+        """Raises InputError if a step was skipped because it was not finite. Waits for the device."""
+        if step := self.optimizer_step.first_skipped_step():
             epoch, number = divmod(step - 1, len(self.sampler))
             windows = self.windows[self.sampler.batches(epoch + 1)[number]]
             raise InputError(
-                f"step {step}: the loss or a gradient is not finite, so it was not taken. A lower "
+                f"step {step}: the loss or a gradient is not finite; the step was skipped. A lower "
                 "training.learning_rate may help, or training.precision=fp32. "
-                f"Its rows: {self.rows_of(windows)}"
+                f"Rows of this step: {self.describe_rows(windows)}"
             )
 
-    def rows_of(self, windows: np.ndarray) -> str:
-        """Where the rows of windows (B,) stand, as file:line, line, ...; file:line, ..."""
+    def describe_rows(self, windows: np.ndarray) -> str:
+        """The places of the rows of windows (B,), as file:line, line, ...; file:line, ..."""
         rows = np.unique(self.corpus.row_of_window[windows])
         files, lines = self.corpus.file_of_row[rows], self.corpus.row_lines[rows]
         paths = self.settings.data.train
         return "; ".join(f"{paths[f]}:{', '.join(map(str, lines[files == f]))}" for f in np.unique(files))
 
     def batch(self, windows: np.ndarray, step: np.ndarray) -> dict[str, Tensor]:
-        """The tensors of a micro-batch on the device, `hidden` in the place of `input_ids` where layers are
-        frozen. One without windows repeats one of its step's without labels: its losses are 0."""
+        """The tensors of a micro-batch on the device, with `hidden` instead of `input_ids` where layers are
+        frozen. An empty one repeats a window of its step without labels: its losses are 0."""
         empty = len(windows) == 0
         windows = step[:1] if empty else windows
         batch = collate(self.corpus, windows)
         for task in TASKS:
-            if empty or task not in self.tasks:  # whose labels need not be those that the head knows
+            if empty or task not in self.tasks:  # the head of an untrained task may not know these labels
                 batch[f"labels_{task}"].fill_(UNLABELLED)
-        if self.depth:
-            batch["hidden"] = self.frozen("train").batch(windows)
+        if features := self.features_for("train"):
+            batch["hidden"] = features.batch(windows)
             del batch["input_ids"]
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
 
-    def frozen(self, split: str) -> FrozenFeatures | None:
-        """What the frozen layers give for a split, computed when it is first asked for."""
+    def features_for(self, split: str) -> FrozenFeatures | None:
+        """The output of the frozen layers for a split, computed at the first call; None where no layer is
+        frozen."""
         if self.depth and split not in self.features:
             corpus, t = self.prepared.corpora[split], self.settings.training
             installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            memory, folder = (
-                int(t.feature_memory * installed) // distributed.world_size(),
-                self.settings.cache_dir,
-            )
+            memory = int(t.feature_memory * installed) // distributed.world_size()
             bar = tqdm(
                 total=len(corpus.window_start),
                 desc=f"frozen layers, {split}",
                 leave=False,
                 disable=distributed.disable_progress_bar(),
             )
-            with bar, self.evaluating():
+            with bar, self.evaluation_attention():
                 self.features[split] = FrozenFeatures(
-                    self.model, corpus, self.depth, self.precision, memory, folder, bar.update
+                    self.model,
+                    corpus,
+                    self.depth,
+                    self.precision,
+                    memory,
+                    self.settings.cache_dir,
+                    bar.update,
                 )
         return self.features.get(split)
 
     @contextlib.contextmanager
-    def threads(self) -> Iterator[None]:
-        """One thread where only heads train on a CPU: their products are so small that a second one is waited
-        for longer than it works (6 ms a step, and 20 to 140 with two, when others were on the machine)."""
+    def limit_threads(self) -> Iterator[None]:
+        """Use one thread where only heads train on a CPU: their matrix multiplications are so small that
+        waiting for a second thread takes longer than its work (6 ms per step; 20 to 140 with two threads on
+        a busy machine)."""
         before = torch.get_num_threads()
         if self.device.type == "cpu" and self.depth == self.model.config.num_hidden_layers:
             torch.set_num_threads(1)
@@ -180,17 +197,17 @@ class Trainer:
             torch.set_num_threads(before)
 
     def evaluate(self) -> Scores | None:
-        """Scores on dev, if there is one."""
+        """The scores on dev; None without dev."""
         if self.dev is None:
             return None
-        features = self.frozen("dev")
-        with self.evaluating():
+        features = self.features_for("dev")
+        with self.evaluation_attention():
             runner = TorchRunner(self.model, features, self.precision)
             return evaluate(runner, self.dev, self.prepared.labels, self.tasks)
 
     @contextlib.contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Without gradients the fused attention is the faster one, also where it is not in training."""
+    def evaluation_attention(self) -> Iterator[None]:
+        """Use fused attention: without gradients it is the faster one, even where it is not in training."""
         if self.settings.model.attention == "auto":
             self.model.set_attn_implementation("sdpa")
         try:
@@ -198,58 +215,42 @@ class Trainer:
         finally:
             self.model.set_attn_implementation(self.attention)
 
-    def restart(self) -> None:
-        """Begin to count the losses of an epoch."""
-        self.sums, self.cosines = torch.zeros(2, 2, dtype=torch.float64, device=self.device)
+    def reset_losses(self) -> None:
+        """Forget the recorded losses, at the beginning of an epoch."""
+        self.sums, self.cosines = torch.zeros(2, 2, dtype=torch.float64, device=self.device).unbind()
         self.labelled = np.zeros(2)
 
-    def note(self, losses: dict[str, Tensor], counts: tuple[float, float]) -> None:
-        """Count a micro-batch's losses, before its backward pass, without waiting for them."""
-        for at, (task, count) in enumerate(zip(TASKS, counts)):
+    def record_losses(self, losses: dict[str, Tensor], counts: tuple[float, float]) -> None:
+        """Record a micro-batch's losses, before its backward pass. Does not wait for the device."""
+        for number, (task, count) in enumerate(zip(TASKS, counts)):
             if task in losses:
-                self.sums[at] += losses[task].detach() * count
+                self.sums[number] += losses[task].detach() * count
         if self.settings.training.gradient_cosine:
             shared = [p for p in self.model.bert.parameters() if p.requires_grad]
             self.cosines += torch.stack([gradient_cosine(losses, shared), self.cosines.new_ones(())])
 
     def step(self, counts: tuple[float, float]) -> None:
-        """Take the step whose gradients are there; `counts` are its labelled items, of all processes."""
+        """Take a step with the gradients; `counts` are its labelled items (task A, task B) of all
+        processes."""
         for parameter in self.weighting.parameters():  # the losses were scaled for an average over processes
-            distributed.all_reduce(parameter.grad).div_(distributed.world_size())
-        self.update()
+            if parameter.grad is not None:
+                distributed.all_reduce(parameter.grad).div_(distributed.world_size())
+        self.optimizer_step()
         self.labelled += counts
 
     def losses(self) -> dict:
-        """Each trained task's mean loss per labelled item since `restart`, and their weighted sum; the
-        weights where they move; the mean over micro-batches of the gradients' cosine where it is asked for.
+        """The mean loss per labelled item of each trained task since `reset_losses`, their weighted sum, the
+        weights where they change, and the mean gradient cosine over micro-batches where it is measured.
 
         Waits for the device. Raises InputError if a step was not finite."""
-        self.check()
+        self.raise_if_not_finite()
         sums, (cosine, measured) = distributed.all_reduce(torch.stack([self.sums, self.cosines])).tolist()
         means = {task: s / n if n else 0.0 for task, s, n in zip(TASKS, sums, self.labelled)}
         weights = self.weighting.weights()
         loss = sum(weights[task] * means[task] for task in self.tasks)
-        found = {"loss": loss, **{f"loss_{t}": means[t] if t in self.tasks else None for t in TASKS}}
+        result = {"loss": loss, **{f"loss_{t}": means[t] if t in self.tasks else None for t in TASKS}}
         if self.weighting.rule != "fixed":
-            found["loss_weights"] = weights
-        return {**found, "gradient_cosine": cosine / measured} if measured else found
-
-
-def configure_model(model, corpus: EncodedCorpus, settings: Settings, attention: str) -> None:
-    """Freeze what the settings freeze, and change what computes, not what is computed."""
-    m, t, tasks = settings.model, settings.training, trained_tasks(settings)
-    model.freeze(
-        backbone=m.freeze_backbone,
-        task_a=m.freeze_task_a or "task_a" not in tasks,
-        task_b=m.freeze_task_b or "task_b" not in tasks,
-        layers=m.freeze_layers,
-    )
-    if m.lora.rank:
-        add_lora(model, m.lora)
-    if t.occurring_rows:
-        train_occurring_rows(model, np.concatenate([np.unique(corpus.ids), corpus.special]))
-    if t.fast_dropout and model.device.type == "cpu":
-        use_fast_dropout(model)
-    if t.gradient_checkpointing:
-        model.recompute_activations()
-    model.set_attn_implementation(attention)
+            result["loss_weights"] = weights
+        if measured:
+            result["gradient_cosine"] = cosine / measured
+        return result

@@ -86,7 +86,7 @@ def test_without_a_whole_checkpoint_the_run_does_not_go_on(runs, stopped):
     outcome = runs(stopped, "--resume=run")
     assert outcome.status == 2
     assert outcome.err.count("best.safetensors is missing") == 2
-    assert "no checkpoint is left to go on from" in outcome.err and "Traceback" not in outcome.err
+    assert "no undamaged checkpoint is left to resume from" in outcome.err and "Traceback" not in outcome.err
     assert contents(stopped) == before
 
 
@@ -133,14 +133,17 @@ def test_the_kept_model_is_made_again_where_it_is_not_the_best_one(runs, stopped
         (lambda folder: ["output_dir=elsewhere"], 'output_dir was "run" and is "elsewhere"\n'),
         (
             lambda folder: edit(folder / "run/config.yml", "seed: 0", "seed: 3"),
-            "is of other settings:\ntraining.seed was 0 and is 3\n",
+            "was made with other settings:\ntraining.seed was 0 and is 3\n",
         ),
         (lambda folder: edit(folder / "rows.jsonl", "won", "the"), "\nrows.jsonl has changed\n"),
         (
             lambda folder: edit(folder / "encoder/tokenizer.json", '"lowercase": true', '"lowercase": false'),
             "\nthe encoder's tokenizer.json has changed\n",
         ),
-        (lambda folder: (folder / "run/config.yml").unlink(), "no config.yml in it, so it is no run's"),
+        (
+            lambda folder: (folder / "run/config.yml").unlink(),
+            "run is not the folder of a run: it has no config.yml",
+        ),
     ],
 )
 def test_what_has_changed_is_refused_and_shown(runs, stopped, change, reason):
@@ -172,7 +175,7 @@ def test_another_number_of_processes_is_refused(runs, stopped):
         seal(state.parent)
     outcome = runs(stopped, "--resume", "run")
     assert outcome.status == 2
-    assert "step-00000004 is of 2 processes, and there are 1 now" in outcome.err
+    assert "step-00000004 was written with 2 processes, this run has 1:" in outcome.err
 
 
 def test_a_step_that_is_not_finite_stops_the_run_with_its_rows_and_keeps_the_checkpoint(runs, fresh):
@@ -181,7 +184,9 @@ def test_a_step_that_is_not_finite_stops_the_run_with_its_rows_and_keeps_the_che
     wild = ["training.head_learning_rate=1e38", "training.warmup=0"]
     outcome = runs(folder, *SETTINGS, *wild)
     assert outcome.status == 2
-    said = re.search(r"error: step 2: the loss or a gradient is not finite.* Its rows: (.*)\n", outcome.err)
+    said = re.search(
+        r"error: step 2: the loss or a gradient is not finite.* Rows of this step: (.*)\n", outcome.err
+    )
     path, lines = said[1].split(":")
     assert path == "rows.jsonl" and len(set(lines.split(", "))) == 4
     assert "the newest checkpoint is run/checkpoints/step-00000001" in outcome.err

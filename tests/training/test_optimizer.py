@@ -96,7 +96,7 @@ def test_an_update_is_clipping_and_a_plain_step(model, max_norm):
             clip_grad_norm_(oracle.parameters(), max_norm)
         plain.step()
         schedule.step()
-    assert update.first_refused_step() == 0
+    assert update.first_skipped_step() == 0
     for (name, moved), expected in zip(model.named_parameters(), oracle.parameters()):
         assert torch.allclose(moved, expected, atol=1e-6), name
         assert moved.grad is None
@@ -117,7 +117,7 @@ def test_a_step_that_is_not_finite_is_not_taken_and_named_when_it_is_asked_for(m
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     after = update.optimizer.state_dict()["state"]
     assert all(torch.equal(after[i][k], moments[i][k]) for i in moments for k in moments[i])
-    assert update.first_refused_step() == 3
+    assert update.first_skipped_step() == 3
 
 
 def test_a_loss_that_is_not_finite_gives_gradients_that_no_step_is_taken_by(model):
@@ -127,7 +127,7 @@ def test_a_loss_that_is_not_finite_gives_gradients_that_no_step_is_taken_by(mode
     # the gradient of what overflowed is finite: weight.sum() + inf has one of ones
     finite_or_nan(weight.sum() + math.inf).backward()
     update()
-    assert update.first_refused_step() == 1
+    assert update.first_skipped_step() == 1
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     finite_or_nan(3 * weight.sum()).backward()
     assert torch.equal(weight.grad, torch.full_like(weight, 3))
