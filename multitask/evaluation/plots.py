@@ -31,7 +31,7 @@ def reduced(counts: np.ndarray, names: Sequence[str], limit: int = MAX_NAMES) ->
     """Reduce a confusion matrix (C, C) to at most `limit` of the names that occur: the most confused ones, in
     their order, and one for all others."""
     present = np.flatnonzero(counts.sum(0) + counts.sum(1))
-    counts, names = counts[np.ix_(present, present)], [names[i] for i in present]
+    counts, names = counts[np.ix_(present, present)], [names[int(i)] for i in present]
     if len(names) <= limit:
         return counts, names
     wrong = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
@@ -134,7 +134,8 @@ def _fonts(characters: set[str]) -> tuple[list[str], set[str]]:
     """Font families that together have these characters, and the characters that no installed font has."""
     from matplotlib.font_manager import fontManager, get_font
 
-    families, missing = [], {c for c in characters if c != " "}
+    families: list[str] = []
+    missing = {c for c in characters if c != " "}
     installed = sorted(fontManager.ttflist, key=lambda font: font.name != "DejaVu Sans")
     for font in installed:
         if families and not missing:

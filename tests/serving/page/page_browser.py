@@ -46,7 +46,7 @@ def chromium():
 
 
 @pytest.fixture(scope="module")
-def trained(chromium, tiny, tmp_path_factory) -> Path:
+def trained_models(chromium, tiny, tmp_path_factory) -> Path:
     """A folder with two models, one trained well, the other one hardly at all."""
     folder = tmp_path_factory.mktemp("page")
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -82,11 +82,11 @@ def stop(server) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(trained):
-    server, address = serve(trained, "--model", MAIN)
-    yield Served(trained, address)
+def served(trained_models):
+    server, address = serve(trained_models, "--model", MAIN)
+    yield Served(trained_models, address)
     stop(server)
-    left = [path for path in (trained / "uploaded").rglob("*") if path.is_file()]
+    left = [path for path in (trained_models / "uploaded").rglob("*") if path.is_file()]
     assert left == []
 
 
@@ -115,8 +115,8 @@ def opened(chromium, address: str, refused: bool = False, **how):
 
 
 @pytest.fixture(scope="module")
-def predictors(trained):
-    return {name: Predictor.from_pretrained(trained / name) for name in (MAIN, OTHER)}
+def predictors(trained_models):
+    return {name: Predictor.from_pretrained(trained_models / name) for name in (MAIN, OTHER)}
 
 
 def ask(tab, text: str) -> None:

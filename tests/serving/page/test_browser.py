@@ -28,7 +28,7 @@ pytest_plugins = ["page_browser"]
 pytestmark = pytest.mark.browser
 
 
-def test_a_typed_text_shows_what_the_predictor_says_of_it(tab, predictors):
+def test_a_typed_text_shows_the_predictors_result(tab, predictors):
     text = "anna  won in paris,\nand <b>{{value}}</b> & ${value}"
     box = tab.get_by_label("Text", exact=False).first
     box.type("anna  won in paris,")
@@ -75,15 +75,15 @@ def test_the_threshold_hides_entities_here_and_in_the_downloads(tab, predictors)
     assert marks(tab) == predicted(predictors[MAIN], text)
 
 
-def test_a_files_rows_are_what_the_command_writes(tab, trained, monkeypatch):
+def test_downloads_of_a_file_equal_the_commands_output(tab, trained_models, monkeypatch):
     rows = "".join(json.dumps({"text": text}) + "\n" for text in LONG) + '{"nope": 1}\n'
     drop(tab, "mine.jsonl", rows)
     tab.locator(".rows li").nth(3).wait_for()
     assert "4 rows in mine.jsonl, 1 can’t be read" in tab.locator(".pane").first.inner_text()
     assert tab.locator(".rows li").nth(3).inner_text() == "mine.jsonl:4: a row has either text or tokens"
     assert tab.evaluate("plainTexts()") == LONG
-    (trained / "mine.jsonl").write_text(rows)
-    monkeypatch.chdir(trained)
+    (trained_models / "mine.jsonl").write_text(rows)
+    monkeypatch.chdir(trained_models)
     for kind, name in (("JSONL", "said.jsonl"), ("CSV", "said.csv")):
         words = ["predict", "--model", MAIN, "--device", "cpu", "--input", "mine.jsonl", "--output", name]
         monkeypatch.setattr(sys, "argv", ["task_5.py", *words])
@@ -92,7 +92,7 @@ def test_a_files_rows_are_what_the_command_writes(tab, trained, monkeypatch):
 
 
 def same(mine: bytes, expected: bytes) -> None:
-    """To the byte, but for the last digit of a probability: batches of other rows round differently."""
+    """Byte-identical except for the last digit of probabilities: other batches round differently."""
     number = re.compile(rb"\d\.\d+")
     assert number.sub(b"#", mine) == number.sub(b"#", expected)
     pairs = zip(number.findall(mine), number.findall(expected), strict=True)
@@ -107,13 +107,13 @@ def same(mine: bytes, expected: bytes) -> None:
         ("no.csv", "sentence\nx\n", "no.csv:1: the first line names the columns"),
     ],
 )
-def test_a_file_that_can_not_be_read_is_one_line(tab, name, content, line):
+def test_an_unreadable_file_gives_one_line(tab, name, content, line):
     drop(tab, name, content)
     tab.get_by_role("alert").get_by_text(line).wait_for()
-    ask(tab, LONG[0])  # and nothing is stuck
+    ask(tab, LONG[0])  # the page still works
 
 
-def test_files_of_other_kinds_and_sizes_are_refused_in_words(chromium, served):
+def test_files_of_other_kinds_and_sizes_are_refused_with_a_message(chromium, served):
     for name, content, line in (
         ("a.png", b"x", "file type"),
         ("a.txt", b"a " * 600_000, "maximum allowed size"),
@@ -127,7 +127,7 @@ def test_files_of_other_kinds_and_sizes_are_refused_in_words(chromium, served):
 
 
 def test_no_event_of_the_page_reads_a_file_of_the_server(served):
-    """Gradio would: its check is made by launch(), not by mounting."""
+    """Gradio alone would read it: its check is in launch(), not in mounting."""
     (served.folder / "secret.txt").write_text("anna\n")
     with urlopen(f"{served.address}config") as config:
         events = json.load(config)["dependencies"]

@@ -26,7 +26,7 @@ pytest_plugins = ["page_browser"]
 pytestmark = pytest.mark.browser
 
 
-def test_two_models_stand_side_by_side_with_their_differences(tab, predictors):
+def test_two_models_are_shown_side_by_side_with_their_differences(tab, predictors):
     ask(tab, LONG[0])
     tab.get_by_label("Compare with").click()
     tab.get_by_role("option", name=OTHER).click()
@@ -46,7 +46,7 @@ def test_two_models_stand_side_by_side_with_their_differences(tab, predictors):
     assert [row["text"] for row in rows] == LONG
 
 
-def test_all_can_be_done_with_the_keyboard(tab, predictors):
+def test_the_keyboard_reaches_every_control(tab, predictors):
     def tab_to(what: str) -> None:
         for _ in range(40):
             tab.keyboard.press("Tab")
@@ -83,7 +83,7 @@ def test_all_can_be_done_with_the_keyboard(tab, predictors):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
-def test_all_is_read_by_day_and_by_night_on_a_phone_and_on_a_desk(chromium, served, scheme, width):
+def test_the_page_is_readable_in_both_colour_schemes_and_widths(chromium, served, scheme, width):
     pages = opened(chromium, served.address, color_scheme=scheme)
     tab = next(pages)
     tab.set_viewport_size({"width": width, "height": 740})
@@ -102,7 +102,7 @@ def test_all_is_read_by_day_and_by_night_on_a_phone_and_on_a_desk(chromium, serv
     next(pages, None)
 
 
-def test_on_a_phone_one_who_asks_is_taken_to_the_answer(tab):
+def test_on_a_phone_the_page_scrolls_to_the_result(tab):
     top = "document.querySelector('#answer').getBoundingClientRect().top"
     ask(tab, LONG[0])
     assert tab.evaluate("scrollY") == 0
@@ -115,7 +115,7 @@ def test_on_a_phone_one_who_asks_is_taken_to_the_answer(tab):
     tab.wait_for_function(f"{top} < 250")
 
 
-def test_an_empty_or_long_text_is_one_line(tab):
+def test_an_empty_or_long_text_gives_one_line(tab):
     tab.locator("#go").click()
     tab.get_by_role("alert").get_by_text("There is no text yet").wait_for()
     tab.get_by_label("Text", exact=False).first.fill("x" * 10_001)
@@ -123,7 +123,7 @@ def test_an_empty_or_long_text_is_one_line(tab):
     tab.get_by_role("alert").get_by_text("at most 10,000 are read").wait_for()
 
 
-def test_the_page_and_the_documentation_ask_no_other_host_and_can_not(chromium, served):
+def test_the_page_and_the_documentation_can_not_reach_other_hosts(chromium, served):
     pages = opened(chromium, served.address, refused=True)
     tab = next(pages)
     tab.locator("h1").wait_for()
@@ -137,7 +137,7 @@ def test_the_page_and_the_documentation_ask_no_other_host_and_can_not(chromium, 
     next(pages, None)
 
 
-def test_without_a_model_the_page_says_how_to_make_one(chromium, tmp_path):
+def test_without_a_model_the_page_explains_how_to_train_one(chromium, tmp_path):
     server, address = serve(tmp_path)
     try:
         pages = opened(chromium, address)
