@@ -229,7 +229,7 @@ def finish(
         files, predictor = getattr(settings.data, split), Predictor(runner, prepared.tokenizer, labels)
         shown = evaluate_corpus(predictor, "", files, corpora[split], trained_tasks(settings))
     test = shown.scores if split == "test" else None
-    page = Report(folder.facts(progress), split, shown).page(runner) if folder else b""
+    page = Report(folder.facts(progress), split, shown).page() if folder else b""
     with stop.deferred():
         if folder:
             folder.finish(model, progress.best_dev, test, "dev" in corpora, page)

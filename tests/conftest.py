@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def quick_pages(monkeypatch):
-    """A run's page without what takes a second; in test_report.py it is whole."""
+    """Reports without pictures, which take a second; test_report.py draws them."""
     make_quick(monkeypatch.setattr)
 
 

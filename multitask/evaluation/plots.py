@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves, its model's mistakes, and how far its confidence can be trusted."""
+"""Plots: learning curves, confusion matrices and reliability diagrams."""
 
 from __future__ import annotations
 
@@ -16,69 +16,69 @@ from multitask.evaluation.calibration import ConfidenceBins
 if TYPE_CHECKING:  # takes a second to import
     from matplotlib.figure import Figure
 
-MOST = 25  # names that a matrix shows
-_LONGEST = 24  # characters of a name
+MAX_NAMES = 25  # in a confusion matrix
+_MAX_CHARACTERS = 24  # of a name
 _DPI = 150
-_LINES = ("-", "--", "-.", ":")  # colour alone does not tell lines apart for everybody
+_LINES = ("-", "--", "-.", ":")  # not everybody can tell lines apart by colour alone
 
 
-def confusion(gold: np.ndarray, said: np.ndarray, size: int) -> np.ndarray:
-    """Ids (n,) below `size` → how often each was said where each is right, (size, size): a row a gold id."""
-    return np.bincount(gold.astype(np.int64) * size + said, minlength=size * size).reshape(size, size)
+def confusion(gold: np.ndarray, predicted: np.ndarray, size: int) -> np.ndarray:
+    """Gold and predicted ids (n,) below `size` → counts (size, size): one row per gold id."""
+    return np.bincount(gold.astype(np.int64) * size + predicted, minlength=size * size).reshape(size, size)
 
 
-def reduced(counts: np.ndarray, names: Sequence[str], most: int = MOST) -> tuple[np.ndarray, list[str]]:
-    """A matrix of at most `most` names: those that occur, and of more than that those confused most often, in
+def reduced(counts: np.ndarray, names: Sequence[str], limit: int = MAX_NAMES) -> tuple[np.ndarray, list[str]]:
+    """Reduce a confusion matrix (C, C) to at most `limit` of the names that occur: the most confused ones, in
     their order, and one for all others."""
-    there = np.flatnonzero(counts.sum(0) + counts.sum(1))
-    counts, names = counts[np.ix_(there, there)], [names[i] for i in there]
-    if len(names) <= most:
+    present = np.flatnonzero(counts.sum(0) + counts.sum(1))
+    counts, names = counts[np.ix_(present, present)], [names[int(i)] for i in present]
+    if len(names) <= limit:
         return counts, names
     wrong = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
-    kept = np.sort(np.argsort(-wrong, kind="stable")[: most - 1])
-    group = np.full(len(names), most - 1)
-    group[kept] = np.arange(most - 1)
-    into = np.eye(most, dtype=counts.dtype)[group]
+    kept = np.sort(np.argsort(-wrong, kind="stable")[: limit - 1])
+    group = np.full(len(names), limit - 1)
+    group[kept] = np.arange(limit - 1)
+    into = np.eye(limit, dtype=counts.dtype)[group]
     return into.T @ counts @ into, [*(names[i] for i in kept), f"({len(names) - len(kept)} others)"]
 
 
 def draw_confusion(title: str, counts: np.ndarray, names: Sequence[str], kind: str = "png") -> bytes:
-    """A confusion matrix (C, C) as a file of this `kind`, png or svg: numbers are counts, the shade is the
+    """A confusion matrix (C, C) as an image file, `kind` "png" or "svg". Numbers are counts; the shade is the
     share of the row."""
     counts, names = reduced(counts, names)
     size = len(names)
-    with _drawing(names) as (figure, shown):
+    with _drawing(names) as (figure, labels):
         side = 2.5 + 0.36 * size
         figure.set_size_inches(max(side, 5), max(side, 4.2))
         axes = figure.add_subplot()
         share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        axes.set_xticks(range(size), shown, rotation=90 if size > 4 else 0)
-        axes.set_yticks(range(size), shown)
-        axes.set(xlabel="said", ylabel="right", title=title)
+        axes.set_xticks(range(size), labels, rotation=90 if size > 4 else 0)
+        axes.set_yticks(range(size), labels)
+        axes.set(xlabel="predicted", ylabel="gold", title=title)
         for row, column in np.argwhere(counts):
             colour = "white" if share[row, column] > 0.5 else "black"
-            number = _short_number(int(counts[row, column]))
+            number = abbreviate(int(counts[row, column]))
             text = axes.text(column, row, number, ha="center", va="center", color=colour, fontsize=7)
-            text.set_in_layout(False)  # it is inside of the axes, and there may be hundreds
-        return _painted(figure, kind)
+            text.set_in_layout(False)  # it is inside the axes, and layout is slow with hundreds
+        return _image_file(figure, kind)
 
 
 def draw_reliability(pairs: Mapping[str, Sequence[ConfidenceBins]], kind: str = "png") -> bytes:
-    """Accuracy by confidence (DeGroot & Fienberg 1983), a panel each; bins at temperature 1 and, where that
-    is another, at the model's own. The size of a point is the share of the answers in its bin."""
+    """Accuracy by confidence (DeGroot & Fienberg 1983) as an image file. Each panel has bins at temperature
+    1 and, if that differs, at the model's own. A point's size is its bin's share of the predictions."""
     with _drawing(()) as (figure, _):
         figure.set_size_inches(4.2 * len(pairs), 4.5)
         for axes, (what, bins) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs.items()):
             axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
             for each, name, marker in zip(bins, ("temperature 1", "calibrated"), "os"):
-                there = each.count > 0
-                share = each.count[there] / max(each.count.sum(), 1)
+                filled = each.count > 0
+                share = each.count[filled] / max(each.count.sum(), 1)
                 label = f"{name}: ECE {each.error:.4f}"
-                (line,) = axes.plot(each.confidence[there], each.accuracy[there], label=label, linewidth=1)
+                (line,) = axes.plot(each.confidence[filled], each.accuracy[filled], label=label, linewidth=1)
                 axes.scatter(
-                    each.confidence[there],
-                    each.accuracy[there],
+                    each.confidence[filled],
+                    each.accuracy[filled],
                     s=12 + 150 * share,
                     marker=marker,
                     color=line.get_color(),
@@ -86,60 +86,61 @@ def draw_reliability(pairs: Mapping[str, Sequence[ConfidenceBins]], kind: str = 
                 )
             axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
             axes.set_title(f"{what} ({int(bins[0].count.sum()):,})")
-            # the answers may be anywhere in the square
+            # below the axes: points may be anywhere in the square
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=8)
-        return _painted(figure, kind)
+        return _image_file(figure, kind)
 
 
 def draw_curves(
-    what: str, curves: Mapping[str, Sequence[float | None]], best: int | None, kind: str = "png"
+    name: str, curves: Mapping[str, Sequence[float | None]], best: int | None, kind: str = "png"
 ) -> bytes:
-    """Losses or scores by epoch; `best` is the epoch, from 1, of the model that was kept."""
+    """Losses or scores by epoch as an image file; `best` is the epoch, from 1, of the saved model."""
     with _drawing(()) as (figure, _):
         figure.set_size_inches(4.6, 4)
         axes = figure.add_subplot()
-        for (name, values), line, marker in zip(curves.items(), cycle(_LINES), cycle("osD^")):
+        for (label, values), line, marker in zip(curves.items(), cycle(_LINES), cycle("osD^")):
             values = [np.nan if value is None else value for value in values]
-            # a hundred epochs are a line, one is a point
+            # at most about 20 markers; a single epoch is a point
             each = max(1, len(values) // 20)
             epochs = range(1, len(values) + 1)
-            axes.plot(epochs, values, line, label=name, marker=marker, markersize=4, markevery=each)
+            axes.plot(epochs, values, line, label=label, marker=marker, markersize=4, markevery=each)
         if best is not None:
-            axes.axvline(best, color="grey", linewidth=0.8, linestyle=":", label=f"kept: epoch {best}")
-        axes.set(xlabel="epoch", ylabel=what)
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))  # learned weights may take a loss below 0
+            axes.axvline(best, color="grey", linewidth=0.8, linestyle=":", label=f"best: epoch {best}")
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))  # learned loss weights can make the loss negative
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=8, ncols=2)
-        return _painted(figure, kind)
+        return _image_file(figure, kind)
 
 
 @contextmanager
 def _drawing(names: Sequence[str]) -> Iterator[tuple[Figure, list[str]]]:
-    """A figure, and the names as they are written in it: plainly, in fonts that have their characters."""
+    """A figure, and the names shortened, printable and in fonts that have their characters."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     names = [_shortened(printable(name)) for name in names]
     families, missing = _fonts(set("".join(names)))
-    if missing:  # unique and readable, if no longer pretty
+    if missing:  # escapes keep names distinct
         names = ["".join(_escaped(c) if c in missing else c for c in name) for name in names]
-    # a name may hold dollars; and what a person's matplotlibrc says of other pictures is not for these
+    # a name may contain dollar signs; a user's matplotlibrc must not change these plots
     plain = {"font.family": families, "text.parse_math": False, "text.usetex": False}
-    # an SVG's names of shapes are else drawn at random
+    # otherwise the ids in an SVG are random
     with rc_context({**plain, "svg.hashsalt": "", "svg.fonttype": "path"}):
         yield Figure(layout="constrained"), names
 
 
 def _fonts(characters: set[str]) -> tuple[list[str], set[str]]:
-    """Families that together have these characters, and the characters that no installed font has."""
+    """Font families that together have these characters, and the characters that no installed font has."""
     from matplotlib.font_manager import fontManager, get_font
 
-    families, missing = [], {c for c in characters if c != " "}
+    families: list[str] = []
+    missing = {c for c in characters if c != " "}
     installed = sorted(fontManager.ttflist, key=lambda font: font.name != "DejaVu Sans")
     for font in installed:
         if families and not missing:
             break
-        if font.name in families or font.name.startswith("Last Resort"):  # which draws boxes
+        if font.name in families or font.name.startswith("Last Resort"):  # it draws boxes
             continue
         found = {c for c in missing if ord(c) in get_font(font.fname).get_charmap()}
         if found or not families:
@@ -153,10 +154,10 @@ def _escaped(character: str) -> str:
 
 
 def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+    return name if len(name) <= _MAX_CHARACTERS else f"{name[: _MAX_CHARACTERS - 1]}…"
 
 
-def _short_number(n: int) -> str:
+def abbreviate(n: int) -> str:
     """At most four characters: 9999, 10k, 12M."""
     for unit, size in (("M", 1_000_000), ("k", 1_000)):
         if n >= 10 * size:
@@ -164,8 +165,8 @@ def _short_number(n: int) -> str:
     return str(n)
 
 
-def _painted(figure: Figure, kind: str) -> bytes:
+def _image_file(figure: Figure, kind: str) -> bytes:
     file = BytesIO()
-    # an SVG else holds the time
+    # otherwise an SVG contains the time
     figure.savefig(file, format=kind, dpi=_DPI, metadata={"Date": None} if kind == "svg" else {})
     return file.getvalue()

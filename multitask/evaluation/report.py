@@ -1,8 +1,7 @@
-"""report.html, the page of a run for a person: how it trained, what its model is worth, where it goes wrong,
-and what it was made of."""
+"""report.html, the page of a run: its training, scores, mistakes, settings and data."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -10,34 +9,27 @@ from typing import NamedTuple
 import numpy as np
 
 from multitask.common.errors import InputError
-from multitask.common.html import Number, beside, document, folded, heading, paragraph, picture, table
+from multitask.common.html import Number, template_environment
 from multitask.config.help_text import flatten_settings
 from multitask.config.schema import Settings
 from multitask.data.labels import TASKS
-from multitask.data.source_rows import read_source_rows, truncate
 from multitask.evaluation.evaluate import Evaluation, confusion_matrices, reliability
 from multitask.evaluation.intervals import METRICS, RESAMPLES, bootstrap_intervals
-from multitask.evaluation.metrics import Score
-from multitask.evaluation.mistakes import most_confident_mistakes
+from multitask.evaluation.mistakes import Mistake, most_confident_mistakes
 from multitask.evaluation.plots import draw_confusion, draw_curves, draw_reliability
-from multitask.evaluation.slowest import slowest_rows
-from multitask.inference.runner import Runner
 
 logger = logging.getLogger(__name__)
 
-_SCORES = dict(zip(METRICS, ("class right", "macro-F1 of classes", "entity F1", "whole sentence right")))
-_TITLES = {  # heading, picture, what a row is
-    "task_a": ("Classes", "Classes of sentences", "class"),
-    "task_b": ("Entities", "Types of words", "type"),
-}
-_CONFUSED = 10  # pairs of names that are listed
+_TEMPLATES = template_environment(Path(__file__).with_name("templates"))
+_SCORES = dict(zip(METRICS, ("accuracy of classes", "macro-F1 of classes", "entity F1", "exact match")))
+_CONFUSIONS = 10  # pairs of names that are listed
 
 
 class RunFacts(NamedTuple):
-    """What a report says of a run, besides the answers of its model."""
+    """What a report tells about a run, besides its model's predictions."""
 
     folder: Path
-    config: Path  # its resolved settings
+    config: Path  # the file with its resolved settings
     settings: Settings
     metrics: Sequence[dict]  # of each epoch, as in metrics.jsonl
     best_epoch: int  # from 1; the last one without dev
@@ -46,193 +38,162 @@ class RunFacts(NamedTuple):
     machine: Mapping[str, object]
 
 
+class Picture(NamedTuple):
+    """A plot as SVG, or the error that prevented it; `alt` describes it in words."""
+
+    alt: str
+    svg: bytes | None
+    error: str = ""
+
+
+class TaskSection(NamedTuple):
+    """A task's scores per name, its confusion matrix and the most frequent confusions."""
+
+    title: str
+    name: str  # what a row of the table is: class or type
+    unit: str  # what the confusion matrix counts
+    scores: list[list[object]]
+    picture: Picture | None
+    confusions: list[list[object]]  # gold, predicted, count
+
+
 class Report:
-    """A finished run → its page. `shown` are the answers of the model that was kept to a `split`; None where
-    there was neither test nor dev."""
+    """The page of a finished run. `evaluation` is that of the best model on `split`, test or else dev; both
+    are None for a run without test and dev."""
 
-    def __init__(self, run: RunFacts, split: str | None, shown: Evaluation | None):
-        self.run, self.split, self.shown = run, split, shown
-        self.undrawn: dict[str, None] = {}  # why
+    def __init__(self, run: RunFacts, split: str | None, evaluation: Evaluation | None):
+        self.run, self.split, self.evaluation = run, split, evaluation
+        self._errors: dict[str, None] = {}  # of plots, each once
 
-    def page(self, runner: Runner) -> bytes:
-        """The page. Of a picture that can't be drawn and of rows that can't be read again it says why."""
-        parts = [*self.result(), *self.training()]
-        if self.shown:
-            for task in confusion_matrices(self.shown):
-                parts += self.task(task)
-            parts += [*self.confidence(), *self.worst(), *self.slowest(runner)]
-        parts += self.origin()
-        for why in self.undrawn:
-            logger.warning(f"report.html lacks pictures: {why}")
-        return document(f"Training run {self.run.folder}", parts)
+    def page(self) -> bytes:
+        """report.html. Instead of a plot that can't be drawn it holds the reason, which is also logged."""
+        values = {"run": self.run, "split": self.split, "evaluation": self.evaluation, **self._training()}
+        if self.evaluation:
+            values |= {**self._scores(self.evaluation), "tasks": self._tasks(self.evaluation)}
+            values |= {**self._calibration(self.evaluation), **self._mistakes(self.evaluation)}
+        page = _TEMPLATES.get_template("report.html").render(values, **self._settings())
+        for error in self._errors:
+            logger.warning(f"report.html lacks pictures: {error}")
+        return page.encode("utf-8", "backslashreplace")  # a path may hold bytes that are not UTF-8
 
-    def result(self) -> Iterator[str]:
-        if not self.shown:
-            yield paragraph(
-                "The run had neither a dev nor a test set, so nothing is known of its model.", "lead"
-            )
-            return
-        scores, rows = self.shown.scores.headline(), len(self.shown.corpus)
-        said = [f"{what} {scores[name]:.4f}" for name, what in _SCORES.items() if scores[name] is not None]
-        yield paragraph(f"On {rows:,} sentences of {self.split}: {', '.join(said)}.", "lead")
-        limits, dev = (
-            bootstrap_intervals(self.shown.row_counts()),
-            self.run.metrics[self.run.best_epoch - 1]["dev"] or {},
-        )
-        columns = [dev.get, scores.get] if self.split == "test" else [scores.get]
-        yield table(
-            f"Scores; 95 % intervals by {RESAMPLES:,} resamples of the rows of {self.split}",
-            ["score", *(["dev"] if len(columns) == 2 else []), str(self.split), "lower end", "upper end"],
-            [
-                [what, *(of(name) for of in columns), *(limits[name] or (None, None))]
-                for name, what in _SCORES.items()
+    def picture(self, alt: str, draw: Callable[[str], bytes]) -> Picture | None:
+        """The plot that `draw` gives for the file type "svg"."""
+        try:
+            return Picture(alt, draw("svg"))
+        except Exception as error:  # of any kind: a plot must not cost the trained model
+            reason = f"{type(error).__name__}: {error}"
+            self._errors[reason] = None
+            return Picture(alt, None, reason)
+
+    def _scores(self, evaluation: Evaluation) -> dict[str, object]:
+        scores, intervals = evaluation.scores.headline(), bootstrap_intervals(evaluation.row_counts())
+        columns = {self.split: scores}
+        if self.split == "test":
+            columns = {"dev": self.run.metrics[self.run.best_epoch - 1]["dev"] or {}, **columns}
+        return {
+            "lead": [f"{name} {scores[key]:.4f}" for key, name in _SCORES.items() if scores[key] is not None],
+            "resamples": RESAMPLES,
+            "score_columns": list(columns),
+            "scores": [
+                [name, *(column.get(key) for column in columns.values()), *(intervals[key] or (None, None))]
+                for key, name in _SCORES.items()
             ],
-        )
+        }
 
-    def training(self) -> Iterator[str]:
+    def _training(self) -> dict[str, object]:
         metrics = self.run.metrics
-        trained = [task for task in TASKS if metrics[0][f"loss_{task}"] is not None]
-        names = {f"loss_{task}": f"task {task[-1].upper()}" for task in trained}
-        names = {"loss": "weighted sum", **names} if len(trained) > 1 else names
-        losses = {what: [row[name] for row in metrics] for name, what in names.items()}
-        devs = [row["dev"] or {} for row in metrics]
-        scores = {what: [dev.get(name) for dev in devs] for name, what in _SCORES.items()}
-        scores = {what: values for what, values in scores.items() if values[0] is not None}
+        tasks = [task for task in TASKS if metrics[0][f"loss_{task}"] is not None]
+        names = {f"loss_{task}": f"task {task[-1].upper()}" for task in tasks}
+        names = {"loss": "weighted sum", **names} if len(tasks) > 1 else names
+        losses = {name: [row[key] for row in metrics] for key, name in names.items()}
+        dev = [row["dev"] or {} for row in metrics]
+        scores = {name: [row.get(key) for row in dev] for key, name in _SCORES.items()}
+        scores = {name: values for name, values in scores.items() if values[0] is not None}
         best = self.run.best_epoch if scores else None
-        yield heading("How it trained")
-        panels = {"loss": losses, "score on dev": scores} if scores else {"loss": losses}
-        yield beside(
-            self.drawn(_ends(what, curves), partial(draw_curves, what, curves, best))
-            for what, curves in panels.items()
-        )
-        kept = f"the one of epoch {best}, which is best on dev" if best else "the one of the last epoch"
-        yield paragraph(f"The model that was kept is {kept}.")
-        names = [*(f"loss, {what}" for what in losses), *(f"dev: {what}" for what in scores)]
-        epochs = [
-            [
-                row["epoch"],
-                *values,
-                Number(f"{row['seconds']:.1f}"),
-                Number(f"{row['sentences_per_second']:,.1f}"),
-            ]
-            for row, *values in zip(metrics, *losses.values(), *scores.values())
+        panels = {"loss": losses, **({"score on dev": scores} if scores else {})}
+        speeds = [
+            [Number(f"{row['seconds']:.1f}"), Number(f"{row['sentences_per_second']:,.1f}")]
+            for row in metrics
         ]
-        all_epochs = table("Epochs", ["epoch", *names, "seconds", "sentences a second"], epochs)
-        yield folded("Every epoch in numbers", all_epochs)
+        columns = zip(metrics, speeds, *losses.values(), *scores.values())
+        return {
+            "best_epoch": best,
+            "curves": [
+                self.picture(_describe_curves(name, curves), partial(draw_curves, name, curves, best))
+                for name, curves in panels.items()
+            ],
+            "epoch_columns": [*(f"loss, {name}" for name in losses), *(f"dev: {name}" for name in scores)],
+            "epochs": [[row["epoch"], *values, *speed] for row, speed, *values in columns],
+        }
 
-    def task(self, task: str) -> Iterator[str]:
-        title, matrix, what = _TITLES[task]
-        scores = self.shown.scores
-        per_name = scores.task_a.per_class if task == "task_a" else scores.task_b.per_type
-        rows = [[name, *_rates(score)] for name, score in per_name.items()]
-        head = [what, "precision", "recall", "F1", "gold", "predicted"]
-        yield heading(title)
-        yield table(f"Each {what} in {self.split}", head, rows)
-        counts, names = confusion_matrices(self.shown)[task]
-        right, total = int(counts.trace()), int(counts.sum())
-        unit = "sentences" if task == "task_a" else "words"
-        alt = f"Confusion matrix: {right:,} of {total:,} {unit} are on its diagonal, right."
-        yield self.drawn(alt, partial(draw_confusion, matrix, counts, names))
-        wrong = counts - np.diag(counts.diagonal())
-        order = [at for at in np.argsort(-wrong, axis=None, kind="stable")[:_CONFUSED] if wrong.flat[at]]
-        pairs = [(int(at) // len(names), int(at) % len(names)) for at in order]
-        if pairs:
-            listed = [[names[gold], names[said], int(wrong[gold, said])] for gold, said in pairs]
-            yield table(f"Most often taken for another, in {unit}", ["right", "said", "times"], listed)
+    def _tasks(self, evaluation: Evaluation) -> list[TaskSection]:
+        task_a, task_b = evaluation.scores.task_a, evaluation.scores.task_b
+        sections = []
+        for task, (counts, names) in confusion_matrices(evaluation).items():
+            if task == "task_a":
+                words, scores = ("Classes", "class", "sentences"), task_a.per_class if task_a else {}
+            else:
+                words, scores = ("Entities", "type", "words"), task_b.per_type if task_b else {}
+            correct, total = int(counts.trace()), int(counts.sum())
+            alt = f"Confusion matrix: {correct:,} of {total:,} {words[2]} are on its diagonal, correct."
+            title = "Classes of sentences" if task == "task_a" else "Types of words"
+            picture = self.picture(alt, partial(draw_confusion, title, counts, names))
+            rows = [[name, s.precision, s.recall, s.f1, s.gold, s.predicted] for name, s in scores.items()]
+            sections.append(TaskSection(*words, rows, picture, _confusions(counts, names)))
+        return sections
 
-    def confidence(self) -> Iterator[str]:
-        yield heading("How far its confidence can be trusted")
-        yield paragraph(
-            "Of answers that are said with a probability of 0.9, nine in ten should be right. The expected "
-            "calibration error is how far off that is on average. A "
-            "temperature that is not 1 was fitted on dev."
-        )
-        found = self.shown.bins()
-        rows = [
-            [what, int(before.count.sum()), temperature, before.error, after.error]
-            for what, (temperature, (before, after)) in found.items()
-        ]
-        head = ["answers", "how many", "temperature", "error without it", "error with it"]
-        yield table(f"Expected calibration error on {self.split}", head, rows)
-        yield beside(
-            self.drawn(
-                f"Reliability diagram of {what}: the share that is right, by confidence.",
-                partial(draw_reliability, {what: panel}),
+    def _calibration(self, evaluation: Evaluation) -> dict[str, object]:
+        return {
+            "calibration": [
+                [name, int(before.count.sum()), temperature, before.error, after.error]
+                for name, (temperature, (before, after)) in evaluation.bins().items()
+            ],
+            "reliability": [
+                self.picture(
+                    f"Reliability diagram of {name}: accuracy by confidence.",
+                    partial(draw_reliability, {name: bins}),
+                )
+                for name, bins in reliability(evaluation).items()
+            ],
+        }
+
+    def _mistakes(self, evaluation: Evaluation) -> dict[str, object]:
+        mistakes: list[Mistake] = []
+        error = None
+        try:
+            mistakes = most_confident_mistakes(
+                evaluation.files, evaluation.corpus, evaluation.labels, evaluation.said
             )
-            for what, panel in reliability(self.shown).items()
-        )
-
-    def worst(self) -> Iterator[str]:
-        a = self.shown
-        yield heading("The wrong answers that it was surest of")
-        try:
-            mistakes = most_confident_mistakes(a.files, a.corpus, a.labels, a.said)
-        except (InputError, OSError) as error:
-            yield paragraph(f"They can't be shown: {error}")
-            return
-        if not mistakes:
-            yield paragraph(f"None: all answers on {self.split} are right.")
-            return
-        yield paragraph("It may be the label that is wrong. The place is in brackets.")
+        except (InputError, OSError) as problem:
+            error = str(problem)
         rows = [[f"{m.file}:{m.line}", m.probability, m.said, m.right, m.sentence] for m in mistakes]
-        yield table("The surest first", ["row", "probability", "said", "right", "sentence"], rows)
+        return {"mistakes": rows, "mistakes_error": error}
 
-    def slowest(self, runner: Runner) -> Iterator[str]:
-        a = self.shown
-        slow, measured = slowest_rows(runner, a.corpus)
-        try:
-            texts = read_source_rows(a.files, {row.row for row in slow}, a.corpus)
-            sentences, note = {row: truncate(example.text) for row, example in texts.items()}, []
-        except (InputError, OSError) as error:
-            sentences, note = {}, [paragraph(f"Their sentences can't be shown: {error}")]
-        yield heading("The slowest rows")
-        yield paragraph(
-            f"Of the {measured} rows of {self.split} with the most tokens, read one by one: the median time "
-            "of the model alone, on this machine."
-        )
-        yield from note
-        rows = [
-            [
-                f"{a.files[a.corpus.file_of_row[s.row]]}:{a.corpus.row_lines[s.row]}",
-                Number(f"{s.milliseconds:.1f}"),
-                *(s.tokens, s.windows, sentences.get(s.row)),
-            ]
-            for s in slow
-        ]
-        yield table("The slowest first", ["row", "milliseconds", "tokens", "windows", "sentence"], rows)
-
-    def origin(self) -> Iterator[str]:
-        run = self.run
-        settings, defaults = flatten_settings(run.settings), flatten_settings(Settings())
-        changed = [[key, value] for key, value in settings.items() if value != defaults[key]]
-        yield heading("What it was made of")
-        yield paragraph(f"The same run again: python task_4.py --config {run.config} output_dir=null")
-        yield table("Settings that are not the defaults", ["setting", "value"], _shown(changed))
-        yield folded("All settings", table("Settings", ["setting", "value"], _shown(settings.items())))
-        splits = [[name, *counts] for name, counts in run.rows.items()]
-        yield table("Rows", ["split", "used", "left out"], splits)
-        yield table("Files that it read", ["file", "SHA-256"], run.sources.items())
-        yield table("Machine and versions", ["what", "value"], _shown(run.machine.items()))
-
-    def drawn(self, alt: str, paint: Callable[[str], bytes]) -> str:
-        try:
-            return picture(alt, paint("svg"))
-        except Exception as error:  # whatever a drawing library meets: a trained model is worth more
-            why = f"{type(error).__name__}: {error}"
-            self.undrawn[why] = None
-            return paragraph(f"A picture is missing here, which could not be drawn ({why}). {alt}")
+    def _settings(self) -> dict[str, object]:
+        settings, defaults = flatten_settings(self.run.settings), flatten_settings(Settings())
+        return {
+            "changed_settings": _as_text((k, value) for k, value in settings.items() if value != defaults[k]),
+            "settings": _as_text(settings.items()),
+            "row_counts": [[split, *counts] for split, counts in self.run.rows.items()],
+            "machine": _as_text(self.run.machine.items()),
+        }
 
 
-def _ends(what: str, curves: Mapping[str, list[float]]) -> str:
-    """What a picture of curves shows, in words."""
-    ends = "; ".join(f"{name} from {values[0]:.4f} to {values[-1]:.4f}" for name, values in curves.items())
-    return f"Curves of the {what} by epoch: {ends}."
+def _describe_curves(name: str, curves: Mapping[str, list[float]]) -> str:
+    ends = "; ".join(f"{curve} from {values[0]:.4f} to {values[-1]:.4f}" for curve, values in curves.items())
+    return f"Curves of the {name} by epoch: {ends}."
 
 
-def _rates(score: Score) -> list[float | int]:
-    return [score.precision, score.recall, score.f1, score.gold, score.predicted]
+def _confusions(counts: np.ndarray, names: Sequence[str]) -> list[list[object]]:
+    """The most frequent confusions of a matrix (C, C): gold name, predicted name, count."""
+    wrong = counts - np.diag(counts.diagonal())
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_CONFUSIONS]
+    cells = [(int(at) // len(names), int(at) % len(names)) for at in order]
+    return [
+        [names[row], names[column], int(wrong[row, column])] for row, column in cells if wrong[row, column]
+    ]
 
 
-def _shown(pairs) -> list[list[str]]:
-    """Values as text: a rate of 2e-05 is not 0.0000."""
+def _as_text(pairs: Iterable[tuple[str, object]]) -> list[list[str]]:
+    """Values as text, since a number would be rounded: 2e-05 to 0.0000."""
     return [[key, "null" if value is None else str(value)] for key, value in pairs]

@@ -6,14 +6,20 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from multitask.evaluation import plots
 from multitask.evaluation.calibration import bin_confidences
-from multitask.evaluation.plots import confusion, draw_confusion, draw_curves, draw_reliability, reduced
+from multitask.evaluation.plots import (
+    abbreviate,
+    confusion,
+    draw_confusion,
+    draw_curves,
+    draw_reliability,
+    reduced,
+)
 
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures that were drawn, which a file of pixels no longer tells."""
+    """The figures behind the image files."""
     figures, save = [], Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: figures.append(self) or save(self, *a, **k))
     with warnings.catch_warnings():
@@ -25,7 +31,7 @@ def texts(axes):
     return [label.get_text() for label in axes.get_xticklabels()]
 
 
-def test_a_confusion_matrix_counts_what_was_said_where_what_was_right():
+def test_a_confusion_matrix_counts_predictions_by_gold_id():
     random = np.random.default_rng(0)
     gold, said = random.integers(0, 4, (2, 200))
     counts = confusion(gold.astype(np.int32), said, 4)
@@ -34,19 +40,19 @@ def test_a_confusion_matrix_counts_what_was_said_where_what_was_right():
             assert counts[i, j] == sum(1 for g, s in zip(gold, said) if (g, s) == (i, j))
 
 
-def test_of_many_names_the_most_confused_are_shown_and_nothing_is_lost():
+def test_many_names_are_reduced_to_the_most_confused_without_losing_counts():
     random = np.random.default_rng(0)
     counts = np.diag(random.integers(1, 9, 60))
     for name in (3, 30, 57):
         counts[name, (name + 1) % 60] = 100
     counts[10, 10] = 1000  # often, but right
     counts = np.pad(counts, (0, 2))  # two names that never occur
-    small, names = reduced(counts, [str(i) for i in range(62)], most=7)
+    small, names = reduced(counts, [str(i) for i in range(62)], limit=7)
     assert names == ["3", "4", "30", "31", "57", "58", "(54 others)"]
     assert small.sum() == counts.sum()
     assert small[0].tolist() == [counts[3, 3], 100, 0, 0, 0, 0, 0]
     assert small[-1, -1] == sum(counts[i, i] for i in range(60) if str(i) not in names)
-    kept, all_names = reduced(counts, [str(i) for i in range(62)], most=60)
+    kept, all_names = reduced(counts, [str(i) for i in range(62)], limit=60)
     assert all_names == [str(i) for i in range(60)] and (kept == counts[:60, :60]).all()
 
 
@@ -62,7 +68,7 @@ def test_names_of_any_kind_are_drawn_without_a_warning(drawn):
     assert {text.get_text() for text in axes.texts} == {"12k"}
 
 
-def test_characters_that_no_font_has_are_spelled_out(drawn, monkeypatch):
+def test_characters_missing_from_all_fonts_are_escaped(drawn, monkeypatch):
     fonts = [f for f in matplotlib.font_manager.fontManager.ttflist if f.name == "DejaVu Sans"]
     monkeypatch.setattr(matplotlib.font_manager.fontManager, "ttflist", fonts)
     draw_confusion("Title", np.eye(3, dtype=int), ["体育", "政a", "ok"])
@@ -70,7 +76,7 @@ def test_characters_that_no_font_has_are_spelled_out(drawn, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [1, 7, 150])
-def test_a_matrix_is_readable_whatever_its_size(drawn, size):
+def test_a_matrix_of_any_size_is_readable(drawn, size):
     random = np.random.default_rng(0)
     counts = random.integers(1, 50, (size, size)) * (random.random((size, size)) < 0.1) + np.eye(
         size, dtype=int
@@ -85,7 +91,7 @@ def test_a_matrix_is_readable_whatever_its_size(drawn, size):
     assert sum(int(text.get_text().rstrip("k")) for text in axes.texts if "k" not in text.get_text()) > 0
 
 
-def test_a_reliability_diagram_shows_bins_and_the_error_of_each(drawn):
+def test_a_reliability_diagram_shows_bins_and_errors(drawn):
     random = np.random.default_rng(0)
     confidence = random.random(300)
     before, after = (
@@ -102,7 +108,7 @@ def test_a_reliability_diagram_shows_bins_and_the_error_of_each(drawn):
     assert first.get_title() == "classes (300)"
 
 
-def test_no_answers_make_an_empty_diagram(drawn):
+def test_without_predictions_the_diagram_is_empty(drawn):
     nothing = bin_confidences(np.zeros(0), np.zeros(0, bool))
     draw_reliability({"tags": [nothing, nothing]})
     assert drawn[0].axes[0].get_title() == "tags (0)"
@@ -111,11 +117,11 @@ def test_no_answers_make_an_empty_diagram(drawn):
 @pytest.mark.parametrize(
     ("n", "shown"), [(9999, "9999"), (10_000, "10k"), (9_999_999, "9999k"), (10**7, "10M")]
 )
-def test_large_counts_are_shortened(n, shown):
-    assert plots._short_number(n) == shown
+def test_large_counts_are_abbreviated(n, shown):
+    assert abbreviate(n) == shown
 
 
-def test_curves_hold_every_epoch_and_where_the_model_is_from(drawn):
+def test_curves_show_every_epoch_and_the_best(drawn):
     random = np.random.default_rng(0)
     values = [*random.random(60).tolist(), None]
     svg = draw_curves("score", {"a": values, "b": values[::-1]}, 7, "svg")

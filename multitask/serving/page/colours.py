@@ -1,6 +1,6 @@
-"""The page's colours in light and in dark mode, and those of entity types.
+"""The page's colours in light and dark mode, and those of entity types.
 
-Text has a contrast of at least 4.5 : 1 to what it stands on (WCAG 2.2, 1.4.3)."""
+Text has a contrast of at least 4.5 : 1 to its background (WCAG 2.2, 1.4.3)."""
 
 LIGHT = {
     "ground": "#f5f6f8",
@@ -8,7 +8,7 @@ LIGHT = {
     "ink": "#1b1f24",
     "quiet": "#545d68",
     "line": "#d0d7de",
-    "edge": "#7a838d",  # of what can be typed into: 3 : 1 to both grounds (1.4.11)
+    "edge": "#7a838d",  # of input fields: 3 : 1 to ground and panel (1.4.11)
     "track": "#e6eaef",
     "accent": "#17559b",
     "pressed": "#064180",
@@ -30,8 +30,8 @@ DARK = {
     "notice": "#3d2e12",
     "on_notice": "#fbe3b4",
 }
-# Ground and tag of a type, in light and in dark: hues of equal lightness in OKLCH (Ottosson 2020), in an
-# order in which those that follow each other differ.
+# Background and tag of a type in light, then in dark mode: hues of equal lightness in OKLCH (Ottosson 2020),
+# ordered such that neighbours differ.
 TYPES = (
     ("#cbeaff", "#004985", "#1a3f63", "#c4e5ff"),
     ("#ffd9d4", "#7c2524", "#5f2c29", "#ffd3cd"),
@@ -46,31 +46,12 @@ TYPES = (
     ("#c3f3e1", "#005b3d", "#004937", "#baefdb"),
     ("#bef0ff", "#005474", "#004558", "#b5ebfd"),
 )
-LINES = ("solid", "dashed", "dotted", "double")  # under an entity: types that share a colour have another one
+LINES = ("solid", "dashed", "dotted", "double")  # under an entity: tells apart types of the same colour
 
 
 def looks_of(types: tuple[str, ...]) -> dict[str, str]:
-    """Each type's CSS classes. They repeat after 48 types: the name stands beside each entity too."""
+    """The CSS classes of each type. They repeat after 48 types; the page also shows the names."""
     return {
         name: f"type-{number % len(TYPES)} line-{number // len(TYPES) % len(LINES)}"
         for number, name in enumerate(types)
     }
-
-
-def variables() -> str:
-    """All of them as CSS: dark ones where gradio has set its class `dark`."""
-    light = {**LIGHT, **{f"type-{i}": four[0] for i, four in enumerate(TYPES)}}
-    light |= {f"tag-{i}": four[1] for i, four in enumerate(TYPES)}
-    dark = {**DARK, **{f"type-{i}": four[2] for i, four in enumerate(TYPES)}}
-    dark |= {f"tag-{i}": four[3] for i, four in enumerate(TYPES)}
-    rules = [_rule(":root", light), _rule(":root .dark", dark)]
-    rules += [
-        f".type-{i} {{ --type: var(--page-type-{i}); --tag: var(--page-tag-{i}) }}" for i in range(len(TYPES))
-    ]
-    rules += [f".line-{i} {{ --under: {line} }}" for i, line in enumerate(LINES)]
-    return "\n".join(rules)
-
-
-def _rule(selector: str, colours: dict[str, str]) -> str:
-    values = "; ".join(f"--page-{name.replace('_', '-')}: {value}" for name, value in colours.items())
-    return f"{selector} {{ {values} }}"

@@ -12,15 +12,15 @@ from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, Response
 from gradio.utils import get_upload_folder
 
-from multitask.common.html import plain, text
 from multitask.serving.api import BodyLimit
 from multitask.serving.limits import Limits
-from multitask.serving.page.colours import DARK, LIGHT, variables
+from multitask.serving.page.colours import DARK, LIGHT
 from multitask.serving.page.controller import PageController
 from multitask.serving.page.neighbours import NearestSentences
 from multitask.serving.page.path_filter import JOIN, UPLOAD, GradioPathFilter, SecurityHeaders
 from multitask.serving.page.results import written
 from multitask.serving.page.uploads import KINDS
+from multitask.serving.page.view import colour_css, header
 from multitask.serving.service import Models
 
 _TITLE = "Sentence class and entities"
@@ -53,7 +53,7 @@ def build(
     with gr.Blocks(
         title=_TITLE, analytics_enabled=False, delete_cache=(_HOUR, _HOUR), fill_width=True
     ) as page:
-        gr.HTML(_header(models), apply_default_css=False, elem_id="top")
+        gr.HTML(header(_TITLE, models.main), apply_default_css=False, elem_id="top")
         if models.main is None:
             gr.HTML(_NO_MODEL, apply_default_css=False)
         else:
@@ -81,7 +81,7 @@ def mount(app: FastAPI, blocks: gr.Blocks, limits: Limits) -> FastAPI:
         blocks,
         "/",
         theme=_theme(),
-        css=variables(),
+        css=colour_css(),
         css_paths=_HERE / "page.css",
         favicon_path=str(_HERE / "favicon.svg"),
         max_file_size=limits.file_bytes,
@@ -172,19 +172,6 @@ def _events(asking: PageController, box, button, tries, drop, least, other, show
     least.change(
         above, [key, least], [shown, key], **{**how, "show_progress": "hidden"}, trigger_mode="always_last"
     )
-
-
-def _header(models: Models) -> str:
-    """What this is, and of which model."""
-    parts = [f"<h1>{plain(_TITLE)}</h1>", '<p class="quiet">']
-    if models.main:
-        labels = models.main.labels
-        classes, types = len(labels.classes), len(labels.types)
-        parts.append(
-            f"Model {text(models.main.name)}: {classes or 'no'} classes, {types or 'no'} entity types. "
-        )
-    parts.append('<a href="docs">HTTP API</a></p>')
-    return f"<header>{''.join(parts)}</header>"
 
 
 def _theme() -> gr.themes.Base:

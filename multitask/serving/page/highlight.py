@@ -1,66 +1,49 @@
-"""A text as HTML with its entities marked and each word's tag on hover; nothing of the text is lost."""
+"""A text, cut at its entities and words for the template that marks them."""
 
 import re
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from multitask.common.html import plain, text
+from markupsafe import Markup, escape
+
+from multitask.common.shell import printable
 from multitask.inference.predictions import Entity, Word
 
-_WHITE_SPACE = re.compile(r"([\n\t])")
+
+class Piece(NamedTuple):
+    """A word, or the text between two words."""
+
+    text: str
+    word: Word | None
 
 
-def highlighted(
-    whole: str,
-    entities: Sequence[Entity],
-    looks: Mapping[str, str],
-    words: Sequence[Word] = (),
-    alone: Collection[Entity] = (),
-) -> str:
-    """The text, exactly. `looks` are the CSS classes of each type; entities in `alone` are marked as found by
-    this model only."""
+class Segment(NamedTuple):
+    """An entity, or the text between two entities."""
+
+    entity: Entity | None
+    pieces: list[Piece]
+
+
+def segments(text: str, entities: Sequence[Entity], words: Sequence[Word] = ()) -> Iterator[Segment]:
+    """The whole text in order, as entities and what is between them; joined, the pieces are the text."""
     starts = [word.start for word in words]
 
-    def piece(begin: int, end: int) -> str:
-        parts, at = [], begin
+    def pieces(begin: int, end: int) -> Iterator[Piece]:
         for word in words[bisect_left(starts, begin) : bisect_left(starts, end)]:
-            parts.append(_kept(whole[at : word.start]))
-            parts.append(
-                f'<span title="{plain(word.tag)} {word.score:.3f}">{_kept(whole[word.start : word.end])}'
-            )
-            parts.append("</span>")
-            at = word.end
-        return "".join([*parts, _kept(whole[at:end])])
+            yield Piece(text[begin : word.start], None)
+            yield Piece(text[word.start : word.end], word)
+            begin = word.end
+        yield Piece(text[begin:end], None)
 
-    parts, at = [], 0
+    end = 0
     for entity in entities:
-        parts.append(piece(at, entity.start))
-        only = ' <span class="only">only here</span>' if entity in alone else ""
-        parts.append(
-            f'<mark class="entity {looks[entity.label]}{" alone" if only else ""}" '
-            f'title="{plain(entity.label)} {entity.score:.3f}">{piece(entity.start, entity.end)}'
-            f'<span class="tag">{text(entity.label)}{only}</span></mark>'
-        )
-        at = entity.end
-    return f'<div class="text" dir="auto">{"".join([*parts, piece(at, len(whole))])}</div>'
+        yield Segment(None, list(pieces(end, entity.start)))
+        yield Segment(entity, list(pieces(entity.start, entity.end)))
+        end = entity.end
+    yield Segment(None, list(pieces(end, len(text))))
 
 
-def legend(entities: Sequence[Entity], looks: Mapping[str, str]) -> str:
-    """The types that were found, in the model's order, and how often."""
-    counts = Counter(entity.label for entity in entities)
-    items = [
-        f'<li><span class="swatch {look}"></span>{text(name)} {_count(counts[name])}</li>'
-        for name, look in looks.items()
-        if counts[name]
-    ]
-    return f'<ul class="legend" aria-label="Entity types found">{"".join(items)}</ul>' if items else ""
-
-
-def _count(number: int) -> str:
-    return f'<span class="count">{number:,}</span>'
-
-
-def _kept(part: str) -> str:
-    """As `plain`, but with its lines and tabs, which the page shows as such."""
-    return "".join(piece if piece in ("\n", "\t") else plain(piece) for piece in _WHITE_SPACE.split(part))
+def keep_lines(text: str) -> Markup:
+    """The text escaped and printable, except for line breaks and tabs, which the page shows as they are."""
+    return escape(re.sub(r"[^\n\t]+", lambda match: printable(match[0]), text))

@@ -1,4 +1,4 @@
-// What test_browser.py asks of a page: texts and entities that it shows, and whether they can be read.
+// Functions that the browser tests call in a page: its texts and entities, and whether they are readable.
 
 function plainOf(element) {
   const copy = element.cloneNode(true);
@@ -15,7 +15,7 @@ function marked(model) {
   return [...pane.querySelectorAll("mark")].map((mark) => [plainOf(mark), mark.querySelector(".tag bdi").textContent]);
 }
 
-// Whether the answer is there in full: while the next one is waited for, it is pale.
+// Whether the result is up to date: it is pale while the next one is computed.
 function settled() {
   let opacity = 1;
   for (let at = document.querySelector(".result") ?? document.body; at; at = at.parentElement) opacity *= getComputedStyle(at).opacity;
@@ -59,7 +59,7 @@ function isSeen(element) {
   return element.checkVisibility({ checkVisibilityCSS: true }) && element.getClientRects().length > 0;
 }
 
-// Visible text whose contrast is less than WCAG's 4.5 : 1, and how many texts were looked at.
+// Visible texts whose contrast is below WCAG's 4.5 : 1, and the number of texts checked.
 function faint() {
   const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   let count = 0;
@@ -80,7 +80,7 @@ function faint() {
   return { found, count };
 }
 
-// What can be used but has no name for those who do not see it.
+// Controls without an accessible name.
 function nameless() {
   const used = [...document.querySelectorAll("input, textarea, select, button, a, summary")].filter(isSeen);
   const name = (one) => one.getAttribute("aria-label") || [...(one.labels ?? [])].map((label) => label.textContent).join() || one.textContent;

@@ -1,10 +1,11 @@
-"""Whoever reads the page can: contrast by the formula of WCAG 2.2."""
+"""The page's colours have enough contrast, by the formula of WCAG 2.2."""
 
 from itertools import product
 
 import pytest
 
-from multitask.serving.page.colours import DARK, LIGHT, TYPES, looks_of, variables
+from multitask.serving.page.colours import DARK, LIGHT, TYPES, looks_of
+from multitask.serving.page.view import colour_css
 
 
 def luminance(colour: str) -> float:
@@ -19,29 +20,29 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
-def test_text_has_the_contrast_that_reading_takes(colours):
+def test_text_has_enough_contrast(colours):
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     grounds = ("ground", "panel", "track")
     pairs = list(product(("ink", "quiet"), grounds)) + list(product(("accent", "pressed"), grounds[:2]))
     pairs += [("on_accent", "accent"), ("on_accent", "pressed"), ("on_notice", "notice")]
     for on, under in pairs:
         assert contrast(colours[on], colours[under]) >= 4.5, (on, under)
-    for under in grounds[:2]:  # what can be typed into has an edge that is seen: 1.4.11
+    for under in grounds[:2]:  # the edges of input fields: 1.4.11
         assert contrast(colours["edge"], colours[under]) >= 3, under
 
 
-def test_entities_are_read_in_light_and_in_dark():
+def test_entities_have_enough_contrast_in_light_and_dark():
     for ground, tag, dark_ground, dark_tag in TYPES:
         assert contrast(LIGHT["ink"], ground) >= 4.5 and contrast(tag, ground) >= 4.5
         assert contrast(DARK["ink"], dark_ground) >= 4.5 and contrast(dark_tag, dark_ground) >= 4.5
 
 
-def test_types_look_different_as_long_as_there_are_looks():
+def test_the_first_48_types_look_different():
     names = tuple(f"type {number}" for number in range(60))
     looks = looks_of(names)
     assert len(set(list(looks.values())[:48])) == 48
     assert looks["type 48"] == looks["type 0"]
-    css = variables()
+    css = colour_css()
     for look in set(looks.values()):
         for name in look.split():
             assert f".{name} {{" in css

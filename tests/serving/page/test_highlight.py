@@ -1,7 +1,8 @@
-"""Entities in a text: all of the text is there, and nothing in it means something to a browser."""
+"""Entities marked in a text: the whole text is shown, and all of it is escaped."""
 
 import html
 import re
+from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,14 +10,15 @@ from hypothesis import strategies as st
 from multitask.common.shell import printable
 from multitask.data.words import split_words
 from multitask.inference.predictions import Entity, Word
-from multitask.serving.page.highlight import highlighted, legend
+from multitask.serving.page.view import TEMPLATES
 
+MACROS = TEMPLATES.get_template("entities.html").module
 LOOKS = {"PER": "type-0 line-0", "<script>alert(1)</script>": "type-1 line-0"}
 TAG = re.compile(r'<span class="tag">.*?</span></mark>', re.DOTALL)
 
 
 def shown(content: str) -> str:
-    """What a browser shows of it, without the names of types."""
+    """What a browser shows, without the names of types."""
     return html.unescape(re.sub(r"<[^>]*>", "", TAG.sub("", content)))
 
 
@@ -36,9 +38,9 @@ def texts(draw):
 
 
 @given(texts(), st.booleans())
-def test_the_whole_text_is_shown_as_it_is(drawn, with_words):
+def test_the_whole_text_is_shown_unchanged(drawn, with_words):
     text, words, entities = drawn
-    content = highlighted(text, entities, LOOKS, words if with_words else (), entities[:1])
+    content = MACROS.highlighted(text, entities, LOOKS, words if with_words else (), entities[:1])
     assert shown(content) == visible(text)
     assert content.count("<mark") == len(entities)
     if with_words:
@@ -46,23 +48,21 @@ def test_the_whole_text_is_shown_as_it_is(drawn, with_words):
     assert "<script" not in content
 
 
-def test_a_word_says_its_tag_and_an_entity_its_type_and_who_found_it():
+def test_words_show_their_tag_and_entities_their_type_and_model():
     text = "anna won in paris"
     anna, paris = Entity(0, 4, "anna", "PER", 0.98765), Entity(12, 17, "paris", "PER", 0.5)
     words = [Word(0, 4, 'B-"PER"', 0.98765), Word(5, 8, "O", 0.25)]
-    content = highlighted(text, [anna, paris], LOOKS, words, [paris])
-    assert (
-        '<span title="B-&quot;PER&quot; 0.988">anna</span><span class="tag"><bdi>PER</bdi></span>' in content
-    )
-    assert '<span title="O 0.250">won</span> in <mark class="entity type-0 line-0 alone"' in content
+    content = MACROS.highlighted(text, [anna, paris], LOOKS, words, [paris])
+    assert '<span title="B-&#34;PER&#34; 0.988">anna</span><span class="tag"><bdi>PER</bdi></span>' in content
+    assert '<span title="O 0.250">won</span> in <mark class="entity type-0 line-0 alone"\n' in content
     assert content.count("only here") == 1
 
 
-def test_the_legend_counts_the_types_in_the_models_order():
+def test_the_legend_counts_types_in_the_models_order():
     entities = [Entity(0, 1, "a", name, 1.0) for name in ("<script>alert(1)</script>", "PER", "PER")]
-    items = re.findall(r"<li>.*?</li>", legend(entities, LOOKS))
+    items = re.findall(r"<li>.*?</li>", MACROS.legend(Counter(entity.label for entity in entities), LOOKS))
     assert [html.unescape(re.sub("<[^>]*>", "", item)) for item in items] == [
         "PER 2",
         "<script>alert(1)</script> 1",
     ]
-    assert legend([], LOOKS) == ""
+    assert MACROS.legend(Counter(), LOOKS) == ""
