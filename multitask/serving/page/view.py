@@ -10,7 +10,7 @@ from multitask.inference.predictions import Prediction
 from multitask.serving.page.colours import looks_of
 from multitask.serving.page.highlight import highlighted, legend
 from multitask.serving.page.neighbours import Neighbour
-from multitask.serving.page.results import ModelAnswers, Result, above, differs, only_in
+from multitask.serving.page.results import ModelPredictions, Result, above_threshold, differ, entities_only_in
 
 SHOWN = 200  # rows of a file
 _BARS = 8  # classes that are not folded away
@@ -18,10 +18,10 @@ _BARS = 8  # classes that are not folded away
 
 def view(result: Result, least: float) -> str:
     """The result with entities whose score is at least `least`."""
-    typed = result.file is None
+    typed = result.file_name is None
     pane = _text_pane if typed else _file_pane
-    panes = "".join(pane(result, number, least) for number in range(len(result.answers)))
-    below = result.near if typed else _rows(result, least)
+    panes = "".join(pane(result, number, least) for number in range(len(result.models)))
+    below = result.neighbours_html if typed else _rows(result, least)
     return f'<div class="result">{_difference(result, least)}<div class="panes">{panes}</div>{below}</div>'
 
 
@@ -44,10 +44,10 @@ def nearest(neighbours: Sequence[Neighbour], done: int, total: int) -> str:
 
 
 def _text_pane(result: Result, number: int, least: float) -> str:
-    answers, whole = result.answers[number], result.answers[number].said[0]
-    said, looks = above(whole, least), looks_of(answers.labels.types)
-    others = [above(each.said[0], least) for each in result.answers if each is not answers]
-    alone = [entity for other in others for entity in only_in(said, other)]
+    answers, whole = result.models[number], result.models[number].predictions[0]
+    said, looks = above_threshold(whole, least), looks_of(answers.labels.types)
+    others = [above_threshold(each.predictions[0], least) for each in result.models if each is not answers]
+    alone = [entity for other in others for entity in entities_only_in(said, other)]
     parts = [_top(result, number, least), heading("Entities", 3)]
     if said.entities is None:
         parts += [paragraph("This model was not trained for entities.", "quiet")]
@@ -65,23 +65,25 @@ def _text_pane(result: Result, number: int, least: float) -> str:
 
 def _file_pane(result: Result, number: int, least: float) -> str:
     """What a model found in all of the rows."""
-    answers = result.answers[number]
-    looks, read = looks_of(answers.labels.types), [said for said in answers.said if said]
-    lost = len(answers.said) - len(read)
-    counted = f"{_count(len(answers.said), 'row')} in {text(result.file)}"
+    answers = result.models[number]
+    looks, read = looks_of(answers.labels.types), [said for said in answers.predictions if said]
+    lost = len(answers.predictions) - len(read)
+    counted = f"{_count(len(answers.predictions), 'row')} in {text(result.file_name)}"
     parts = [_top(result, number, least), f"<p>{counted}{f', {lost:,} can’t be read' if lost else ''}</p>"]
     parts += [heading("Classes", 3), _classes(read), heading("Entities", 3)]
-    found = [entity for said in read for entity in above(said, least).entities or ()]
+    found = [entity for said in read for entity in above_threshold(said, least).entities or ()]
     parts += [legend(found, looks), _hidden(read, least)]
     return f'<section class="pane" aria-label="{plain(answers.model)}">{"".join(parts)}</section>'
 
 
 def _rows(result: Result, least: float) -> str:
     """The first rows, with each model's answer."""
-    looks = [looks_of(answers.labels.types) for answers in result.answers]
-    total = len(result.answers[0].said)
-    rows = islice(zip(*(zip(answers.rows, answers.said) for answers in result.answers)), SHOWN)
-    items = "".join(_row([(row, said and above(said, least)) for row, said in row], looks) for row in rows)
+    looks = [looks_of(answers.labels.types) for answers in result.models]
+    total = len(result.models[0].predictions)
+    rows = islice(zip(*(zip(answers.rows, answers.predictions) for answers in result.models)), SHOWN)
+    items = "".join(
+        _row([(row, said and above_threshold(said, least)) for row, said in row], looks) for row in rows
+    )
     first = f"The first {SHOWN} of {total:,} rows; the downloads hold all of them."
     note = paragraph(first, "quiet") if total > SHOWN else ""
     listed = f'{heading("Rows")}{note}<ol class="rows">{items}</ol>'
@@ -90,12 +92,12 @@ def _rows(result: Result, least: float) -> str:
 
 def _row(row: list[tuple[Row, Prediction | None]], looks: list[dict[str, str]]) -> str:
     said, cells = [one for _, one in row], []
-    unlike = len(said) > 1 and None not in said and differs(*said)
+    unlike = len(said) > 1 and None not in said and differ(*said)
     for number, (read, one) in enumerate(row):
         if one is None:
             cells.append(f'<p class="notice">{text(read.reason)}</p>')
             continue
-        alone = only_in(one, said[1 - number]) if unlike else ()
+        alone = entities_only_in(one, said[1 - number]) if unlike else ()
         shown = highlighted(one.text, one.entities or (), looks[number], alone=alone)
         facts = _class_of(one.label, one, unlike and said[0].label != said[1].label)
         cells.append(f'<div class="cell">{shown}<span class="facts">{facts}</span></div>')
@@ -105,8 +107,8 @@ def _row(row: list[tuple[Row, Prediction | None]], looks: list[dict[str, str]]) 
 
 def _top(result: Result, number: int, least: float) -> str:
     """The model's name, and where its answers can be had as files."""
-    answers, shown = result.answers[number], "" if least <= 0 else f"?least={least:g}"
-    name = f"{plain((result.file or 'text').rsplit('.', 1)[0])}.predictions"
+    answers, shown = result.models[number], "" if least <= 0 else f"?least={least:g}"
+    name = f"{plain((result.file_name or 'text').rsplit('.', 1)[0])}.predictions"
     links = " ".join(
         f'<a href="results/{result.key}/{number}{suffix}{shown}" download="{name}{suffix}">{kind}</a>'
         for suffix, kind in ((".jsonl", "JSONL"), (".csv", "CSV"))
@@ -143,22 +145,26 @@ def _hidden(all_said: Sequence[Prediction], least: float) -> str:
 
 def _difference(result: Result, least: float) -> str:
     """What two models say differently, in a sentence."""
-    if len(result.answers) == 1:
+    if len(result.models) == 1:
         return ""
-    first, second = result.answers
-    pairs = [(above(a, least), above(b, least)) for a, b in zip(first.said, second.said) if a and b]
-    unlike = sum(differs(*pair) for pair in pairs)
-    if result.file is not None:
+    first, second = result.models
+    pairs = [
+        (above_threshold(a, least), above_threshold(b, least))
+        for a, b in zip(first.predictions, second.predictions)
+        if a and b
+    ]
+    unlike = sum(differ(*pair) for pair in pairs)
+    if result.file_name is not None:
         said = f"The models differ in {unlike:,} of {_count(len(pairs), 'row')}."
         return f'<p class="lead">{said if unlike else "The models agree in every row."}</p>'
     return f'<p class="lead">{_sentence(*pairs[0], first, second) if unlike else "The models agree."}</p>'
 
 
-def _sentence(one: Prediction, other: Prediction, first: ModelAnswers, second: ModelAnswers) -> str:
+def _sentence(one: Prediction, other: Prediction, first: ModelPredictions, second: ModelPredictions) -> str:
     parts = []
     if one.label != other.label:
         parts.append(f"class {_class_of(one.label)} or {_class_of(other.label)}")
-    for found, answers in ((only_in(one, other), first), (only_in(other, one), second)):
+    for found, answers in ((entities_only_in(one, other), first), (entities_only_in(other, one), second)):
         if found:
             count = "1 entity" if len(found) == 1 else f"{len(found):,} entities"
             parts.append(f"{count} only in {text(answers.model)}")
