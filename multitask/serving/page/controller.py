@@ -12,7 +12,7 @@ from multitask.inference.predictions import Prediction
 from multitask.serving.batcher import Busy, RequestTooLarge
 from multitask.serving.limits import Limits, estimate_tokens
 from multitask.serving.page.neighbours import NearestSentences
-from multitask.serving.page.results import ModelAnswers, Result, ResultStore
+from multitask.serving.page.results import ModelPredictions, Result, ResultStore
 from multitask.serving.page.uploads import read_dropped
 from multitask.serving.page.view import message, nearest, view
 from multitask.serving.service import Models, Service
@@ -53,7 +53,7 @@ class PageController:
             result = await asked
         except _PROBLEMS as problem:
             return message(str(problem)), ""
-        self.results.keep(result)
+        self.results.add(result)
         return await asyncio.to_thread(view, result, least), result.key
 
     async def _text(self, content: str, other: str) -> Result:
@@ -69,7 +69,7 @@ class PageController:
                 raise InputError(row.reason)
         near = await asyncio.to_thread(self._near, seen[0][0][1])
         answers = [_answers(service, found, words=True) for service, found in zip(services, seen)]
-        return Result(answers, near=near)
+        return Result(answers, neighbours_html=near)
 
     async def _file(self, path: str, other: str, progress: Progress) -> Result:
         rows = await asyncio.to_thread(read_dropped, path, self.limits)
@@ -78,11 +78,11 @@ class PageController:
 
     async def _compared(self, key: str, other: str, progress: Progress) -> Result:
         result = await self._kept(key)
-        answers = list(result.answers[:1])
+        answers = list(result.models[:1])
         if other:
-            service, typed = await self.models.open(other), result.file is None
+            service, typed = await self.models.open(other), result.file_name is None
             answers.append(await _all(service, answers[0].rows, progress, words=typed))
-        return replace(result, answers=answers)
+        return replace(result, models=answers)
 
     async def _services(self, other: str) -> list[Service]:
         return [self.models.main, *([await self.models.open(other)] if other else [])]
@@ -102,7 +102,7 @@ class PageController:
 
 async def _all(
     service: Service, rows: Sequence[Row], progress: Progress, words: bool = False
-) -> ModelAnswers:
+) -> ModelPredictions:
     seen: Seen = []
     for chunk in _chunks(rows, service.limits):
         progress(len(seen), len(rows), service.name)
@@ -138,7 +138,7 @@ async def _patiently(service: Service, rows: Sequence[Row]) -> Seen:
             await asyncio.sleep(busy.seconds)
 
 
-def _answers(service: Service, seen: Seen, words: bool) -> ModelAnswers:
+def _answers(service: Service, seen: Seen, words: bool) -> ModelPredictions:
     """To be kept: without embeddings, and for a file without words."""
     said = [one and one._replace(embedding=None, words=one.words if words else None) for _, one in seen]
-    return ModelAnswers(service.name, service.labels, [row for row, _ in seen], said)
+    return ModelPredictions(service.name, service.labels, [row for row, _ in seen], said)

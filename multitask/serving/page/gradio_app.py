@@ -18,7 +18,7 @@ from multitask.serving.page.colours import DARK, LIGHT
 from multitask.serving.page.controller import PageController
 from multitask.serving.page.neighbours import NearestSentences
 from multitask.serving.page.path_filter import JOIN, UPLOAD, GradioPathFilter, SecurityHeaders
-from multitask.serving.page.results import written
+from multitask.serving.page.results import render_download
 from multitask.serving.page.uploads import KINDS
 from multitask.serving.page.view import colour_css, header
 from multitask.serving.service import Models
@@ -69,12 +69,12 @@ def mount(app: FastAPI, blocks: gr.Blocks, limits: Limits) -> FastAPI:
     @app.get("/results/{key}/{number}.{kind}", include_in_schema=False)
     def download(key: str, number: int, kind: str, least: float = 0.0) -> Response:
         result = blocks.asking.results.get(key)
-        if result is None or not 0 <= number < len(result.answers) or kind not in ("jsonl", "csv"):
+        if result is None or not 0 <= number < len(result.models) or kind not in ("jsonl", "csv"):
             return PlainTextResponse("This result is no longer kept: ask again.\n", 404)
         name = f"predictions.{kind}"
         headers = {"content-disposition": f'attachment; filename="{name}"', "cache-control": "no-store"}
         kinds = {"jsonl": "application/x-ndjson", "csv": "text/csv"}
-        return Response(written(result, number, name, least), headers=headers, media_type=kinds[kind])
+        return Response(render_download(result, number, name, least), headers=headers, media_type=kinds[kind])
 
     gr.mount_gradio_app(
         app,

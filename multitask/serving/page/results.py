@@ -1,4 +1,4 @@
-"""What the page has answered: kept for its threshold, its comparison and its downloads."""
+"""Results that the page has shown, stored for a new threshold, a comparison and the downloads."""
 
 import secrets
 from collections import OrderedDict
@@ -10,77 +10,79 @@ from multitask.data.texts import Row
 from multitask.inference.predictions import Entity, Prediction
 from multitask.inference.writers import output_format
 
-_KEPT = 4_000_000  # characters of all results together; with its words' tags, one takes some 50 bytes
-_ROW = 100  # characters that a row's other parts weigh
+_MAX_CHARACTERS = 4_000_000  # of all stored results; with the words' tags, a character takes some 50 bytes
+_ROW_CHARACTERS = 100  # what the rest of a row counts
 
 
 @dataclass(frozen=True)
-class ModelAnswers:
-    """One model's: a Prediction a row; None where the row, an Unreadable, says why there is none."""
+class ModelPredictions:
+    """One model's Prediction for each row; None where the row is an UnreadableRow, which holds the reason."""
 
     model: str
     labels: LabelSpace
     rows: Sequence[Row]
-    said: Sequence[Prediction | None]
+    predictions: Sequence[Prediction | None]
 
 
 @dataclass(frozen=True)
 class Result:
-    """The answers of one model to some rows, or of two."""
+    """The predictions of one or two models for the same rows."""
 
-    answers: Sequence[ModelAnswers]
-    file: str | None = None  # its name; None for a text that was typed
-    near: str = ""  # the training sentences near to it, as HTML
-    key: str = field(default_factory=lambda: secrets.token_urlsafe(16))  # nobody finds another's
+    models: Sequence[ModelPredictions]
+    file_name: str | None = None  # None for a typed text
+    neighbours_html: str = ""  # the nearest training sentences
+    key: str = field(default_factory=lambda: secrets.token_urlsafe(16))  # nobody can guess another's key
 
     @property
     def weight(self) -> int:
-        """About how many characters it takes to keep it."""
-        one = sum(_ROW + len(said.text if said else "") for said in self.answers[0].said)
-        return one * len(self.answers)
+        """About how many characters the result holds."""
+        first = self.models[0].predictions
+        return len(self.models) * sum(_ROW_CHARACTERS + len(each.text if each else "") for each in first)
 
 
 class ResultStore:
-    """The latest ones. The oldest are forgotten where all together weigh more than `most`, so that memory is
-    bounded; the newest is always kept."""
+    """The latest results. The oldest are dropped once all together weigh more than `limit`; the newest always
+    stays."""
 
-    def __init__(self, most: int = _KEPT):
-        self.most, self._kept = most, OrderedDict[str, Result]()
+    def __init__(self, limit: int = _MAX_CHARACTERS):
+        self.limit, self._results = limit, OrderedDict[str, Result]()
 
-    def keep(self, result: Result) -> None:
-        self._kept[result.key] = result
-        total = sum(kept.weight for kept in self._kept.values())
-        while total > self.most and len(self._kept) > 1:
-            _, oldest = self._kept.popitem(last=False)
+    def add(self, result: Result) -> None:
+        self._results[result.key] = result
+        total = sum(stored.weight for stored in self._results.values())
+        while total > self.limit and len(self._results) > 1:
+            _, oldest = self._results.popitem(last=False)
             total -= oldest.weight
 
     def get(self, key: str) -> Result | None:
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
+        """The result, which then counts as the newest; None where it was dropped."""
+        if key in self._results:
+            self._results.move_to_end(key)
+        return self._results.get(key)
 
 
-def above(said: Prediction, least: float) -> Prediction:
-    """The prediction without entities whose score is below `least`."""
-    if not said.entities:
-        return said
-    return said._replace(entities=[entity for entity in said.entities if entity.score >= least])
+def above_threshold(prediction: Prediction, threshold: float) -> Prediction:
+    """The prediction without entities whose score is below `threshold`."""
+    if not prediction.entities:
+        return prediction
+    return prediction._replace(entities=[each for each in prediction.entities if each.score >= threshold])
 
 
-def only_in(one: Prediction, other: Prediction) -> list[Entity]:
-    """The entities that `one` has and `other` has not, at these characters and of this type."""
+def entities_only_in(one: Prediction, other: Prediction) -> list[Entity]:
+    """The entities of `one` that `other` lacks: same characters and same type count as the same entity."""
     others = {entity[:4] for entity in other.entities or ()}
     return [entity for entity in one.entities or () if entity[:4] not in others]
 
 
-def differs(one: Prediction, other: Prediction) -> bool:
-    return one.label != other.label or bool(only_in(one, other) or only_in(other, one))
+def differ(one: Prediction, other: Prediction) -> bool:
+    """Whether the class or the entities differ; scores do not count."""
+    return one.label != other.label or bool(entities_only_in(one, other) or entities_only_in(other, one))
 
 
-def written(result: Result, number: int, name: str, least: float) -> bytes:
-    """The file of that name with the answers of model `number`: as task_5.py predict --output writes it, but
-    without entities below `least`."""
+def render_download(result: Result, number: int, name: str, threshold: float) -> bytes:
+    """The predictions of model `number` as a file called `name`: as `task_5.py predict --output` writes them,
+    but without entities below `threshold`."""
     head, render = output_format(name)
-    answers = result.answers[number]
-    rows = zip(answers.rows, answers.said)
-    return head + b"".join(render(row, said and above(said, least)) for row, said in rows)
+    model = result.models[number]
+    rows = zip(model.rows, model.predictions)
+    return head + b"".join(render(row, each and above_threshold(each, threshold)) for row, each in rows)

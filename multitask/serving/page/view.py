@@ -14,7 +14,7 @@ from multitask.inference.predictions import Entity, Prediction
 from multitask.serving.page.colours import DARK, LIGHT, LINES, TYPES, looks_of
 from multitask.serving.page.highlight import keep_lines, segments
 from multitask.serving.page.neighbours import Neighbour
-from multitask.serving.page.results import ModelAnswers, Result, above, differs, only_in
+from multitask.serving.page.results import ModelPredictions, Result, above_threshold, differ, entities_only_in
 from multitask.serving.service import Service
 
 SHOWN = 200  # rows of a file
@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 class Pane(NamedTuple):
     """One model's part of a result. Entities below the threshold are counted in `hidden` only."""
 
-    answers: ModelAnswers
+    model: ModelPredictions
     looks: dict[str, str]  # CSS classes of each type
     readable: int  # rows
     classes: list[tuple[str, int]]  # the most frequent ones
@@ -47,15 +47,15 @@ class Pane(NamedTuple):
 
 def view(result: Result, threshold: float) -> str:
     """HTML of the result, without the entities whose score is below `threshold`."""
-    panes = [_pane(answers, threshold) for answers in result.answers]
+    panes = [_pane(model, threshold) for model in result.models]
     columns = (
-        [(row, said and above(said, threshold)) for row, said in zip(answers.rows, answers.said)]
-        for answers in result.answers
+        [(row, p and above_threshold(p, threshold)) for row, p in zip(model.rows, model.predictions)]
+        for model in result.models
     )
     rows = list(zip(*columns))
-    pairs = [tuple(said for _, said in row) for row in rows]
+    pairs = [tuple(prediction for _, prediction in row) for row in rows]
     compared = [pair for pair in pairs if len(pair) == 2 and None not in pair]
-    stem = (result.file or "text").rsplit(".", 1)[0]
+    stem = (result.file_name or "text").rsplit(".", 1)[0]
     return _render(
         "result.html",
         result=result,
@@ -63,7 +63,7 @@ def view(result: Result, threshold: float) -> str:
         rows=[_cells(row) for row in islice(rows, SHOWN)],
         total=len(rows),
         compared=len(compared),
-        different=sum(differs(*pair) for pair in compared),
+        different=sum(differ(*pair) for pair in compared),
         threshold=threshold,
         query="" if threshold <= 0 else f"?least={threshold:g}",
         download=f"{stem}.predictions",
@@ -96,13 +96,13 @@ def _render(name: str, **values: object) -> Markup:
     return Markup(TEMPLATES.get_template(name).render(values))
 
 
-def _pane(answers: ModelAnswers, threshold: float) -> Pane:
-    read = [said for said in answers.said if said]
-    entities = [entity for said in read for entity in said.entities or ()]
+def _pane(model: ModelPredictions, threshold: float) -> Pane:
+    readable = [prediction for prediction in model.predictions if prediction]
+    entities = [entity for prediction in readable for entity in prediction.entities or ()]
     shown = Counter(entity.label for entity in entities if entity.score >= threshold)
-    classes = Counter(said.label for said in read if said.label is not None).most_common(BARS)
-    trained, hidden = any(said.entities is not None for said in read), len(entities) - shown.total()
-    return Pane(answers, looks_of(answers.labels.types), len(read), classes, shown, hidden, trained)
+    classes = Counter(p.label for p in readable if p.label is not None).most_common(BARS)
+    trained, hidden = any(p.entities is not None for p in readable), len(entities) - shown.total()
+    return Pane(model, looks_of(model.labels.types), len(readable), classes, shown, hidden, trained)
 
 
 def _word_rows(prediction: Prediction) -> list[list[str]]:
@@ -112,8 +112,9 @@ def _word_rows(prediction: Prediction) -> list[list[str]]:
 
 def _cells(row: Sequence[tuple[Row, Prediction | None]]) -> list[Cell]:
     cells = []
-    for number, (source, said) in enumerate(row):
+    for number, (source, prediction) in enumerate(row):
         other = row[1 - number][1] if len(row) == 2 else None
         reason = source.reason if isinstance(source, UnreadableRow) else ""
-        cells.append(Cell(said, reason, only_in(said, other) if said and other else []))
+        alone = entities_only_in(prediction, other) if prediction and other else []
+        cells.append(Cell(prediction, reason, alone))
     return cells

@@ -65,7 +65,7 @@ def test_a_text_is_asked_once_and_its_threshold_never_again():
     above, same = asyncio.run(page.above(key, 0.81))
     assert same == key and "<mark" not in above and "1 entity below 0.81 not shown" in above
     assert len(page.models.main.asked) == 1
-    (said,) = kept(page, key).answers[0].said
+    (said,) = kept(page, key).models[0].predictions
     assert said.embedding is None and len(said.words) == 2
 
 
@@ -98,9 +98,9 @@ def test_a_files_rows_are_asked_in_batches_and_a_bad_one_keeps_its_place(put):
     assert [at for at, _, _ in seen] == [sum(map(len, asked[:n])) for n in range(len(asked))]
     assert {told[1:] for told in seen} == {(12, "main")}
     result = kept(page, key)
-    assert result.file == "rows.txt" and result.answers[0].said[-1] is None
+    assert result.file_name == "rows.txt" and result.models[0].predictions[-1] is None
     assert "rows.txt:12: " in content and "1 can’t be read" in content
-    assert all(said is None or said.words is said.embedding is None for said in result.answers[0].said)
+    assert all(said is None or said.words is said.embedding is None for said in result.models[0].predictions)
 
 
 def test_a_busy_model_is_waited_for_but_not_for_ever(monkeypatch):
@@ -130,9 +130,9 @@ def test_another_model_is_asked_about_what_is_shown_and_can_be_left_again():
     content, same = asyncio.run(page.compared(key, other.name, 0.0, lambda *told: None))
     assert same == key and len(main.asked) == len(other.asked) == 1
     assert content.count("only here") == 2 and "1 entity only in <bdi>runs/b/model</bdi>" in content
-    assert len(kept(page, key).answers[1].said[0].words) == 2
+    assert len(kept(page, key).models[1].predictions[0].words) == 2
     content, _ = asyncio.run(page.compared(key, "", 0.0, lambda *told: None))
-    assert "only here" not in content and len(kept(page, key).answers) == 1
+    assert "only here" not in content and len(kept(page, key).models) == 1
     content, _ = asyncio.run(page.text("anna won", other.name, 0.0))
     assert content.count("only here") == 2
     content, nothing = asyncio.run(page.compared(key, "runs/c/model", 0.0, lambda *told: None))
