@@ -166,7 +166,7 @@ class Report:
         a = self.shown
         yield heading("The wrong answers that it was surest of")
         try:
-            mistakes = most_confident_mistakes(a.files, a.corpus, a.labels, a.said)
+            mistakes = most_confident_mistakes(a.files, a.corpus, a.labels, a.predictions)
         except (InputError, OSError) as error:
             yield paragraph(f"They can't be shown: {error}")
             return
@@ -174,7 +174,7 @@ class Report:
             yield paragraph(f"None: all answers on {self.split} are right.")
             return
         yield paragraph("It may be the label that is wrong. The place is in brackets.")
-        rows = [[f"{m.file}:{m.line}", m.probability, m.said, m.right, m.sentence] for m in mistakes]
+        rows = [[f"{m.file}:{m.line}", m.probability, m.predicted, m.gold, m.sentence] for m in mistakes]
         yield table("The surest first", ["row", "probability", "said", "right", "sentence"], rows)
 
     def slowest(self, runner: Runner) -> Iterator[str]:
