@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.comparison import arguments_of
 from benchmarks.provenance import finish
-from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study, check_picture
+from benchmarks.study import DEFAULTS, OPTIONS, TALLY_ARRAYS, TRAIN_ALL, Outcome, Run, Study, check_picture
 from benchmarks.tables import markdown, scores
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
@@ -143,12 +143,12 @@ def two_models(whole: dict[str, list[Outcome]]) -> list[RowCounts]:
 def together(a: RowCounts, b: RowCounts) -> RowCounts:
     """The classes of one tally with the entities of the other."""
     whole = np.where((a.whole >= 0) & (b.whole >= 0), a.whole & b.whole, -1)
-    return RowCounts(a.gold_class, a.said_class, b.correct, b.said, b.gold, whole)
+    return RowCounts(a.gold_class, a.predicted_class, b.correct, b.predicted, b.gold, whole)
 
 
 def tally_of(outcome: Outcome) -> RowCounts:
     with np.load(Path(outcome.folder, "tally.npz")) as arrays:
-        return RowCounts(**arrays)
+        return RowCounts(*(arrays[name] for name in TALLY_ARRAYS))
 
 
 def differences(whole: dict[str, list[Outcome]]) -> dict[str, dict]:

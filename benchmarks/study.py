@@ -39,6 +39,8 @@ DEFAULTS = {"corpus": str(ROOT / "corpus"), "batch_size": 16}
 TRAIN_ALL = ("model.freeze_backbone=false",)
 # chosen on EWT's dev set for the installed encoder, see README
 RATES = ("training.learning_rate=2e-4", "training.head_learning_rate=2e-3")
+# RowCounts in tally.npz; kept runs have these names
+TALLY_ARRAYS = ("gold_class", "said_class", "correct", "said", "gold", "whole")
 
 
 def check_picture(path: str | None) -> None:

@@ -15,6 +15,7 @@ import torch
 
 import task_4
 from benchmarks.provenance import ROOT
+from benchmarks.study import TALLY_ARRAYS
 from multitask.common.atomic_files import atomic_file
 from multitask.common.device import choose_device
 from multitask.config.loading import load_settings
@@ -58,7 +59,7 @@ def main(folder: Path) -> None:
         predictor = Predictor(model, load_tokenizer(out / "model"), labels_from_config(model.config))
     found = evaluate_file(predictor, folder.name, spec["test"])
     answer["test"] = found.scores.headline()
-    np.savez(folder / "tally.npz", **found.row_counts()._asdict())
+    np.savez(folder / "tally.npz", **dict(zip(TALLY_ARRAYS, found.row_counts())))
     if spec["keep"]:
         shutil.rmtree(folder / "model", ignore_errors=True)
         (out / "model").rename(folder / "model")

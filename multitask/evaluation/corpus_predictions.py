@@ -1,4 +1,4 @@
-"""What a model says of a corpus and how sure it is of it, in one pass that holds no logits."""
+"""Predictions for a corpus and their confidence, in one pass that keeps no logits in memory."""
 
 from collections.abc import Callable, Collection
 from functools import reduce
@@ -16,16 +16,18 @@ from multitask.inference.predictor import Predictor
 
 
 class CorpusPredictions(NamedTuple):
-    """A task's fields are None where the model never learned it, or it was not asked for. Pairs are at
-    temperature 1 and at the model's own."""
+    """A model's predictions for N rows and W words.
 
-    classes: np.ndarray | None  # (N,) class ids
-    class_chances: np.ndarray | None  # (2, N) of the class that was said
-    tags: np.ndarray | None  # (W,) tag ids
-    matches: Matches | None  # the entities that were said of annotated rows, against the corpus
-    entity_chances: np.ndarray | None  # (2, F) of those entities
-    silent_chances: np.ndarray | None  # (E,) mean probability of O over the words of each annotated entity
-    word_bins: tuple[ConfidenceBins, ConfidenceBins] | None  # of the tags of annotated rows
+    The fields of a task are None if the model has not learned it or if it was not requested. Where there are
+    two values, the first is at temperature 1 and the second at the model's own temperature."""
+
+    classes: np.ndarray | None = None  # (N,) class ids
+    class_probabilities: np.ndarray | None = None  # (2, N) of the predicted class
+    tags: np.ndarray | None = None  # (W,) tag ids
+    matches: Matches | None = None  # predicted entities against gold entities, in annotated rows
+    entity_scores: np.ndarray | None = None  # (2, P) of the predicted entities in `matches`
+    outside_probabilities: np.ndarray | None = None  # (E,) mean probability of O in each gold entity
+    word_bins: tuple[ConfidenceBins, ConfidenceBins] | None = None  # of the tags of annotated rows
 
 
 def predict_with_confidence(
@@ -34,90 +36,105 @@ def predict_with_confidence(
     progress: Callable[[int], object] | None = None,
     tasks: Collection[str] = TASKS,
 ) -> CorpusPredictions:
-    """Read a corpus that is encoded for the model.
+    """Predict the requested tasks for all rows of a corpus that is encoded for this model.
 
-    Several processes share the rows, each of which is read once, and all of them get the whole."""
+    Several processes share the rows; each row is read once, and every process gets all predictions. Calls
+    `progress` with the number of rows done since the last call."""
     labels, config = predictor.labels, predictor.config
-    classes, class_chances = [np.zeros(0, np.int32)], [np.zeros((2, 0), np.float32)]
-    all_parts, spans = [np.zeros(0, np.int32)], _Spans(predictor, corpus)
+    classes, class_probabilities = [np.zeros(0, np.int32)], [np.zeros((2, 0), np.float32)]
+    tags, confidence = [np.zeros(0, np.int32)], _TagConfidence(predictor, corpus)
     shared = distributed.share_of_rows(len(corpus))
     for rows in decode_corpus(predictor.runner, corpus, labels, tasks, progress, shared):
-        if rows.classes is not None:
-            classes.append(rows.classes.astype(np.int32))
-            class_chances.append(_chances(rows.sentence_logits, classes[-1], config.temperature_task_a))
-        if rows.tags is not None:
-            spans.add(rows)
-            all_parts.append(rows.tags)
-    found_a, found_b = (None, None), (None, None, None, None, None)
+        if rows.classes is not None and rows.sentence_logits is not None:
+            ids = rows.classes.astype(np.int32)
+            classes.append(ids)
+            class_probabilities.append(_probabilities(rows.sentence_logits, ids, config.temperature_task_a))
+        if rows.tags is not None and rows.word_logits is not None:
+            confidence.add(rows, rows.word_logits, rows.tags)
+            tags.append(rows.tags)
+    predictions = CorpusPredictions()
     if labels.classes and "task_a" in tasks:
-        found_a = distributed.concatenate(np.concatenate(classes)), _joined(class_chances)
+        all_classes = distributed.concatenate(np.concatenate(classes))
+        predictions = CorpusPredictions(all_classes, _concatenate_columns(class_probabilities))
     if labels.types and "task_b" in tasks:
-        all_tags = distributed.concatenate(np.concatenate(all_parts))
-        found_b = all_tags, match_entities(corpus, labels, all_tags), *spans.found()
-    return CorpusPredictions(*found_a, *found_b)
+        all_tags = distributed.concatenate(np.concatenate(tags))
+        matches = match_entities(corpus, labels, all_tags)
+        of_entities, outside, bins = confidence.of_all_processes()
+        predictions = CorpusPredictions(*predictions[:2], all_tags, matches, of_entities, outside, bins)
+    return predictions
 
 
-class _Spans:
-    """What a pass keeps of the annotated rows' words: chances of entities, and bins of tags."""
+class _TagConfidence:
+    """Collects the confidence of tags and entities in annotated rows, chunk by chunk."""
 
     def __init__(self, predictor: Predictor, corpus: EncodedCorpus):
         self.corpus, self.labels = corpus, predictor.labels
-        self.temperature = predictor.config.temperature_task_b
-        nothing = bin_confidences(np.zeros(0), np.zeros(0, bool))
-        self.said, self.silent, self.bins = [np.zeros((2, 0))], [np.zeros((1, 0))], (nothing, nothing)
+        self.temperature = float(predictor.config.temperature_task_b)
+        self.entity_scores = [np.zeros((2, 0))]  # (2, entities) of each chunk
+        self.outside_probabilities = [np.zeros((1, 0))]  # (1, gold entities) of each chunk
+        empty = bin_confidences(np.zeros(0), np.zeros(0, bool))
+        self.bins = empty, empty
 
-    def add(self, out: DecodedRows) -> None:
-        """Take what is kept of some rows."""
-        corpus, logits, tags, offsets = self.corpus, out.word_logits, out.tags, out.offsets
-        annotated = corpus.row_tagged[out.first : out.last]
-        starts, ends, types = self.labels.find_spans(tags, offsets)
-        kept = annotated[np.searchsorted(offsets, starts, side="right") - 1]
-        said = starts[kept], ends[kept], types[kept]
-        both = 1.0, self.temperature
-        self.said.append(np.stack([entity_scores(logits, self.labels, *said, t) for t in both]))
-        begin, end = corpus.word_rows[[out.first, out.last]]
+    def add(self, rows: DecodedRows, logits: np.ndarray, tags: np.ndarray) -> None:
+        """Add a chunk of rows with its word logits (words, K) and tags (words,)."""
+        corpus, offsets = self.corpus, rows.offsets
+        annotated = corpus.row_tagged[rows.first : rows.last]
+        spans = self.labels.find_spans(tags, offsets)
+        in_annotated = annotated[np.searchsorted(offsets, spans[0], side="right") - 1]
+        starts, ends, types = (column[in_annotated] for column in spans)
+        both = (1.0, self.temperature)
+        scores = [entity_scores(logits, self.labels, starts, ends, types, t) for t in both]
+        self.entity_scores.append(np.stack(scores))
+        begin, end = corpus.word_rows[[rows.first, rows.last]]
         first, last = np.searchsorted(corpus.spans[0], [begin, end])
-        gold = corpus.spans[:2, first:last] - begin
-        self.silent.append(_outside(logits, *gold, self.temperature)[None])
+        gold_starts, gold_ends = corpus.spans[:2, first:last] - begin
+        outside = _mean_outside(logits, gold_starts, gold_ends, self.temperature)
+        self.outside_probabilities.append(outside[None])
         words = np.repeat(annotated, np.diff(offsets))
-        right = (tags == corpus.word_tags[begin:end])[words]
-        chances = _chances(logits[words], tags[words], self.temperature)
-        self.bins = tuple(
-            bins.plus(bin_confidences(chance, right)) for bins, chance in zip(self.bins, chances)
-        )
+        correct = (tags == corpus.word_tags[begin:end])[words]
+        confidences = _probabilities(logits[words], tags[words], self.temperature)
+        before, after = (bin_confidences(row, correct) for row in confidences)
+        self.bins = self.bins[0].plus(before), self.bins[1].plus(after)
 
-    def found(self) -> tuple[np.ndarray, np.ndarray, tuple[ConfidenceBins, ConfidenceBins]]:
-        """Of all processes."""
-        bins = (reduce(ConfidenceBins.plus, parts) for parts in zip(*distributed.all_gather(self.bins)))
-        return _joined(self.said), _joined(self.silent)[0], tuple(bins)
-
-
-def class_bins(said: CorpusPredictions, corpus: EncodedCorpus) -> list[ConfidenceBins]:
-    """Of the rows that have a class, at temperature 1 and at the model's own."""
-    kept = corpus.row_classes != UNLABELLED
-    right = (said.classes == corpus.row_classes)[kept]
-    return [bin_confidences(chances[kept], right) for chances in said.class_chances]
+    def of_all_processes(self) -> tuple[np.ndarray, np.ndarray, tuple[ConfidenceBins, ConfidenceBins]]:
+        """The last three fields of CorpusPredictions, from the rows of all processes."""
+        before, after = zip(*distributed.all_gather(self.bins))
+        bins = reduce(ConfidenceBins.plus, before), reduce(ConfidenceBins.plus, after)
+        outside = _concatenate_columns(self.outside_probabilities)[0]
+        return _concatenate_columns(self.entity_scores), outside, bins
 
 
-def entity_bins(said: CorpusPredictions) -> list[ConfidenceBins]:
-    """Of the entities that were said in annotated rows: right is exactly right."""
-    return [bin_confidences(chances, said.matches.right) for chances in said.entity_chances]
+def class_bins(predictions: CorpusPredictions, corpus: EncodedCorpus) -> list[ConfidenceBins]:
+    """Bins of the classes of annotated rows, at temperature 1 and at the model's own. Task A is required."""
+    assert predictions.classes is not None and predictions.class_probabilities is not None
+    annotated = corpus.row_classes != UNLABELLED
+    correct = (predictions.classes == corpus.row_classes)[annotated]
+    return [bin_confidences(row[annotated], correct) for row in predictions.class_probabilities]
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Parts (k, n) of this process, and of all processes → one array (k, N)."""
+def entity_bins(predictions: CorpusPredictions) -> list[ConfidenceBins]:
+    """Bins of the entities predicted in annotated rows, at temperature 1 and at the model's own. An entity is
+    correct if both ends and the type are. Task B is required."""
+    assert predictions.matches is not None and predictions.entity_scores is not None
+    return [bin_confidences(scores, predictions.matches.correct) for scores in predictions.entity_scores]
+
+
+def _concatenate_columns(parts: list[np.ndarray]) -> np.ndarray:
+    """Parts (k, n) of all processes → one array (k, N)."""
     return distributed.concatenate(np.concatenate(parts, 1).T).T
 
 
-def _chances(logits: np.ndarray, ids: np.ndarray, temperature: float) -> np.ndarray:
-    """Logits (n, K) → the probabilities (2, n) of these ids, at temperature 1 and at the one given."""
-    rows = np.arange(len(ids))
-    return np.stack([softmax(logits / np.float32(t))[rows, ids] for t in (1.0, temperature)])
+def _probabilities(logits: np.ndarray, ids: np.ndarray, temperature: float) -> np.ndarray:
+    """The probabilities (2, n) of ids (n,) by logits (n, K), at temperature 1 and at `temperature`."""
+    items = np.arange(len(ids))
+    return np.stack([softmax(logits / np.float32(t))[items, ids] for t in (1.0, temperature)])
 
 
-def _outside(logits: np.ndarray, starts: np.ndarray, ends: np.ndarray, temperature: float) -> np.ndarray:
-    """Word logits (W, K), spans (E,) → the mean probability of O over each one's words (E,)."""
+def _mean_outside(logits: np.ndarray, starts: np.ndarray, ends: np.ndarray, temperature: float) -> np.ndarray:
+    """The mean probability (E,) of O over the words of each span (E,), by word logits (W, K)."""
+    if not len(starts):
+        return np.zeros(0)
     lengths = ends - starts
     words = concatenated_ranges(starts, lengths)
-    chances = softmax(logits[words] / np.float32(temperature))[:, 0].astype(np.float64)
-    return np.add.reduceat(chances, np.cumsum(lengths) - lengths) / lengths if len(starts) else np.zeros(0)
+    outside = softmax(logits[words] / np.float32(temperature))[:, 0].astype(np.float64)
+    return np.add.reduceat(outside, np.cumsum(lengths) - lengths) / lengths

@@ -1,5 +1,4 @@
-"""What a trained model is worth on annotated rows: scores, how much of them is chance, how far its confidence
-can be trusted, and its surest mistakes; and two models side by side."""
+"""Evaluates a model on annotated rows: metrics, intervals, calibration, mistakes, and a second model."""
 
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -16,6 +15,7 @@ from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import TASKS, UNLABELLED, LabelSpace
 from multitask.data.splits import read_split, warn_unknown_labels
 from multitask.data.tokenization import WordTokenizer
+from multitask.evaluation import intervals
 from multitask.evaluation.calibration import ConfidenceBins
 from multitask.evaluation.corpus_predictions import (
     CorpusPredictions,
@@ -23,17 +23,7 @@ from multitask.evaluation.corpus_predictions import (
     entity_bins,
     predict_with_confidence,
 )
-from multitask.evaluation.intervals import (
-    FEW,
-    METRICS,
-    RESAMPLES,
-    Comparison,
-    RowCounts,
-    bootstrap_difference,
-    bootstrap_intervals,
-    count_by_row,
-)
-from multitask.evaluation.metrics import Scores, score, scores_table
+from multitask.evaluation.metrics import UNKNOWN_LABEL, Scores, score, scores_table
 from multitask.evaluation.mistakes import Mistake, most_confident_mistakes
 from multitask.evaluation.plots import confusion, draw_confusion, draw_reliability
 from multitask.inference.decoding import predict_corpus
@@ -41,39 +31,39 @@ from multitask.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
-_UNKNOWN = "(not in train)"
-
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's answers to a corpus, and their scores."""
+    """A model's predictions for a corpus, and their scores."""
 
-    model: str
-    files: tuple[str, ...]
+    model: str  # its folder
+    files: tuple[str, ...]  # of the corpus
     labels: LabelSpace
-    temperatures: tuple[float, float]
+    temperatures: tuple[float, float]  # task A, task B
     corpus: EncodedCorpus
-    said: CorpusPredictions
+    predictions: CorpusPredictions
     scores: Scores
 
     @property
     def tasks(self) -> set[str]:
-        """Those that have a score."""
+        """The tasks that have scores: "task_a", "task_b"."""
         return {task for task in TASKS if getattr(self.scores, task)}
 
-    def row_counts(self, tasks: Collection[str] = TASKS) -> RowCounts:
-        classes = self.said.classes if "task_a" in tasks else None
-        return count_by_row(self.corpus, self.labels, classes, self.said.tags if "task_b" in tasks else None)
+    def row_counts(self, tasks: Collection[str] = TASKS) -> intervals.RowCounts:
+        """What each row adds to the metrics of these tasks."""
+        classes = self.predictions.classes if "task_a" in tasks else None
+        tags = self.predictions.tags if "task_b" in tasks else None
+        return intervals.count_by_row(self.corpus, self.labels, classes, tags)
 
     def bins(self) -> dict[str, tuple[float, list[ConfidenceBins]]]:
-        """The model's temperature, and answers by confidence at temperature 1 and at the model's own."""
-        found = {}
+        """Name → the model's temperature, and confidence bins at temperature 1 and at that temperature."""
+        bins: dict[str, tuple[float, list[ConfidenceBins]]] = {}
         if self.scores.task_a:
-            found["classes"] = self.temperatures[0], class_bins(self.said, self.corpus)
+            bins["classes"] = self.temperatures[0], class_bins(self.predictions, self.corpus)
         if self.scores.task_b:
-            found["words' tags"] = self.temperatures[1], list(self.said.word_bins)
-            found["found entities"] = self.temperatures[1], entity_bins(self.said)
-        return found
+            bins["words' tags"] = self.temperatures[1], list(self.predictions.word_bins or ())
+            bins["found entities"] = self.temperatures[1], entity_bins(self.predictions)
+        return bins
 
 
 def evaluate(
@@ -83,14 +73,15 @@ def evaluate(
     tasks: Collection[str] = TASKS,
     progress: Callable[[int], object] | None = None,
 ) -> Scores:
-    """Scores of a model, or a Runner, in the named tasks, of those that it has names for."""
+    """Only the scores of a model, or a Runner, on a corpus, in those of `tasks` that it has labels for."""
     return score(corpus, labels, *predict_corpus(model, corpus, labels, tasks, progress))
 
 
 def evaluate_file(predictor: Predictor, model: str, file: str, second: bool = False) -> Evaluation:
-    """Let a folder's model answer all rows. Says which labels it can't know; of a second model by its name.
+    """Evaluate the model of a folder on an annotated file. Warns of labels that the model does not know; for
+    a second model on the same file the warnings name it, and those about the file are not repeated.
 
-    Raises InputError where the file can't be read, and where no row is annotated for what it has learned."""
+    Raises InputError if the file cannot be read, or if no row is annotated for a task of the model."""
     labels, config = predictor.labels, predictor.config
     split = read_split([file], WordTokenizer(predictor.tokenizer), config.max_length, config.stride)
     unknown = warn_unknown_labels(file, split, labels)
@@ -112,20 +103,23 @@ def evaluate_corpus(
     tasks: Collection[str] = TASKS,
     progress: Callable[[int], object] | None = None,
 ) -> Evaluation:
-    """Let a model answer all rows of a corpus, which was encoded from these files. Scores are those that
-    `evaluate` gives for these tasks, of several processes too."""
+    """Evaluate a model on a corpus that was encoded from these files. The scores are those of `evaluate`.
+
+    Several processes share the rows, and every process gets the whole evaluation."""
     labels, config = predictor.labels, predictor.config
-    said = predict_with_confidence(predictor, corpus, progress, tasks)
+    predictions = predict_with_confidence(predictor, corpus, progress, tasks)
     temperatures = float(config.temperature_task_a), float(config.temperature_task_b)
-    scores = score(corpus, labels, said.classes, said.tags)
-    return Evaluation(model, tuple(files), labels, temperatures, corpus, said, scores)
+    scores = score(corpus, labels, predictions.classes, predictions.tags)
+    return Evaluation(model, tuple(files), labels, temperatures, corpus, predictions, scores)
 
 
-def evaluation_to_dict(a: Evaluation, b: Evaluation | None = None) -> dict:
-    """All figures, as JSON has them; `b` is another model's answers to the same file."""
-    row = a.scores.to_dict()
-    intervals = bootstrap_intervals(a.row_counts())
-    row["intervals"] = {name: limits and list(limits) for name, limits in intervals.items()}
+def evaluation_to_dict(first: Evaluation, second: Evaluation | None = None) -> dict:
+    """All figures of an evaluation, for JSON, and its comparison with a second model on the same file.
+
+    Raises InputError if a file has changed since it was read, or if the models share no scored task."""
+    row = first.scores.to_dict()
+    limits = intervals.bootstrap_intervals(first.row_counts())
+    row["intervals"] = {name: interval and list(interval) for name, interval in limits.items()}
     row["calibration"] = {
         name: {
             "answers": int(before.count.sum()),
@@ -133,100 +127,109 @@ def evaluation_to_dict(a: Evaluation, b: Evaluation | None = None) -> dict:
             "ece_at_temperature_1": before.error,
             "ece": after.error,
         }
-        for name, (temperature, (before, after)) in a.bins().items()
+        for name, (temperature, (before, after)) in first.bins().items()
     }
-    mistakes = most_confident_mistakes(a.files, a.corpus, a.labels, a.said)
-    row["mistakes"] = [mistake._asdict() for mistake in mistakes]
-    if b is not None:
-        row["against"] = {"model": b.model} | {
-            name: found and {**found._asdict(), "verdict": found.verdict}
-            for name, found in compare_models(a, b).items()
+    mistakes = most_confident_mistakes(first.files, first.corpus, first.labels, first.predictions)
+    row["mistakes"] = [mistake.to_dict() for mistake in mistakes]
+    if second is not None:
+        row["against"] = {"model": second.model} | {
+            name: comparison and {**comparison._asdict(), "verdict": comparison.verdict}
+            for name, comparison in compare_models(first, second).items()
         }
     return row
 
 
-def compare_models(a: Evaluation, b: Evaluation) -> dict[str, Comparison | None]:
-    """Two models on the same rows, in the tasks that both have learned; InputError where there is none."""
-    if not np.array_equal(a.corpus.row_lines, b.corpus.row_lines):
-        raise InputError(f"{', '.join(a.files)}: changed while it was read")
-    tasks = a.tasks & b.tasks
+def compare_models(first: Evaluation, second: Evaluation) -> dict[str, intervals.Comparison | None]:
+    """Compare two models on the same rows, in the tasks that both have learned.
+
+    Raises InputError if the rows are not the same, or if no task is scored for both."""
+    files = ", ".join(first.files)
+    if not np.array_equal(first.corpus.row_lines, second.corpus.row_lines):
+        raise InputError(f"{files}: changed while it was read")
+    tasks = first.tasks & second.tasks
     if not tasks:
-        files = ", ".join(a.files)
-        raise InputError(f"{a.model} and {b.model} have no task in common that {files} is annotated for")
-    for task in sorted(a.tasks ^ b.tasks):
-        logger.info(f"{task} is not compared: {(b if task in a.tasks else a).model} has not learned it")
-    return bootstrap_difference(a.row_counts(tasks), b.row_counts(tasks))
+        models = f"{first.model} and {second.model}"
+        raise InputError(f"{models} have no task in common that {files} is annotated for")
+    for task in sorted(first.tasks ^ second.tasks):
+        model = (second if task in first.tasks else first).model
+        logger.info(f"{task} is not compared: {model} has not learned it")
+    return intervals.bootstrap_difference(first.row_counts(tasks), second.row_counts(tasks))
 
 
-def evaluation_to_text(a: Evaluation, row: dict) -> str:
-    """The scores and all `evaluation_to_dict` for a person to read."""
-    rows = len(a.corpus)
-    few = f"; of fewer than {FEW} rows they say little" if rows < FEW else ""
-    found = [scores_table(a.scores), f"95 % intervals, {RESAMPLES:,} resamples of {rows:,} rows{few}"]
-    for name in METRICS:
+def evaluation_to_text(evaluation: Evaluation, row: dict) -> str:
+    """An evaluation as text; `row` is its `evaluation_to_dict`."""
+    rows = len(evaluation.corpus)
+    warning = (
+        f"; too few rows for reliable intervals (below {intervals.MIN_ROWS})"
+        if rows < intervals.MIN_ROWS
+        else ""
+    )
+    lines = [scores_table(evaluation.scores)]
+    lines.append(f"95 % intervals, {intervals.RESAMPLES:,} resamples of {rows:,} rows{warning}")
+    for name in intervals.METRICS:
         if limits := row["intervals"][name]:
-            found.append(f"  {name:<11}  {row[name]:.4f}  {limits[0]:.4f} to {limits[1]:.4f}")
-    found.append("Expected calibration error")
-    found.append(f"  {'':<14}  answers  at temperature 1  as it is  temperature")
+            lines.append(f"  {name:<11}  {row[name]:.4f}  {limits[0]:.4f} to {limits[1]:.4f}")
+    lines.append("Expected calibration error")
+    lines.append(f"  {'':<14}  predictions  at temperature 1  calibrated  temperature")
     for name, c in row["calibration"].items():
         before, after = c["ece_at_temperature_1"], c["ece"]
-        found.append(
-            f"  {name:<14}  {c['answers']:7,}  {before:16.4f}  {after:8.4f}  {c['temperature']:11.4f}"
+        lines.append(
+            f"  {name:<14}  {c['answers']:11,}  {before:16.4f}  {after:10.4f}  {c['temperature']:11.4f}"
         )
-    if mistakes := [Mistake(**mistake) for mistake in row["mistakes"]]:
-        found += [f"The {len(mistakes)} wrong answers that it was surest of", *map(str, mistakes)]
+    if row["mistakes"]:
+        lines.append(f"The {len(row['mistakes'])} wrong predictions with the highest confidence")
+        lines += [str(Mistake(*mistake.values())) for mistake in row["mistakes"]]
     if "against" in row:
-        found += _comparison(a.model, row["against"])
-    return "\n".join(found)
+        lines += _comparison_lines(evaluation.model, row["against"])
+    return "\n".join(lines)
 
 
-def _comparison(model: str, found: dict) -> list[str]:
-    rows = [
-        f"First: {model}; second: {found['model']}; both scored on the same resamples",
-        "  score         first  second  difference  95 % interval            p  verdict",
+def _comparison_lines(model: str, against: dict) -> list[str]:
+    lines = [
+        f"First: {model}; second: {against['model']}; both scored on the same resamples",
+        "  metric        first  second  difference  95 % interval            p  result",
     ]
-    for name in METRICS:
-        if c := found[name]:
-            limits = f"{c['low']:+.4f} to {c['high']:+.4f}"
-            rows.append(
-                f"  {name:<11}  {c['first']:.4f}  {c['second']:.4f}  {c['difference']:+10.4f}  {limits}  "
+    for name in intervals.METRICS:
+        if c := against[name]:
+            interval = f"{c['low']:+.4f} to {c['high']:+.4f}"
+            lines.append(
+                f"  {name:<11}  {c['first']:.4f}  {c['second']:.4f}  {c['difference']:+10.4f}  {interval}  "
                 f"{c['p']:.4f}  {c['verdict']}"
             )
-    return rows
+    return lines
 
 
-def confusion_matrices(a: Evaluation) -> dict[str, tuple[np.ndarray, list[str]]]:
-    """Of each task that has a score, how often each id was said where each is right, and their names."""
-    corpus, said, found = a.corpus, a.said, {}
-    if a.scores.task_a:
-        names, kept = [*a.labels.classes, _UNKNOWN], corpus.row_classes != UNLABELLED
-        found["task_a"] = confusion(corpus.row_classes[kept], said.classes[kept], len(names)), names
-    if a.scores.task_b:
-        names, kept = ["O", *a.labels.types, _UNKNOWN], corpus.word_tags != UNLABELLED
-        # under BIO two tags are of one type
-        gold, tags = (
-            tags[kept] if a.labels.scheme == "IO" else (tags[kept] + 1) // 2
-            for tags in (corpus.word_tags, said.tags)
-        )
-        found["task_b"] = confusion(gold, tags, len(names)), names
-    return found
+def confusion_matrices(evaluation: Evaluation) -> dict[str, tuple[np.ndarray, list[str]]]:
+    """The confusion matrix of each scored task: (C, C) counts by gold id and predicted id, and C names."""
+    corpus, labels, predictions = evaluation.corpus, evaluation.labels, evaluation.predictions
+    matrices = {}
+    if evaluation.scores.task_a and predictions.classes is not None:
+        names, annotated = [*labels.classes, UNKNOWN_LABEL], corpus.row_classes != UNLABELLED
+        gold, predicted = corpus.row_classes[annotated], predictions.classes[annotated]
+        matrices["task_a"] = confusion(gold, predicted, len(names)), names
+    if evaluation.scores.task_b and predictions.tags is not None:
+        names, annotated = ["O", *labels.types, UNKNOWN_LABEL], corpus.word_tags != UNLABELLED
+        gold, predicted = corpus.word_tags[annotated], predictions.tags[annotated]
+        if labels.scheme != "IO":  # B and I of a type → the type
+            gold, predicted = (gold + 1) // 2, (predicted + 1) // 2
+        matrices["task_b"] = confusion(gold, predicted, len(names)), names
+    return matrices
 
 
-def reliability(a: Evaluation) -> dict[str, list[ConfidenceBins]]:
-    """What `draw_reliability` shows: at temperature 1 and, where that is another, at the model's own."""
-    return {name: each if t != 1 else each[:1] for name, (t, each) in a.bins().items()}
+def reliability(evaluation: Evaluation) -> dict[str, list[ConfidenceBins]]:
+    """The bins for `draw_reliability`: at temperature 1 and, if different, at the model's own."""
+    return {name: bins if t != 1 else bins[:1] for name, (t, bins) in evaluation.bins().items()}
 
 
-def draw_plots(a: Evaluation, folder: Path) -> list[Path]:
-    """Confusion matrices and reliability diagrams of what is scored, as PNG files in a folder."""
+def draw_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Write confusion matrices and reliability diagrams of the scored tasks to a folder, as PNG files."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {"task_a": "confusion_classes", "task_b": "confusion_types"}
     titles = {"task_a": "Classes of sentences", "task_b": "Types of words"}
-    pictures = {
-        names[task]: draw_confusion(titles[task], *found) for task, found in confusion_matrices(a).items()
-    }
-    pictures["reliability"] = draw_reliability(reliability(a))
-    for name, content in pictures.items():
+    matrices = confusion_matrices(evaluation)
+    plots = {names[task]: draw_confusion(titles[task], *matrix) for task, matrix in matrices.items()}
+    plots["reliability"] = draw_reliability(reliability(evaluation))
+    for name, content in plots.items():
         with atomic_file(folder / f"{name}.png") as file:
             file.write(content)
-    return [folder / f"{name}.png" for name in pictures]
+    return [folder / f"{name}.png" for name in plots]

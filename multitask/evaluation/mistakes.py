@@ -1,4 +1,5 @@
-"""The wrong answers that a model was surest of: wrong labels in the data, or what it has yet to learn."""
+"""The wrong predictions with the highest confidence: they show wrong gold labels and what the model has not
+learned."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,112 +13,120 @@ from multitask.data.rows import Example
 from multitask.data.source_rows import read_source_rows, truncate
 from multitask.evaluation.corpus_predictions import CorpusPredictions
 
-MOST = 20
-_AROUND = 40  # characters on each side of the place
-_NOTHING = "no entity"
+MAX_MISTAKES = 20
+_CONTEXT = 40  # characters on each side of the marked words
+_NO_ENTITY = "no entity"
 
 
 class Mistake(NamedTuple):
-    """An answer that is wrong. `sentence` has the place in brackets and some characters around it, or its
-    beginning where the class is wrong."""
+    """A wrong prediction. For an entity, `sentence` shows it in brackets with some context; for a class, it
+    is the beginning of the sentence."""
 
     probability: float
     file: str
     line: int
     task: str  # task_a or task_b
-    said: str
-    right: str
+    predicted: str
+    gold: str
     sentence: str
 
     def __str__(self) -> str:
-        where = f"{self.probability:.4f}  {self.file}:{self.line}"
-        said = printable(f"{where}: said {self.said}, right is {self.right}")
-        return f"{said}\n        {printable(self.sentence)}"
+        line = (
+            f"{self.probability:.4f}  {self.file}:{self.line}: predicted {self.predicted}, gold {self.gold}"
+        )
+        return f"{printable(line)}\n        {printable(self.sentence)}"
+
+    def to_dict(self) -> dict[str, object]:
+        """The mistake for JSON, where `predicted` is called "said" and `gold` is called "right"."""
+        names = {"predicted": "said", "gold": "right"}
+        return {names.get(field, field): value for field, value in self._asdict().items()}
 
 
-class _Place(NamedTuple):
-    """Where a mistake is: a row, the words [start, end) of it, both −1 for its class, and the id of what was
-    said there, −1 for no entity."""
+class _Location(NamedTuple):
+    """Where a mistake is and what was predicted there."""
 
     probability: float
     row: int
-    start: int
+    start: int  # the words [start, end) of the row; −1 for the class of the row
     end: int
-    said: int
+    predicted: int  # class id or type id; −1 for no entity
 
 
 def most_confident_mistakes(
-    paths: Sequence[str], corpus: EncodedCorpus, labels: LabelSpace, said: CorpusPredictions, most: int = MOST
+    paths: Sequence[str],
+    corpus: EncodedCorpus,
+    labels: LabelSpace,
+    predictions: CorpusPredictions,
+    limit: int = MAX_MISTAKES,
 ) -> list[Mistake]:
-    """The surest first. The files are read again, for the words of these rows.
+    """The wrong predictions for a corpus, highest confidence first.
 
-    Entities: one that was said and is not right, with all that is annotated in its place; and one that was
-    missed with nothing said in its place, as sure as the model was of O there. Raises InputError where a file
-    is another than when the corpus was encoded."""
-    places = _surest(corpus, said, most)
-    examples = read_source_rows(paths, {place.row for place in places}, corpus)
-    return [_mistake(place, examples[place.row], labels) for place in places]
+    A wrong entity is reported with all gold entities that it overlaps. A gold entity that no predicted one
+    overlaps is reported with the mean probability of O over its words.
+
+    Args:
+        paths: the files of the corpus. They are read again for the words of the rows.
+        limit: the largest number of mistakes.
+
+    Raises:
+        InputError: a file has changed since the corpus was encoded."""
+    locations = _locate(corpus, predictions, limit)
+    examples = read_source_rows(paths, {location.row for location in locations}, corpus)
+    return [_mistake(location, examples[location.row], labels) for location in locations]
 
 
-def _surest(corpus: EncodedCorpus, said: CorpusPredictions, most: int) -> list[_Place]:
-    found = []
-    if said.classes is not None:
-        wrong = np.flatnonzero((corpus.row_classes != UNLABELLED) & (said.classes != corpus.row_classes))
-        none = np.full(len(wrong), -1)
-        found.append((said.class_chances[1, wrong], wrong, none, none, said.classes[wrong]))
-    if (m := said.matches) is not None:
-        wrong = np.flatnonzero(~m.right)
-        spans = m.starts[wrong], m.ends[wrong]
-        found.append((said.entity_chances[1, wrong], *_in_rows(corpus, *spans), m.types[wrong]))
-        silent = np.flatnonzero(_silent(corpus, said))
-        spans = corpus.spans[0, silent], corpus.spans[1, silent]
-        found.append((said.silent_chances[silent], *_in_rows(corpus, *spans), np.full(len(silent), -1)))
-    if not found:
+def _locate(corpus: EncodedCorpus, predictions: CorpusPredictions, limit: int) -> list[_Location]:
+    parts: list[tuple[np.ndarray, ...]] = []  # columns of _Location
+    if predictions.classes is not None and predictions.class_probabilities is not None:
+        annotated = corpus.row_classes != UNLABELLED
+        wrong = np.flatnonzero(annotated & (predictions.classes != corpus.row_classes))
+        no_words = np.full(len(wrong), -1)
+        probabilities = predictions.class_probabilities[1, wrong]
+        parts.append((probabilities, wrong, no_words, no_words, predictions.classes[wrong]))
+    if (m := predictions.matches) is not None:
+        assert predictions.entity_scores is not None and predictions.outside_probabilities is not None
+        wrong = np.flatnonzero(~m.correct)
+        places = _words_in_rows(corpus, m.starts[wrong], m.ends[wrong])
+        parts.append((predictions.entity_scores[1, wrong], *places, m.types[wrong]))
+        starts, ends = corpus.spans[0], corpus.spans[1]
+        # the first predicted entity that ends after the gold one starts
+        following = np.searchsorted(m.ends, starts, side="right")
+        missed = np.flatnonzero(np.append(m.starts, corpus.word_rows[-1])[following] >= ends)
+        places = _words_in_rows(corpus, starts[missed], ends[missed])
+        parts.append((predictions.outside_probabilities[missed], *places, np.full(len(missed), -1)))
+    if not parts:
         return []
-    probability, *place = (np.concatenate(parts) for parts in zip(*found))
-    order = np.lexsort((place[1], place[0], -probability))[:most]
-    return [_Place(float(probability[i]), *(int(column[i]) for column in place)) for i in order]
+    probability, *columns = (np.concatenate(column) for column in zip(*parts))
+    order = np.lexsort((columns[1], columns[0], -probability))[:limit]
+    return [_Location(float(probability[i]), *(int(column[i]) for column in columns)) for i in order]
 
 
-def _in_rows(corpus: EncodedCorpus, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Words of the corpus → rows, and words of the row."""
+def _words_in_rows(corpus: EncodedCorpus, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Word ranges in the corpus → rows, and word ranges in those rows."""
     rows = np.searchsorted(corpus.word_rows, starts, side="right") - 1
     return rows, starts - corpus.word_rows[rows], ends - corpus.word_rows[rows]
 
 
-def _silent(corpus: EncodedCorpus, said: CorpusPredictions) -> np.ndarray:
-    """Which of the annotated entities (E,) share no word with one that was said."""
-    starts, ends, m = corpus.spans[0], corpus.spans[1], said.matches
-    following = np.searchsorted(m.ends, starts, side="right")  # the first that ends behind its beginning
-    return np.append(m.starts, corpus.word_rows[-1])[following] >= ends
+def _mistake(location: _Location, example: Example, labels: LabelSpace) -> Mistake:
+    probability, _, start, end, predicted = location
+    source, text, offsets = (probability, example.path, example.line), example.text, example.offsets
+    assert text is not None and offsets is not None  # read_source_rows adds them
+    if start < 0:
+        assert example.label is not None  # the row has a gold class
+        return Mistake(*source, "task_a", labels.classes[predicted], example.label, truncate(text))
 
+    def bracketed(start: int, end: int) -> str:
+        return f"[{truncate(text[offsets[start][0] : offsets[end - 1][1]])}]"
 
-def _mistake(place: _Place, example: Example, labels: LabelSpace) -> Mistake:
-    where = place.probability, example.path, example.line
-    if place.start < 0:
-        said = labels.classes[place.said]
-        return Mistake(*where, "task_a", said, example.label, truncate(example.text))
-    there = [span for span in example.spans if span.start < place.end and span.end > place.start]
-    right = [
-        label if (start, end) == (place.start, place.end) else f"{label} {_bracketed(example, start, end)}"
-        for start, end, label in there
+    gold = [
+        span.label
+        if (span.start, span.end) == (start, end)
+        else f"{span.label} {bracketed(span.start, span.end)}"
+        for span in example.spans or ()
+        if span.start < end and span.end > start
     ]
-    return Mistake(
-        *where,
-        "task_b",
-        labels.types[place.said] if place.said >= 0 else _NOTHING,
-        ", ".join(right) or _NOTHING,
-        _sentence(example, place.start, place.end),
-    )
-
-
-def _sentence(example: Example, start: int, end: int) -> str:
-    """The words [start, end) in brackets, and what is around them."""
-    text, first, last = example.text, example.offsets[start][0], example.offsets[end - 1][1]
-    before, after = text[max(0, first - _AROUND) : first], text[last:]
-    place, dots = _bracketed(example, start, end), "…" if first > _AROUND else ""
-    return f"{dots}{before}{place}{truncate(after, _AROUND)}"
-
-
-def _bracketed(example: Example, start: int, end: int) -> str:
-    return f"[{truncate(example.text[example.offsets[start][0] : example.offsets[end - 1][1]])}]"
+    first, last = offsets[start][0], offsets[end - 1][1]
+    before = f"{'…' if first > _CONTEXT else ''}{text[max(0, first - _CONTEXT) : first]}"
+    sentence = f"{before}{bracketed(start, end)}{truncate(text[last:], _CONTEXT)}"
+    type_name = labels.types[predicted] if predicted >= 0 else _NO_ENTITY
+    return Mistake(*source, "task_b", type_name, ", ".join(gold) or _NO_ENTITY, sentence)

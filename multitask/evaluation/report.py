@@ -162,11 +162,11 @@ class Report:
         error = None
         try:
             mistakes = most_confident_mistakes(
-                evaluation.files, evaluation.corpus, evaluation.labels, evaluation.said
+                evaluation.files, evaluation.corpus, evaluation.labels, evaluation.predictions
             )
         except (InputError, OSError) as problem:
             error = str(problem)
-        rows = [[f"{m.file}:{m.line}", m.probability, m.said, m.right, m.sentence] for m in mistakes]
+        rows = [[f"{m.file}:{m.line}", m.probability, m.predicted, m.gold, m.sentence] for m in mistakes]
         return {"mistakes": rows, "mistakes_error": error}
 
     def _settings(self) -> dict[str, object]:

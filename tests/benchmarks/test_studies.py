@@ -92,7 +92,7 @@ def test_two_models_are_right_where_both_are():
     b = RowCounts(none, none, counts, counts + 1, counts, np.array([1, 0, 1, 1]))
     found = joint.together(a, b)
     assert found.whole.tolist() == [1, 0, 0, -1]
-    assert found.said_class is a.said_class and found.said is b.said
+    assert found.predicted_class is a.predicted_class and found.predicted is b.predicted
 
 
 def test_a_smaller_share_is_part_of_a_larger_one(words, tiny, corpus):  # noqa: F811

@@ -11,7 +11,6 @@ from multitask.evaluation import calibration
 from multitask.evaluation.calibration import (
     BOUNDS,
     bin_confidences,
-    expected_calibration_error,
     fit_temperature,
     fit_temperatures,
 )
@@ -31,7 +30,7 @@ def loss(logits, gold, temperature):
 
 
 def overconfident(seed, n=400, k=5, times=2.5):
-    """Logits, and ids drawn from the probabilities of the logits before they were multiplied."""
+    """Logits times a factor, and ids drawn from the probabilities of the logits without it."""
     random = np.random.default_rng(seed)
     logits = random.normal(size=(n, k)) * 2
     gold = (logits + random.gumbel(size=logits.shape)).argmax(1)
@@ -39,7 +38,7 @@ def overconfident(seed, n=400, k=5, times=2.5):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_temperature_is_where_the_loss_is_lowest(seed):
+def test_the_temperature_minimizes_the_loss(seed):
     logits, gold = overconfident(seed, times=[0.3, 0.9, 2.5, 6, 12][seed])
     best = fit_temperature(logits, gold)
     grid = best * np.exp(np.linspace(-2e-3, 2e-3, 41))
@@ -55,31 +54,31 @@ def test_the_temperature_undoes_a_factor_on_the_logits():
     assert fit_temperature(logits * 2, gold) == pytest.approx(2 * fit_temperature(logits, gold), rel=1e-4)
 
 
-def test_blocks_and_ids_without_a_logit_change_no_temperature(monkeypatch):
+def test_blocks_and_unknown_ids_do_not_change_the_temperature(monkeypatch):
     logits, gold = overconfident(1)
     best = fit_temperature(logits, gold)
     more = np.concatenate([logits, np.full((3, 5), 50, np.float32)])
     odd = np.concatenate([gold, [-100, 5, 6]])
-    monkeypatch.setattr(calibration, "_BLOCK", 7)
+    monkeypatch.setattr(calibration, "BLOCK_SIZE", 7)
     assert fit_temperature(more, odd) == pytest.approx(best, rel=1e-6)
 
 
-def test_what_shows_no_temperature_gives_the_nearest_bound_or_one():
-    right = np.float32([[9, 0], [0, 3]])
-    assert fit_temperature(right, np.array([0, 1])) == BOUNDS[0]
-    assert fit_temperature(right, np.array([1, 0])) == BOUNDS[1]
-    assert fit_temperature(right, np.array([-100, -100])) == 1
+def test_without_a_minimum_the_temperature_is_a_bound_or_one():
+    logits = np.float32([[9, 0], [0, 3]])
+    assert fit_temperature(logits, np.array([0, 1])) == BOUNDS[0]
+    assert fit_temperature(logits, np.array([1, 0])) == BOUNDS[1]
+    assert fit_temperature(logits, np.array([-100, -100])) == 1
     assert fit_temperature(np.ones((2, 3), np.float32), np.array([0, 2])) == 1
     assert fit_temperature(np.zeros((0, 3), np.float32), np.zeros(0, int)) == 1
 
 
-def test_saturated_logits_are_no_trouble():
+def test_huge_logits_do_not_overflow():
     logits = np.float32([[1e4, 0, 0], [0, 1e30, 0], [0, 1e4, 0]])
     with np.errstate(all="raise", under="ignore"):
         assert fit_temperature(logits, np.array([0, 1, 0])) == BOUNDS[1]
 
 
-def test_the_calibration_error_is_that_of_the_definition():
+def test_the_calibration_error_follows_its_definition():
     random = np.random.default_rng(0)
     confidence = np.concatenate([random.random(500), [0, 1, 1 / 15, 2 / 15]])
     correct = random.random(504) < confidence**2
@@ -92,12 +91,12 @@ def test_the_calibration_error_is_that_of_the_definition():
             assert bins.count[m] == len(inside)
             assert bins.confidence[m] == pytest.approx(confidence[inside].mean())
             assert bins.accuracy[m] == pytest.approx(correct[inside].mean())
-    assert expected_calibration_error(confidence, correct) == pytest.approx(error)
+    assert bin_confidences(confidence, correct).error == pytest.approx(error)
     halves = bin_confidences(confidence[:99], correct[:99]).plus(
         bin_confidences(confidence[99:], correct[99:])
     )
     assert halves.error == pytest.approx(error)
-    assert expected_calibration_error(np.zeros(0), np.zeros(0, bool)) == 0
+    assert bin_confidences(np.zeros(0), np.zeros(0, bool)).error == 0
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +122,7 @@ def annotated(tokenizer, rows=40, labels=LABELS):
 
 
 def labelled(model, corpus):
-    """Logits and ids of what is annotated with a name that the model has."""
+    """Logits and ids of the items whose label the model knows."""
     (out,) = run_model(runner_of(model), corpus)
     a, b = (
         (logits[(ids >= 0) & (ids < logits.shape[1])], ids[(ids >= 0) & (ids < logits.shape[1])])
@@ -132,7 +131,7 @@ def labelled(model, corpus):
     return a, b
 
 
-def test_a_model_is_fitted_on_the_rows_and_words_that_are_annotated(model, tokenizer):
+def test_temperatures_are_fitted_on_annotated_rows_and_words(model, tokenizer):
     corpus = annotated(tokenizer)
     a, b = labelled(model, corpus)
     assert 0 < len(a[1]) < len(corpus) and 0 < len(b[1]) < corpus.word_rows[-1]
@@ -141,7 +140,7 @@ def test_a_model_is_fitted_on_the_rows_and_words_that_are_annotated(model, token
     )
 
 
-def test_a_task_that_nothing_shows_a_temperature_for_keeps_one(model, tokenizer):
+def test_a_task_without_mistakes_or_annotation_has_temperature_one(model, tokenizer):
     corpus = annotated(tokenizer)
     a, b = fit_temperatures(model, corpus, LABELS)
     assert 1 not in (a, b)
@@ -149,39 +148,39 @@ def test_a_task_that_nothing_shows_a_temperature_for_keeps_one(model, tokenizer)
     classes_only = encode([Example(["anna"], None, name) for name in "xyz"], tokenizer, LABELS, 24, 6)
     assert fit_temperatures(model, classes_only, LABELS)[1] == 1
     (out,) = run_model(runner_of(model), classes_only)
-    said = LABELS.classes[int(out.sentence_logits[0].argmax())]
-    without = Example(["anna"]), Example(["anna"], None, "w")  # not annotated, not to be said: no mistakes
-    right = encode([Example(["anna"], None, said), *without], tokenizer, LABELS, 24, 6)
-    assert fit_temperatures(model, right, LABELS) == (1, 1)
+    predicted = LABELS.classes[int(out.sentence_logits[0].argmax())]
+    ignored = Example(["anna"]), Example(["anna"], None, "w")  # no class, and a class that is not in train
+    all_correct = encode([Example(["anna"], None, predicted), *ignored], tokenizer, LABELS, 24, 6)
+    assert fit_temperatures(model, all_correct, LABELS) == (1, 1)
 
 
-def test_of_a_large_corpus_an_even_sample_is_read(model, tokenizer, monkeypatch):
+def test_a_large_corpus_is_sampled_evenly(model, tokenizer, monkeypatch):
     corpus = annotated(tokenizer)
-    monkeypatch.setattr(calibration, "_WORDS", 200)
-    monkeypatch.setattr(calibration, "_PARTS", 4)
-    rows = [list(range(*part)) for part in calibration._sample(corpus)]
+    monkeypatch.setattr(calibration, "SAMPLE_WORDS", 200)
+    monkeypatch.setattr(calibration, "SAMPLE_PARTS", 4)
+    rows = [list(range(*part)) for part in calibration.sample_rows(corpus)]
     for part, taken in enumerate(rows):
         assert taken[0] == 10 * part
         assert 1 <= len(taken) < 10
         assert corpus.word_rows[taken[-1] + 1] - corpus.word_rows[taken[0]] <= 50
-    kept = [np.concatenate(rows)]
+    sample = [np.concatenate(rows)]
     (out,) = run_model(runner_of(model), corpus)
-    ids = np.where(np.isin(np.arange(len(corpus)), kept), corpus.row_classes, -100)
+    ids = np.where(np.isin(np.arange(len(corpus)), sample), corpus.row_classes, -100)
     assert fit_temperatures(model, corpus, LABELS)[0] == pytest.approx(
         fit_temperature(out.sentence_logits, ids)
     )
 
 
-def test_a_sample_holds_no_row_twice(tokenizer, monkeypatch):
+def test_a_sample_contains_no_row_twice(tokenizer, monkeypatch):
     lengths = [*[1] * 20, *[30] * 4, 90, *[30] * 6, 1, 1]
     corpus = encode([Example(["anna"] * n) for n in lengths], tokenizer, LABELS, 24, 6)
-    monkeypatch.setattr(calibration, "_WORDS", 200)
-    monkeypatch.setattr(calibration, "_PARTS", 4)
-    rows = [row for part in calibration._sample(corpus) for row in range(*part)]
+    monkeypatch.setattr(calibration, "SAMPLE_WORDS", 200)
+    monkeypatch.setattr(calibration, "SAMPLE_PARTS", 4)
+    rows = [row for part in calibration.sample_rows(corpus) for row in range(*part)]
     assert rows == sorted(set(rows)) and {0, 8, 16, 24} <= set(rows)
 
 
-def test_processes_share_the_rows_and_get_the_same(model, tokenizer, monkeypatch):
+def test_processes_share_the_rows_and_get_the_same_temperatures(model, tokenizer, monkeypatch):
     corpus = annotated(tokenizer)
     alone, parts = fit_temperatures(model, corpus, LABELS), ([], [])
     for rank in range(2):

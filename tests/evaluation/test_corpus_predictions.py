@@ -1,6 +1,7 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from multitask.evaluation.calibration import bin_confidences
 from multitask.evaluation.corpus_predictions import class_bins, entity_bins, predict_with_confidence
 from multitask.evaluation.evaluate import evaluate
 from multitask.evaluation.metrics import match_entities, score
-from multitask.inference import runner
+from multitask.inference.decoding import decode_corpus
 from multitask.inference.predictor import Predictor
 from multitask.inference.runner import run_model
 
@@ -25,7 +26,7 @@ TEMPERATURES = 2.0, 0.5
 
 
 def random_predictor(tiny, tokenizer, labels=LABELS, seed=4):
-    """A model that finds something everywhere, with temperatures."""
+    """A model with random heads, which predicts entities everywhere, and with temperatures."""
     torch.manual_seed(seed)
     model = MultiTaskTransformer.from_pretrained(
         tiny,
@@ -42,7 +43,7 @@ def random_predictor(tiny, tokenizer, labels=LABELS, seed=4):
 
 
 def random_rows(count, seed=0):
-    """Rows of texts and of words, some with an annotation missing, some with names that no model knows."""
+    """Rows with a text or words, some with an annotation missing, some with unknown labels."""
     random = np.random.default_rng(seed)
     rows = []
     for number in range(count):
@@ -75,8 +76,13 @@ def probabilities(logits, temperature):
     return torch.tensor(logits / np.float32(temperature)).softmax(-1).numpy()
 
 
+def decode_in_small_chunks(runner, corpus, labels, tasks, progress, rows):
+    for at in range(*rows, 7):
+        yield from decode_corpus(runner, corpus, labels, tasks, progress, (at, min(at + 7, rows[1])))
+
+
 @pytest.mark.parametrize("scheme", ["BIO", "IO"])
-def test_what_is_said_and_how_sure_it_is_are_those_of_single_answers(
+def test_predictions_and_confidence_equal_those_of_the_whole_corpus_at_once(
     tiny, tokenizer, tmp_path, monkeypatch, scheme
 ):
     labels = LabelSpace(LABELS.classes, LABELS.types, scheme)
@@ -85,67 +91,70 @@ def test_what_is_said_and_how_sure_it_is_are_those_of_single_answers(
     path.write_text("".join(json.dumps(row) + "\n" for row in random_rows(30)))
     corpus = corpus_of(str(path), predictor)
     (out,) = run_model(predictor.runner, corpus)
-    monkeypatch.setattr(runner, "_ROWS", 7)
+    monkeypatch.setattr(corpus_predictions, "decode_corpus", decode_in_small_chunks)
     seen = []
-    said = predict_with_confidence(predictor, corpus, seen.append)
+    predictions = predict_with_confidence(predictor, corpus, seen.append)
     assert sum(seen) == 30 and len(seen) > 3
 
     scores = evaluate(predictor.runner, corpus, labels)
-    assert score(corpus, labels, said.classes, said.tags) == scores
+    assert score(corpus, labels, predictions.classes, predictions.tags) == scores
     for i, temperature in enumerate((1, TEMPERATURES[0])):
-        chances = probabilities(out.sentence_logits, temperature)
-        np.testing.assert_allclose(said.class_chances[i], chances.max(1), rtol=1e-4)
-        kept = [row for row in range(30) if corpus.row_classes[row] >= 0]
-        right = (said.classes == corpus.row_classes)[kept]
-        assert class_bins(said, corpus)[i].error == pytest.approx(
-            bin_confidences(chances.max(1)[kept], right).error, abs=1e-4
+        expected = probabilities(out.sentence_logits, temperature)
+        np.testing.assert_allclose(predictions.class_probabilities[i], expected.max(1), rtol=1e-4)
+        annotated = [row for row in range(30) if corpus.row_classes[row] >= 0]
+        correct = (predictions.classes == corpus.row_classes)[annotated]
+        assert class_bins(predictions, corpus)[i].error == pytest.approx(
+            bin_confidences(expected.max(1)[annotated], correct).error, abs=1e-4
         )
     annotated = np.repeat(corpus.row_tagged, np.diff(corpus.word_rows))
-    m = match_entities(corpus, labels, said.tags)
+    m = match_entities(corpus, labels, predictions.tags)
     for i, temperature in enumerate((1, TEMPERATURES[1])):
-        chances = probabilities(out.word_logits, temperature)
-        of_tags = chances[np.arange(len(said.tags)), said.tags]
-        bins = bin_confidences(of_tags[annotated], (said.tags == corpus.word_tags)[annotated])
-        assert said.word_bins[i].count.sum() == annotated.sum()
-        assert said.word_bins[i].error == pytest.approx(bins.error, abs=1e-4)
+        expected = probabilities(out.word_logits, temperature)
+        of_tags = expected[np.arange(len(predictions.tags)), predictions.tags]
+        bins = bin_confidences(of_tags[annotated], (predictions.tags == corpus.word_tags)[annotated])
+        assert predictions.word_bins[i].count.sum() == annotated.sum()
+        assert predictions.word_bins[i].error == pytest.approx(bins.error, abs=1e-4)
         of_types = [
-            np.mean([sum(chances[w, t] for t, tag in enumerate(labels.tags) if tag.endswith(name))
+            np.mean([sum(expected[w, t] for t, tag in enumerate(labels.tags) if tag.endswith(name))
                      for w in range(start, end)])
             for start, end, name in zip(m.starts, m.ends, [labels.types[kind] for kind in m.types])
         ]  # fmt: skip
-        np.testing.assert_allclose(said.entity_chances[i], of_types, rtol=1e-4)
-        assert entity_bins(said)[i].right.sum() == scores.task_b.micro.correct
-    silent = [chances[start:end, 0].mean() for start, end, _ in corpus.spans.T]
-    np.testing.assert_allclose(said.silent_chances, silent, rtol=1e-4)
+        np.testing.assert_allclose(predictions.entity_scores[i], of_types, rtol=1e-4)
+        assert entity_bins(predictions)[i].correct.sum() == scores.task_b.micro.correct
+    outside = [expected[start:end, 0].mean() for start, end, _ in corpus.spans.T]
+    np.testing.assert_allclose(predictions.outside_probabilities, outside, rtol=1e-4)
     assert corpus.spans.shape[1] > 20 and len(m.starts) > 20
 
 
-def test_a_task_that_the_model_never_learned_is_left_out(tiny, tokenizer, write_rows):
+def test_a_task_that_the_model_has_not_learned_is_left_out(tiny, tokenizer, write_rows):
     path = write_rows("rows.jsonl", random_rows(6))
     for labels in (LabelSpace(LABELS.classes, ()), LabelSpace((), LABELS.types, "BIO")):
         predictor = random_predictor(tiny, tokenizer, labels)
-        said = predict_with_confidence(predictor, corpus_of(path, predictor))
-        assert (said.classes is None, said.tags is None) == (not labels.classes, not labels.types)
+        predictions = predict_with_confidence(predictor, corpus_of(path, predictor))
+        assert (predictions.classes is None, predictions.tags is None) == (
+            not labels.classes,
+            not labels.types,
+        )
 
 
-def test_rows_without_entities_said_or_annotated_are_no_trouble(tiny, tokenizer, write_rows):
+def test_rows_without_predicted_or_gold_entities_give_empty_arrays(tiny, tokenizer, write_rows):
     predictor = random_predictor(tiny, tokenizer)
     path = write_rows("plain.jsonl", [{"text": "anna", "label": "x"}, {"text": "won in paris"}])
-    said = predict_with_confidence(predictor, corpus_of(path, predictor))
-    assert said.entity_chances.shape == (2, 0) and said.silent_chances.shape == (0,)
-    assert [bins.count.sum() for bins in said.word_bins] == [0, 0]
+    predictions = predict_with_confidence(predictor, corpus_of(path, predictor))
+    assert predictions.entity_scores.shape == (2, 0) and predictions.outside_probabilities.shape == (0,)
+    assert [bins.count.sum() for bins in predictions.word_bins] == [0, 0]
 
 
-class Together:
-    """Two processes, each a thread here, that meet where they exchange their parts."""
+class TwoProcesses:
+    """Two processes, simulated by threads that meet to exchange their parts."""
 
     def __init__(self, monkeypatch):
         self.mine, self.barrier, self.parts = threading.local(), threading.Barrier(2), [None, None]
         monkeypatch.setattr(distributed, "world_size", lambda: 2)
         monkeypatch.setattr(distributed, "rank", lambda: self.mine.rank)
-        monkeypatch.setattr(distributed, "all_gather", self.gathered)
+        monkeypatch.setattr(distributed, "all_gather", self.all_gather)
 
-    def gathered(self, part):
+    def all_gather(self, part):
         self.parts[self.mine.rank] = part
         self.barrier.wait(timeout=60)
         parts = list(self.parts)
@@ -162,35 +171,35 @@ class Together:
 
 
 @pytest.mark.parametrize("count", [25, 1])
-def test_two_processes_share_the_rows_and_both_know_all(tiny, tokenizer, write_rows, monkeypatch, count):
+def test_two_processes_share_the_rows_and_both_get_all_predictions(
+    tiny, tokenizer, write_rows, monkeypatch, count
+):
     predictor = random_predictor(tiny, tokenizer)
     corpus = corpus_of(write_rows("rows.jsonl", random_rows(count, seed=2)), predictor)
-    alone, read = predict_with_confidence(predictor, corpus), []
-    real = corpus_predictions.decode_corpus
+    alone, ranges = predict_with_confidence(predictor, corpus), []
 
     def decode(*arguments):
-        read.append(arguments[-1])
-        return real(*arguments)
+        ranges.append(arguments[-1])
+        return decode_corpus(*arguments)
 
     monkeypatch.setattr(corpus_predictions, "decode_corpus", decode)
-    for said in Together(monkeypatch)(lambda: predict_with_confidence(predictor, corpus)):
-        for name in ("classes", "tags"):
-            assert (getattr(said, name) == getattr(alone, name)).all()
-        for name in ("class_chances", "entity_chances", "silent_chances"):
-            np.testing.assert_allclose(getattr(said, name), getattr(alone, name), atol=1e-6)
-        for ours, theirs in zip(said.word_bins, alone.word_bins):
-            np.testing.assert_allclose(ours, theirs, atol=1e-5)
-        assert all((a == b).all() for a, b in zip(said.matches, alone.matches))
-    assert sorted(read) == [(0, count // 2), (count // 2, count)]
+    for predictions in TwoProcesses(monkeypatch)(lambda: predict_with_confidence(predictor, corpus)):
+        assert (predictions.classes == alone.classes).all() and (predictions.tags == alone.tags).all()
+        for name in ("class_probabilities", "entity_scores", "outside_probabilities"):
+            np.testing.assert_allclose(getattr(predictions, name), getattr(alone, name), atol=1e-6)
+        for shared, single in zip(predictions.word_bins, alone.word_bins):
+            np.testing.assert_allclose(astuple(shared), astuple(single), atol=1e-5)
+        assert all((a == b).all() for a, b in zip(predictions.matches, alone.matches))
+    assert sorted(ranges) == [(0, count // 2), (count // 2, count)]
 
 
-def test_what_is_not_asked_for_is_left_out(tiny, tokenizer, write_rows):
+def test_a_task_that_is_not_requested_is_left_out(tiny, tokenizer, write_rows):
     predictor = random_predictor(tiny, tokenizer)
     corpus = corpus_of(write_rows("rows.jsonl", random_rows(9)), predictor)
     both = predict_with_confidence(predictor, corpus)
     for task, fields in (("task_a", both._fields[:2]), ("task_b", both._fields[2:])):
-        said = predict_with_confidence(predictor, corpus, tasks=[task])
+        predictions = predict_with_confidence(predictor, corpus, tasks=[task])
         for name in both._fields:
-            assert (getattr(said, name) is not None) == (name in fields)
-        expected = evaluate(predictor.runner, corpus, LABELS, [task])
-        assert score(corpus, LABELS, said.classes, said.tags) == expected
+            assert (getattr(predictions, name) is not None) == (name in fields)
+        scores = evaluate(predictor.runner, corpus, LABELS, [task])
+        assert score(corpus, LABELS, predictions.classes, predictions.tags) == scores

@@ -14,7 +14,7 @@ LABELS = LabelSpace(("x", "y", "z"), ("LOC", "ORG", "PER"), "BIO")
 
 
 def random_corpus(tokenizer, seed, rows=40, missing=0.0):
-    """Examples with random annotation, encoded, and random predictions that the scheme allows."""
+    """A corpus with random annotation, its examples, and random predictions that are valid in BIO."""
     random = np.random.default_rng(seed)
     examples, tags = [], []
     for _ in range(rows):
@@ -34,7 +34,7 @@ def by_row(corpus, tags):
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_entity_scores_are_those_of_seqeval(tokenizer, seed):
+def test_entity_scores_equal_those_of_seqeval(tokenizer, seed):
     corpus, examples, classes, tags = random_corpus(tokenizer, seed)
     gold = [spans_to_tags(e.spans, len(e.words), "BIO") for e in examples]
     predicted = [[LABELS.tags[i] for i in row] for row in by_row(corpus, tags)]
@@ -51,7 +51,7 @@ def test_entity_scores_are_those_of_seqeval(tokenizer, seed):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_class_scores_are_those_of_scikit_learn(tokenizer, seed):
+def test_class_scores_equal_those_of_scikit_learn(tokenizer, seed):
     corpus, examples, classes, tags = random_corpus(tokenizer, seed, rows=8)
     gold = [e.label for e in examples]
     predicted = [LABELS.classes[i] for i in classes]
@@ -67,27 +67,27 @@ def test_class_scores_are_those_of_scikit_learn(tokenizer, seed):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_row_without_an_annotation_counts_for_no_score_of_that_task(tokenizer, seed):
+def test_a_row_that_is_not_annotated_for_a_task_does_not_count_for_it(tokenizer, seed):
     corpus, examples, classes, tags = random_corpus(tokenizer, seed, missing=0.4)
     scores = score(corpus, LABELS, classes, tags)
     rows = by_row(corpus, tags)
 
-    def alone(kept):
+    def alone(chosen):
         """The scores of these rows only."""
-        part = encode([examples[i] for i in kept], tokenizer, LABELS, 64, 8)
-        return score(part, LABELS, classes[kept], np.array([t for i in kept for t in rows[i]]))
+        part = encode([examples[i] for i in chosen], tokenizer, LABELS, 64, 8)
+        return score(part, LABELS, classes[chosen], np.array([t for i in chosen for t in rows[i]]))
 
     with_class = [i for i, e in enumerate(examples) if e.label is not None]
     with_spans = [i for i, e in enumerate(examples) if e.spans is not None]
     assert scores.task_a == alone(with_class).task_a
     assert scores.task_b == alone(with_spans).task_b
     both = sorted(set(with_class) & set(with_spans))
-    right = [
+    correct = [
         LABELS.classes[classes[i]] == examples[i].label
         and tags_to_spans([LABELS.tags[t] for t in rows[i]])[0] == examples[i].spans
         for i in both
     ]
-    assert scores.exact_match == pytest.approx(np.mean(right))
+    assert scores.exact_match == pytest.approx(np.mean(correct))
 
 
 def test_words_without_a_prediction_count_as_missed(tokenizer):
@@ -102,7 +102,7 @@ def test_words_without_a_prediction_count_as_missed(tokenizer):
     assert scores.exact_match == 0
 
 
-def test_labels_that_the_model_can_not_say_are_scored_as_wrong(tokenizer):
+def test_labels_that_the_model_does_not_know_are_scored_as_wrong(tokenizer):
     example = Example(["a", "b"], tags_to_spans(["B-GPE", "B-LOC"])[0], "w")
     corpus = encode([example], tokenizer, LABELS, 64, 8)
     scores = score(corpus, LABELS, np.array([0]), np.array([1, 1]))
@@ -112,7 +112,7 @@ def test_labels_that_the_model_can_not_say_are_scored_as_wrong(tokenizer):
     assert scores.task_b.per_type["(not in train)"].gold == 1
 
 
-def test_plain_tags_that_join_two_entities_miss_both(tokenizer):
+def test_adjacent_entities_joined_by_io_tags_are_both_missed(tokenizer):
     labels = LabelSpace((), ("PER",), "IO")
     example = Example(["a", "b"], tags_to_spans(["B-PER", "B-PER"])[0])
     corpus = encode([example], tokenizer, labels, 64, 8)
@@ -120,7 +120,7 @@ def test_plain_tags_that_join_two_entities_miss_both(tokenizer):
     assert (scores.word_accuracy, scores.micro.f1, scores.micro.predicted) == (1, 0, 1)
 
 
-def test_a_task_that_nothing_is_annotated_for_has_no_scores(tokenizer):
+def test_a_task_without_annotation_has_no_scores(tokenizer):
     corpus = encode([Example(["a"], None, "x")], tokenizer, LABELS, 64, 8)
     scores = score(corpus, LABELS, np.array([0]), np.array([0]))
     assert scores.task_b is None
@@ -129,7 +129,7 @@ def test_a_task_that_nothing_is_annotated_for_has_no_scores(tokenizer):
     assert score(nothing, LABELS, np.array([0]), np.array([0])).mean() is None
 
 
-def test_the_table_and_the_json_hold_the_scores(tokenizer):
+def test_table_and_json_contain_the_scores(tokenizer):
     corpus, _, classes, tags = random_corpus(tokenizer, 0)
     scores = score(corpus, LABELS, classes, tags)
     text, row = scores_table(scores), json.loads(json.dumps(scores.to_dict()))
