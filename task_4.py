@@ -58,7 +58,7 @@ def main() -> None:
         print(describe(prepared))
         return
     print(f"Using device: {device}")
-    model = build(prepared, settings).to(device)  # type: ignore[arg-type]  # transformers' decorator loses self
+    model = build(prepared, settings).to(device)
     trainer = Trainer(model, prepared, settings)
     folder = open_run_folder(trainer, old)
     with resume_hint_on_failure(folder), StopSignals() as stop:
@@ -217,7 +217,7 @@ def finish(
     """Fit the best model's temperatures on dev, score it on test, write both into its folder, and write the
     report, on test or else on dev → the test scores."""
     model = load_model(MultiTaskTransformer, folder.model) if folder else build(prepared, settings)
-    model.to(device)  # type: ignore[arg-type]  # as above
+    model.to(device)
     distributed.broadcast_weights(model)
     corpora, labels, runner = prepared.corpora, prepared.labels, runner_of(model)
     split = next((name for name in ("test", "dev") if name in corpora), None)
@@ -228,7 +228,7 @@ def finish(
     if split:
         files, predictor = getattr(settings.data, split), Predictor(runner, prepared.tokenizer, labels)
         shown = evaluate_corpus(predictor, "", files, corpora[split], trained_tasks(settings))
-    test = shown.scores if split == "test" else None
+    test = shown.scores if shown and split == "test" else None
     page = Report(folder.facts(progress), split, shown).page() if folder else b""
     with stop.deferred():
         if folder:

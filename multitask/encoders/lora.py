@@ -3,7 +3,7 @@
 import copy
 import importlib.util
 import re
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from torch import nn
 
@@ -12,6 +12,8 @@ from multitask.config.schema import LoraSettings
 
 if TYPE_CHECKING:
     from transformers import BertModel
+
+Model = TypeVar("Model", bound=nn.Module)
 
 _MODULES = {
     "query": "attention.self.query",
@@ -53,7 +55,7 @@ def add_lora(model: nn.Module, settings: LoraSettings) -> None:
     model.train(model.training)
 
 
-def merge_lora(model: nn.Module) -> nn.Module:
+def merge_lora(model: Model) -> Model:
     """A copy without adapters, which has W + alpha / rank · B A in place of each adapted W.
 
     The model itself does not change and can continue training. Without adapters, returns the model itself."""

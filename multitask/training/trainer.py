@@ -172,15 +172,8 @@ class Trainer:
                 disable=distributed.disable_progress_bar(),
             )
             with bar, self.evaluation_attention():
-                self.features[split] = FrozenFeatures(
-                    self.model,
-                    corpus,
-                    self.depth,
-                    self.precision,
-                    memory,
-                    self.settings.cache_dir,
-                    bar.update,
-                )
+                size = self.depth, self.precision, memory, self.settings.cache_dir
+                self.features[split] = FrozenFeatures(self.model, corpus, *size, bar.update)
         return self.features.get(split)
 
     @contextlib.contextmanager
@@ -230,8 +223,7 @@ class Trainer:
             self.cosines += torch.stack([gradient_cosine(losses, shared), self.cosines.new_ones(())])
 
     def step(self, counts: tuple[float, float]) -> None:
-        """Take a step with the gradients; `counts` are its labelled items (task A, task B) of all
-        processes."""
+        """Take a step with the gradients; `counts` are its labelled items (A, B) of all processes."""
         for parameter in self.weighting.parameters():  # the losses were scaled for an average over processes
             if parameter.grad is not None:
                 distributed.all_reduce(parameter.grad).div_(distributed.world_size())
