@@ -1,4 +1,4 @@
-"""The tables of results in README.md and docs/, each made from records in benchmarks/results/ (see write_up.py)."""
+"""The tables of results in README.md and docs/, each made from records (see write_up.py)."""
 
 import statistics
 
