@@ -19,6 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.comparison import arguments_of
+from benchmarks.names import JOINT, TWO, A, B
 from benchmarks.provenance import finish
 from benchmarks.study import DEFAULTS, OPTIONS, TALLY_ARRAYS, TRAIN_ALL, Outcome, Run, Study, check_picture
 from benchmarks.tables import markdown, scores
@@ -26,8 +27,6 @@ from multitask.common.errors import InputError
 from multitask.common.shell import run_script
 from multitask.evaluation.intervals import RowCounts, compare_means
 
-A, B, JOINT = "task A alone", "task B alone", "both in one model"
-TWO = "two models"
 KINDS = {JOINT: (), A: ("training.task=task_a",), B: ("training.task=task_b",)}
 WEIGHTINGS = {
     "1 : 1": (),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
+from benchmarks.names import DEFAULTS, OURS, TUNED
 from benchmarks.result_tables import ENCODE, PIPELINES, TRAINED, Results
-from benchmarks.train_speed import DEFAULTS, OURS, TUNED
 
 if TYPE_CHECKING:  # takes a second to import
     from matplotlib.figure import Figure

@@ -1,11 +1,11 @@
-"""The tables of results in README.md, each made from records in benchmarks/results/ (see write_up.py)."""
+"""The tables of results in README.md and docs/, each made from records (see write_up.py)."""
 
 import statistics
 
 from benchmarks import serve, small_batches
+from benchmarks.names import DEFAULTS, OURS, TUNED
 from benchmarks.provenance import letter
 from benchmarks.tables import markdown, spread
-from benchmarks.train_speed import DEFAULTS, OURS, TUNED
 
 RUNS = (  # a record with test scores, the corpus, what is trained
     ("scores_corpus_heads", "corpus/", "heads only, 10 epochs (the default)"),

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+from benchmarks.names import JOINT, A, B
+from benchmarks.records import svg
 from multitask.common.atomic_files import atomic_file
 
 if TYPE_CHECKING:  # takes a second to import
@@ -25,8 +27,6 @@ NAMED = {  # short names of the others, and where they stand beside their point
 
 def write(path: str, draw: Callable[[Mapping[str, dict]], Figure], record: dict) -> None:
     """A study's picture into a file."""
-    from benchmarks.write_up import svg
-
     with atomic_file(path) as file:
         file.write(svg(draw, {record["corpus"]: record}))
 
@@ -68,8 +68,6 @@ def learning_curves(records: Mapping[str, dict]) -> Figure:
     """A row of panels a corpus: scores of one model for both tasks, and of one for each, by sentences."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
-
-    from benchmarks.joint import JOINT, A, B
 
     figure = Figure(figsize=(8.3, 3.2 * len(records)), layout="constrained")
     grid = figure.subplots(len(records), 2, squeeze=False)

@@ -1,8 +1,9 @@
-"""The tables of the studies in task_3.md and README.md, made from their records (see write_up.py)."""
+"""The tables of the studies in task_3.md, made from their records (see write_up.py)."""
 
 from statistics import fmean
 
 from benchmarks import freezing, joint, pooling
+from benchmarks.names import JOINT, TWO
 from benchmarks.result_tables import Results
 from benchmarks.tables import figure, markdown, scores
 
@@ -43,7 +44,7 @@ def costs(results: Results) -> str:
     """What training and answering take, of one model and of two."""
     rows = [["", "", "training CPU s", "peak MiB", "answers/s", "MiB to answer"]]
     for corpus, record in of(results, "joint").items():
-        for name in (joint.JOINT, joint.TWO):
+        for name in (JOINT, TWO):
             r = record["results"]["kinds"][name]
             rows.append([corpus, name, f"{fmean(r['cpu_seconds']):,.0f}", f"{fmean(r['peak_mib']):,.0f}"])
             answers = r["answering"] or {}

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.comparison import Comparison, arguments_of, record
 from benchmarks.flops import Shape, Work, training_flops
+from benchmarks.names import DEFAULTS, OURS, TUNED
 from benchmarks.processes import Spent, is_busy
 from benchmarks.provenance import finish
 from benchmarks.tables import figure, machine_lines, markdown, settings_table
@@ -29,7 +30,6 @@ from multitask.config.schema import Settings
 
 logger = logging.getLogger("multitask.benchmarks")
 
-OURS, DEFAULTS, TUNED = "this project", "Trainer", "Trainer, tuned"
 ALL_TRAINED = "this project, nothing frozen"
 OPTIONS = (
     ("--epochs", {"type": int, "default": 1}),

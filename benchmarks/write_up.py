@@ -1,4 +1,4 @@
-"""The tables of results in README.md and task_3.md, and their pictures, made from benchmarks/results/*.json.
+"""Make the tables of results in README.md, task_3.md and docs/, and their pictures, from benchmarks/results/.
 
     python benchmarks/write_up.py [--check]
 
@@ -7,8 +7,6 @@ and ends with a line that says what made it. Every table and picture registered 
 be, nothing is written. --check writes nothing, names what is not as the records have it, and ends with 1."""
 
 import argparse
-import io
-import json
 import logging
 import re
 import sys
@@ -21,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import result_pictures, result_tables, study_pictures, study_tables
 from benchmarks.provenance import made_by
+from benchmarks.records import Records, svg
 from multitask.common.atomic_files import atomic_file
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
@@ -53,7 +52,7 @@ PICTURES: dict[str, Callable[[dict[str, dict]], Any]] = {  # a file in pictures/
     "freezing.svg": lambda results: study_pictures.score_against_time(study_tables.of(results, "freezing")),
     "learning_curves.svg": lambda results: study_pictures.learning_curves(study_tables.of(results, "joint")),
 }
-PAGES = ("README.md", "task_3.md")
+PLACES = "README.md, task_3.md and docs/"
 END = "<!-- end of table -->"
 _BEGIN = re.compile(r"<!-- table: (.*) -->")
 
@@ -81,7 +80,7 @@ def write_up(root: Path) -> tuple[dict[Path, bytes], list[str]]:
 
     Raises InputError for a table that is not registered, has no end or stands in no page."""
     made, stale, placed = {}, [], set()
-    texts = {page: (root / page).read_text(encoding="utf-8") for page in PAGES}
+    texts = {page: (root / page).read_text(encoding="utf-8") for page in pages(root)}
     for page, text in texts.items():
         lines = []
         for place, name, old in parts(page, text):
@@ -91,14 +90,22 @@ def write_up(root: Path) -> tuple[dict[Path, bytes], list[str]]:
             lines += new
         made[root / page] = ("\n".join(lines) + "\n").encode()
     for name in (each for each in TABLES if each not in placed):
-        raise InputError(f"{' and '.join(PAGES)}: no place for the table {name}: <!-- table: {name} -->")
+        raise InputError(f"{PLACES}: no place for the table {name}: <!-- table: {name} -->")
     for name, draw in PICTURES.items():
         path = root / "pictures" / name
-        if not any(f"](pictures/{name})" in text for text in texts.values()):
-            raise InputError(f"{' and '.join(PAGES)}: no place for the picture: ![...](pictures/{name})")
+        links = {page: f"]({'../' * page.count('/')}pictures/{name})" for page in texts}
+        if not any(links[page] in text for page, text in texts.items()):
+            raise InputError(f"{PLACES}: no place for the picture: ![...](pictures/{name})")
         made[path] = svg(draw, Records(root))
         stale += [f"pictures/{name}"] * (not path.exists() or path.read_bytes() != made[path])
     return made, stale
+
+
+def pages(root: Path) -> list[str]:
+    """README.md, task_3.md, and the pages of docs/ that have a table of results."""
+    docs = sorted((root / "docs").glob("*.md"))
+    with_tables = [path for path in docs if "<!-- table: " in path.read_text(encoding="utf-8")]
+    return ["README.md", "task_3.md", *(f"docs/{path.name}" for path in with_tables)]
 
 
 def parts(page: str, text: str) -> Iterator[tuple[str, str | None, list[str]]]:
@@ -128,23 +135,6 @@ def parts(page: str, text: str) -> Iterator[tuple[str, str | None, list[str]]]:
     yield begun[0], None, lines
 
 
-class Records(dict):
-    """benchmarks/results/NAME.json by NAME: those that were asked for, in that order. Raises InputError."""
-
-    def __init__(self, root: Path):
-        super().__init__()
-        self.folder = root / "benchmarks" / "results"
-
-    def __missing__(self, name: str) -> dict:
-        try:
-            self[name] = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"there is no benchmarks/results/{name}.json") from None
-        except ValueError as error:
-            raise InputError(f"benchmarks/results/{name}.json: no JSON: {error}") from None
-        return self[name]
-
-
 def table(name: str, place: str, root: Path) -> list[str]:
     """The lines of a table, with what made it."""
     records = Records(root)
@@ -153,24 +143,6 @@ def table(name: str, place: str, root: Path) -> list[str]:
     except InputError as error:
         raise InputError(f"{place}: {error}") from None
     return [*text.splitlines(), "", made_by(list(records.values()))]
-
-
-def svg(draw: Callable, records: Records) -> bytes:
-    """A picture, with what made it as its description: the same bytes each time."""
-    from matplotlib import style
-
-    with (
-        style.context(["default", {"svg.hashsalt": "results", "svg.fonttype": "none"}]),
-        io.BytesIO() as file,
-    ):
-        figure = draw(records)
-        about = {
-            "Date": None,
-            "Creator": None,
-            "Description": made_by(list(records.values())).strip("_"),
-        }
-        figure.savefig(file, format="svg", facecolor="white", metadata=about)
-        return file.getvalue()
 
 
 if __name__ == "__main__":

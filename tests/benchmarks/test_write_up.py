@@ -18,7 +18,9 @@ from multitask.training.checkpoint import Checkpoints
 
 RECORDS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 TYPED = {  # heads of the tables that hold no results
-    "key": "README.md",
+    "task": "README.md",
+    "setting": "README.md",
+    "place": "README.md",
     "what you see": "README.md",
     "you have": "task_3.md",
 }
@@ -29,8 +31,9 @@ def project(tmp_path, monkeypatch):
     """A copy of what the write-up reads and writes."""
     for folder in ("benchmarks/results", "pictures"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-    for page in write_up.PAGES:
-        shutil.copy(ROOT / page, tmp_path)
+    (tmp_path / "docs").mkdir()
+    for page in write_up.pages(ROOT):
+        shutil.copy(ROOT / page, tmp_path / page)
     monkeypatch.setattr(write_up, "ROOT", tmp_path)
     return tmp_path
 
@@ -41,7 +44,7 @@ def test_every_table_and_picture_is_what_the_records_make():
     assert {path: path.read_bytes() for path in made} == made
 
 
-@pytest.mark.parametrize("page", write_up.PAGES)
+@pytest.mark.parametrize("page", write_up.pages(ROOT))
 def test_no_table_of_results_is_typed(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     lines = [line for _, name, part in write_up.parts(page, text) if not name for line in part]
@@ -70,23 +73,18 @@ def test_a_record_names_no_place_on_its_machine(path):
 
 def test_a_changed_record_is_noticed_and_written_and_nothing_else_changes(project, shell):
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    page = project / "docs/reliability.md"
     record = project / "benchmarks/results/crash.json"
     record.write_bytes(record.read_bytes().replace(b'"resumed": 11', b'"resumed": 12'))
     checked = shell(write_up, "--check")
-    line = next(
-        n
-        for n, text in enumerate(before[project / "README.md"].decode().splitlines(), 1)
-        if "table: kills" in text
-    )
-    assert checked[:2] == (1, f"README.md:{line}: table kills is not what benchmarks/results has\n")
-    assert (project / "README.md").read_bytes() == before[project / "README.md"]
-    assert shell(write_up) == (0, "", "README.md: written\n")
-    old, new = (
-        text.splitlines() for text in (before[project / "README.md"], (project / "README.md").read_bytes())
-    )
+    line = before[page].decode().splitlines().index("<!-- table: kills -->") + 1
+    assert checked[:2] == (1, f"docs/reliability.md:{line}: table kills is not what benchmarks/results has\n")
+    assert page.read_bytes() == before[page]
+    assert shell(write_up) == (0, "", "docs/reliability.md: written\n")
+    old, new = (text.splitlines() for text in (before[page], page.read_bytes()))
     (changed,) = [(a, b) for a, b in zip(old, new, strict=True) if a != b]
     assert re.sub(" +", " ", changed[1].decode()) == "| transformers.Trainer | 16 | 12 | 11 |"
-    assert {path for path in before if path.read_bytes() != before[path]} == {record, project / "README.md"}
+    assert {path for path in before if path.read_bytes() != before[path]} == {record, page}
     assert shell(write_up, "--check") == (0, "", "")
 
 
@@ -100,20 +98,21 @@ def test_a_changed_picture_is_noticed(project, shell):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("name", "old", "new", "message"),
     [
+        ("reliability", "table: kills -->", "table: kill -->", r"there is no table kill; there are .*kills"),
+        ("reliability", "<!-- table: kills -->\n", "", r"the end of a table that was not begun"),
         (
-            "<!-- table: kills -->",
-            "<!-- table: kill -->",
-            r"README\.md:\d+: there is no table kill; there are .*, kills",
+            "reliability",
+            "<!-- end of table -->",
+            "",
+            r"the table kills has no end before docs/reliability\.md:\d+: ",
         ),
-        ("<!-- table: kills -->\n", "", r"README\.md:\d+: the end of a table that was not begun"),
-        ("<!-- end of table -->", "", r"README\.md:\d+: the table scores has no end before README\.md:\d+: "),
-        ("](pictures/speed.svg)", "](pictures/other.svg)", r".*: no place for the picture: .*speed\.svg"),
+        ("results", "](../pictures/speed.svg)", "](pictures/speed.svg)", "no place for the picture: .*speed"),
     ],
 )
-def test_a_page_with_a_mark_that_is_wrong_is_not_written(project, shell, old, new, said):
-    page = project / "README.md"
+def test_a_page_with_a_mark_that_is_wrong_is_not_written(project, shell, name, old, new, message):
+    page = project / f"docs/{name}.md"
     page.write_text(page.read_text().replace(old, new, 1))
     (project / "benchmarks/results/scale.json").write_text(
         (project / "benchmarks/results/scale.json").read_text().replace("2216599", "9916599")
@@ -121,7 +120,7 @@ def test_a_page_with_a_mark_that_is_wrong_is_not_written(project, shell, old, ne
     before = page.read_bytes()
     ended = shell(write_up)
     assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
-    assert re.match(f"error: {said}", ended.err)
+    assert re.match(rf"error: (docs/{name}\.md:\d+|README\.md, task_3\.md and docs/): {message}", ended.err)
     assert page.read_bytes() == before
 
 
@@ -134,12 +133,11 @@ def test_a_table_without_place_end_or_record_is_an_error(project, shell):
     page.write_text(text)
     (project / "benchmarks/results/crash.json").unlink()
     assert re.fullmatch(
-        r"error: README.md:\d+: there is no benchmarks/results/crash.json\n", shell(write_up).err
+        r"error: docs/reliability.md:\d+: there is no benchmarks/results/crash.json\n", shell(write_up).err
     )
-    readme = (project / "README.md").read_text()
-    (project / "README.md").write_text(
-        re.sub("<!-- table: kills -->.*?<!-- end of table -->", "", readme, flags=re.DOTALL)
-    )
+    page = project / "docs/reliability.md"
+    text = page.read_text()
+    page.write_text(re.sub("<!-- table: kills -->.*?<!-- end of table -->", "", text, flags=re.DOTALL))
     assert "no place for the table kills: <!-- table: kills -->" in shell(write_up).err
 
 

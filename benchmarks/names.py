@@ -1,0 +1,5 @@
+"""The names that studies, their tables and their pictures share, as the records have them."""
+
+A, B, JOINT = "task A alone", "task B alone", "both in one model"
+TWO = "two models"
+OURS, DEFAULTS, TUNED = "this project", "Trainer", "Trainer, tuned"
