@@ -10,7 +10,6 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
 from typing import Any, Self, TextIO
 
 import numpy as np
@@ -123,9 +122,7 @@ class ResumableOutput:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Rename the files if all rows are written; otherwise leave them in a state that can be resumed."""
         if error is None:
             if self.vectors:
