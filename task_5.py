@@ -26,53 +26,53 @@ def parse() -> argparse.Namespace:
         "--model", default=LATEST_MODEL, metavar="DIR", help=f"a model folder ({LATEST_MODEL})"
     )
     shared = argparse.ArgumentParser(add_help=False, parents=[of_model])
-    shared.add_argument("--device", metavar="DEVICE", help="cpu, cuda or cuda:1 (CUDA where there is one)")
+    shared.add_argument("--device", metavar="DEVICE", help="cpu, cuda or cuda:1 (CUDA if available)")
     predict_parser = commands.add_parser(
         "predict", parents=[shared], help="class and entities of texts, as JSON Lines"
     )
     predict_parser.add_argument("texts", nargs="*", metavar="TEXT")
     predict_parser.add_argument(
-        "--input", metavar="FILE", help="a text a line, or a corpus file; - is standard input"
+        "--input", metavar="FILE", help="one text per line, or a corpus file; - is standard input"
     )
     predict_parser.add_argument(
-        "--output", metavar="FILE", help=".jsonl, .csv or .conll; without it they go to standard output"
+        "--output", metavar="FILE", help=".jsonl, .csv or .conll file (standard output)"
     )
     predict_parser.add_argument(
         "--embeddings", metavar="FILE.npy", help="also write embeddings, float32 (N, D)"
     )
-    predict_parser.add_argument(
-        "--resume", action="store_true", help="go on with an output that was interrupted"
-    )
+    predict_parser.add_argument("--resume", action="store_true", help="continue an interrupted output file")
     predict_parser.set_defaults(main=predict)
-    evaluate_parser = commands.add_parser("evaluate", parents=[shared], help="scores on an annotated file")
+    evaluate_parser = commands.add_parser("evaluate", parents=[shared], help="metrics on an annotated file")
     evaluate_parser.add_argument("corpus", metavar="CORPUS_FILE", help="as config.yml's data.test")
-    evaluate_parser.add_argument("--json", action="store_true", help="all figures as one JSON object")
+    evaluate_parser.add_argument("--json", action="store_true", help="print all metrics as one JSON object")
     evaluate_parser.add_argument(
-        "--against", metavar="DIR", help="another model folder: which does better on the same rows?"
+        "--against", metavar="DIR", help="another model folder, to compare on the same rows"
     )
     evaluate_parser.add_argument(
-        "--pictures", default="evaluation", metavar="DIR", help="where pictures go (evaluation)"
+        "--pictures", default="evaluation", metavar="DIR", help="folder for the pictures (evaluation)"
     )
     evaluate_parser.set_defaults(main=evaluate_corpus)
     export_parser = commands.add_parser(
-        "export", parents=[of_model], help="a folder that runs without torch, compared with torch"
+        "export",
+        parents=[of_model],
+        help="write a model folder that runs without torch, and compare it with torch",
     )
-    export_parser.add_argument("folder", metavar="DIR", help="made, or replaced where it is an export")
-    export_parser.add_argument("--int8", action="store_true", help="products of matrices in int8")
+    export_parser.add_argument("folder", metavar="DIR", help="created, or replaced if it is an export")
+    export_parser.add_argument("--int8", action="store_true", help="matrix multiplications in int8")
     export_parser.add_argument(
-        "--dev", metavar="FILE", help="an annotated file to compare on (data.dev of the model's run)"
+        "--dev", metavar="FILE", help="annotated file for the comparison (data.dev of the model's run)"
     )
     export_parser.set_defaults(main=export_model)
     return parser.parse_args()
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    """Texts → a row each, in order, and their embeddings where asked for."""
+    """Write one row per text, in order, and the embeddings if requested."""
     from multitask.common import distributed
     from multitask.common.atomic_files import check_writable
     from multitask.common.checksums import folder_hash
     from multitask.data.texts import read_rows, rows_from_texts
-    from multitask.inference.batch_predict import StandardOutput, predict_all
+    from multitask.inference.batch_predict import Sink, StandardOutput, predict_all
     from multitask.inference.resumable_output import ResumableOutput
     from multitask.inference.terminal import terminal_renderer
     from multitask.inference.writers import check_labels_fit, json_line, output_format
@@ -81,7 +81,7 @@ def predict(arguments: argparse.Namespace) -> None:
     if bool(arguments.texts) == bool(arguments.input):
         raise InputError("give texts as arguments, or a file of them with --input (- is standard input)")
     if arguments.resume and not output:
-        raise InputError("--resume goes on with a file: give the --output that was interrupted")
+        raise InputError("--resume continues a file: give the --output that was interrupted")
     head, render = output_format(output) if output else (b"", json_line)
     for path, suffix in ((output, ""), (vectors, ".npy")):
         if path:
@@ -92,22 +92,22 @@ def predict(arguments: argparse.Namespace) -> None:
         check_labels_fit(output, predictor.labels)
     elif sys.stdout.isatty():
         render = terminal_renderer(predictor.labels)
-    sink = None
+    sink: Sink | None = None
     if distributed.rank() == 0 and not output:
         sink = StandardOutput(vectors)
     elif distributed.rank() == 0:
         facts = {"model": folder_hash(Path(arguments.model)), "format": Path(output).suffix.lower()}
-        sink = ResumableOutput(output, vectors, {**facts, "choice of embeddings": bool(vectors)})
+        sink = file = ResumableOutput(output, vectors, {**facts, "choice of embeddings": bool(vectors)})
         if not arguments.resume:
-            sink.begin(head)
-        elif not sink.resume(head, rows):
+            file.begin(head)
+        elif not file.resume(head, rows):
             logger.info(f"{output} is finished: there is nothing to resume")
             rows, sink = iter(()), None
     predict_all(predictor, rows, render, sink, bool(vectors))
 
 
 def evaluate_corpus(arguments: argparse.Namespace) -> None:
-    """Scores of a model on an annotated file, alone or against another model's."""
+    """Print a model's metrics on an annotated file, alone or compared with another model's."""
     from multitask.common.atomic_files import check_folder
     from multitask.evaluation.evaluate import (
         draw_plots,
@@ -123,14 +123,14 @@ def evaluate_corpus(arguments: argparse.Namespace) -> None:
     if arguments.against:
         other = Predictor.from_pretrained(arguments.against, arguments.device)
         second = evaluate_file(other, arguments.against, arguments.corpus, second=True)
-    found = evaluation_to_dict(first, second)
-    print(json.dumps(found) if arguments.json else evaluation_to_text(first, found), flush=True)
+    evaluation = evaluation_to_dict(first, second)
+    print(json.dumps(evaluation) if arguments.json else evaluation_to_text(first, evaluation), flush=True)
     for path in draw_plots(first, pictures):
         logger.info(f"picture: {path}")
 
 
 def export_model(arguments: argparse.Namespace) -> None:
-    """The model as an ONNX graph in a folder, and how near it is to the model."""
+    """Export the model as an ONNX graph to a folder, and print how close its outputs are to the model's."""
     from tqdm import tqdm
 
     from multitask.export.exporter import check_export, comparison_corpus, comparison_table, export
@@ -138,12 +138,14 @@ def export_model(arguments: argparse.Namespace) -> None:
     check_export(arguments.folder)
     predictor = Predictor.from_pretrained(arguments.model, "cpu", precision="fp32")
     if not hasattr(predictor.runner, "model"):
-        raise InputError(f"{arguments.model}: is an export itself; --model names what training saved")
+        raise InputError(
+            f"{arguments.model}: is an export itself; --model must be a folder that training saved"
+        )
     config = Path(arguments.model).resolve().parent / "config.yml"
     corpus = comparison_corpus(predictor, arguments.dev, config)
-    with tqdm(total=corpus and len(corpus), unit=" rows", disable=None) as progress:
-        found = export(predictor, arguments.folder, corpus, arguments.int8, progress.update)
-    print(comparison_table(found))
+    with tqdm(total=None if corpus is None else len(corpus), unit=" rows", disable=None) as progress:
+        comparison = export(predictor, arguments.folder, corpus, arguments.int8, progress.update)
+    print(comparison_table(comparison))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from multitask.data.texts import read_rows, rows_from_texts
 from multitask.data.tokenization import WordTokenizer
 from multitask.evaluation.evaluate import evaluate
 from multitask.inference import runner
-from multitask.inference.batch_predict import predict_chunk, split_into_chunks
+from multitask.inference.batch_predict import predict_chunk, split_rows
 from multitask.inference.predictor import Predictor, embed
 from multitask.inference.writers import json_line
 
@@ -101,7 +101,7 @@ def rounds(timed: dict[str, Callable], texts: list[str], count: int) -> dict[str
 def share_of_the_model(predictor: Predictor, texts: list[str]) -> dict[str, float]:
     """Seconds of reading, of the model's passes, and of decoding, offsets and writing JSON, for texts."""
     spent = {"model": 0.0}
-    passes = runner._passes
+    passes = runner.run_batches
 
     def timed(*given):
         since = time.perf_counter()
@@ -109,16 +109,16 @@ def share_of_the_model(predictor: Predictor, texts: list[str]) -> dict[str, floa
         spent["model"] += time.perf_counter() - since
         return found
 
-    runner._passes = timed
+    runner.run_batches = timed
     try:
         since = time.perf_counter()
-        rows = list(split_into_chunks(rows_from_texts(texts)))
+        rows = list(split_rows(rows_from_texts(texts)))
         read = time.perf_counter() - since
         for chunk in rows:
             predict_chunk(predictor, chunk, json_line, False)
         total = time.perf_counter() - since
     finally:
-        runner._passes = passes
+        runner.run_batches = passes
     parts = {"reading": read, **spent, "rest": total - read - spent["model"], "all": total}
     return {name: round(seconds, 4) for name, seconds in parts.items()}
 

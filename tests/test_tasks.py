@@ -153,7 +153,7 @@ def test_predict_that_is_stopped_goes_on_where_it_was(shell, trained, tmp_path, 
         assert not (tmp_path / name).exists()
     ended = shell(task_5, *arguments, "v.npy", "--output", name, "--resume")
     assert ended.status == 0
-    assert "going on after 30 rows" in ended.err
+    assert "resumes after 30 rows" in ended.err
     assert "1 of 13 rows could not be read" in ended.err
     assert (tmp_path / name).read_bytes() == (tmp_path / f"whole.{name[4:]}").read_bytes()
     assert np.load("v.npy").tobytes() == np.load("whole.npy").tobytes()
@@ -292,7 +292,7 @@ def test_evaluate_warns_of_labels_that_the_model_can_not_say(shell, trained, wri
         (["predict", "--model", "M"], "give texts"),
         (["predict", "a", "--input", "x", "--model", "M"], "give texts"),
         (["predict", "--input", "nowhere.txt", "--model", "M"], "nowhere.txt: no such file"),
-        (["predict", "a", "--model", "M", "--output", "o.txt"], "the name says what is written"),
+        (["predict", "a", "--model", "M", "--output", "o.txt"], "the extension must be .jsonl"),
         (["predict", "a", "--model", "M", "--output", "no/o.csv"], "there is no folder no"),
         (["predict", "a", "--model", "M", "--resume"], "give the --output that was interrupted"),
         (["predict", "a", "--model", "M", "--embeddings", "o.bin"], "ends in .npy"),

@@ -1,109 +1,121 @@
-"""Rows of any length in, what is predicted of them out, a chunk at a time: by one process or by several."""
+"""Batch prediction: read rows, predict them in chunks in one or several processes, write the results."""
 
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 import numpy as np
 from tqdm import tqdm
 
-from multitask.common import distributed
+from multitask.common import chunking, distributed
 from multitask.common.atomic_files import NpyWriter, atomic_file
 from multitask.common.signals import StopSignals
 from multitask.data.rows import Example
-from multitask.data.texts import Row
+from multitask.data.texts import Row, UnreadableRow
 from multitask.inference.predictor import Predictor
 from multitask.inference.writers import Render
 
 logger = logging.getLogger(__name__)
 
-ROWS, CHARACTERS = 4096, 1 << 20  # that a process has at once
+ROWS, CHARACTERS = 4096, 1 << 20  # limits of one chunk
 
 
 class Sink(Protocol):
-    """What answers are written to."""
+    """Where predictions are written: a context that completes its files if no exception leaves it."""
 
-    def write(self, rows: list[Row], answers: bytes, embeddings: np.ndarray | None) -> None: ...
+    def write(self, rows: list[Row], rendered: bytes, embeddings: np.ndarray | None) -> None:
+        """Append rows, rendered to bytes, and their embeddings (n, D); None if there are none to write."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
 
 
 class StandardOutput:
-    """Standard output, and a file for the embeddings where they are wanted, there only when it is whole."""
+    """A Sink that prints rows and writes embeddings to the file `vectors`, which appears when complete."""
 
     def __init__(self, vectors: str | None):
         self.files = ExitStack()
         self.vectors = NpyWriter(self.files.enter_context(atomic_file(vectors))) if vectors else None
 
-    def write(self, rows: list[Row], answers: bytes, embeddings: np.ndarray | None) -> None:
-        sys.stdout.buffer.write(answers)
+    def write(self, rows: list[Row], rendered: bytes, embeddings: np.ndarray | None) -> None:
+        sys.stdout.buffer.write(rendered)
         sys.stdout.buffer.flush()
         if self.vectors:
+            assert embeddings is not None
             self.vectors.write(embeddings)
 
-    def __enter__(self) -> "StandardOutput":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type | None, *error) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if kind is None and self.vectors:
             self.vectors.finish()
-        self.files.__exit__(kind, *error)
+        self.files.__exit__(kind, error, traceback)
 
 
 def predict_all(
     predictor: Predictor, rows: Iterator[Row], render: Render, sink: Sink | None, embeddings: bool
 ) -> None:
-    """Predict all rows and write them in order. Says how many of them could not be read.
+    """Predict all rows and write them in order. Logs how many of them could not be read.
 
-    Without a sink nothing is written: the first process has one, reads, deals chunks to all of them and
-    writes what it gets back; the others only work. SIGINT and SIGTERM stop one process anywhere but while it
-    writes, several of them between two rounds."""
-    parts, total, unread = split_into_chunks(rows), 0, 0
+    The first process reads the rows, sends chunks to all processes and writes the results to its `sink`. The
+    other processes only predict; their `sink` is None. SIGINT and SIGTERM stop a single process anywhere but
+    while it writes, and several processes between two rounds of chunks."""
+    chunks, total, unreadable = split_rows(rows), 0, 0
     bar = tqdm(unit=" texts", disable=True if sink is None or sys.stdout.isatty() else None)
     with StopSignals() as stop, sink or nullcontext(), bar:
         while True:
-            # the first process's parts end first, so where its own is empty all are
-            dealt = (
-                [next(parts, []) for _ in range(distributed.world_size())] if distributed.rank() == 0 else []
+            # chunks run out at the last process first: if the first process has none, no process has
+            parts = (
+                [next(chunks, []) for _ in range(distributed.world_size())] if distributed.rank() == 0 else []
             )
-            part, more = distributed.scatter([(part, bool(dealt[0])) for part in dealt])
+            part, more = distributed.scatter([(part, bool(parts[0])) for part in parts])
             if not more:
                 break
-            found = distributed.gather(predict_chunk(predictor, part, render, embeddings)) or []
+            results = distributed.gather(predict_chunk(predictor, part, render, embeddings)) or []
             with stop.deferred():
-                for part, (answers, vectors) in zip(dealt, found):
-                    sink.write(part, answers, vectors)
+                for part, (rendered, vectors) in zip(parts, results):
+                    assert sink is not None  # only the first process has results
+                    sink.write(part, rendered, vectors)
                     total += len(part)
-                    unread += sum(not isinstance(row, Example) for row in part)
+                    unreadable += sum(isinstance(row, UnreadableRow) for row in part)
             bar.update(total - bar.n)
-    if unread:
-        logger.warning(f"{unread:,} of {total:,} rows could not be read; each has the reason in its place")
+    if unreadable:
+        logger.warning(
+            f"{unreadable:,} of {total:,} rows could not be read; the output has the reason in place of each"
+        )
 
 
-def split_into_chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """Rows, as many at a time as a process bears. A text of any length is a chunk."""
-    chunk, characters = [], 0
-    for row in rows:
-        chunk.append(row)
-        characters += len(row.text) if isinstance(row, Example) else 0
-        if len(chunk) == ROWS or characters > CHARACTERS:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
+def split_rows(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Yield rows in order, in chunks of at most ROWS rows and CHARACTERS characters; longer texts alone."""
+    return chunking.split_into_chunks(rows, _characters, CHARACTERS, ROWS)
+
+
+def _characters(row: Row) -> int:
+    return len(row.text or "") if isinstance(row, Example) else 0
 
 
 def predict_chunk(
     predictor: Predictor, rows: list[Row], render: Render, embeddings: bool
 ) -> tuple[bytes, np.ndarray | None]:
-    """What is written of rows, and their embeddings (n, D): NaN for one that can't be read."""
+    """Predict n rows → the rendered rows and, if wanted, embeddings (n, D): NaN for an unreadable row."""
     examples = [row for row in rows if isinstance(row, Example)]
-    predictions = iter(predictor.predict_examples(examples, embeddings))
-    said = [next(predictions) if isinstance(row, Example) else None for row in rows]
-    plain = (each and each._replace(embedding=None) for each in said)
-    answers = b"".join(map(render, rows, plain if embeddings else said))
+    in_order = iter(predictor.predict_examples(examples, embeddings))
+    predictions = [next(in_order) if isinstance(row, Example) else None for row in rows]
+    without = (prediction and prediction._replace(embedding=None) for prediction in predictions)
+    rendered = b"".join(map(render, rows, without))
     if not embeddings:
-        return answers, None
-    nothing = np.full(predictor.config.hidden_size, np.nan, np.float32)
-    vectors = [nothing if each is None else each.embedding for each in said]
-    return answers, np.stack(vectors) if vectors else np.zeros((0, len(nothing)), np.float32)
+        return rendered, None
+    vectors = np.full((len(rows), predictor.config.hidden_size), np.nan, np.float32)
+    for vector, prediction in zip(vectors, predictions):
+        if prediction:
+            vector[:] = prediction.embedding
+    return rendered, vectors

@@ -1,4 +1,4 @@
-"""Logits → classes, tags and entities with their scores: the one loop behind prediction and evaluation."""
+"""Decode logits to classes, tags and scored entities: one loop for prediction and evaluation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from multitask.inference.runner import Runner, run_model, runner_of
 
 
 class DecodedRows(NamedTuple):
-    """What a model predicts for rows [first, last) of a corpus. A task's fields are None where the model has
-    no names for it, or where it was not asked for."""
+    """A model's predictions for rows [first, last) of a corpus. A task's fields are None if the model has
+    no names for it, or if the task was not requested."""
 
     first: int
     last: int
@@ -64,7 +64,7 @@ def predict_corpus(
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Class ids (N,) and tag ids (W,) that a model, or a Runner, predicts; None as in `DecodedRows`.
 
-    Several processes share the rows, each of which is read once, and all of them get the whole."""
+    Several processes share the rows: each row is predicted once, and every process gets all results."""
     from multitask.common import distributed
 
     classes: list[np.ndarray] = [np.zeros(0, np.int64)]

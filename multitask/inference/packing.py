@@ -1,8 +1,8 @@
-"""Windows put end to end instead of padded: products of matrices then run over tokens alone.
+"""Packing: windows placed end to end instead of padded, so that matrix multiplications skip the padding.
 
-A batch of sentences that came together by chance is a third padding or more. In one row of several windows
-each token attends to those of its own window (Krell et al. 2021, "Efficient Sequence Packing without
-Cross-contamination"); attention over a row costs more than over a window, so rows are kept short."""
+In a batch of random sentences a third of the cells or more is padding. In a row of several windows each token
+attends only to its own window (Krell et al. 2021, "Efficient Sequence Packing without Cross-contamination").
+Attention over a row costs more than over a window, therefore rows are short."""
 
 from typing import NamedTuple
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from multitask.data.labels import concatenated_ranges
 
-_WIDTH = 128  # tokens of a row, about
-_WORTH = 0.9  # of the padded cells at most, for attention over a row and the way there and back
+_WIDTH = 128  # tokens of a row, about; a longer window makes longer rows
+_MAX_CELLS = 0.9  # of the padded batch: above it, packing costs more than the saved padding
 
 
 class Packed(NamedTuple):
-    """P rows of S tokens. `owners` holds the window (its row in the batch) of each token, −1 where there is
-    none; `places` (B, T) where each token of the padded batch is among the P × S, 0 for padding."""
+    """P rows of S tokens. `owners` is each token's window (its index in the batch), −1 for empty cells.
+    `places` is each token's index among the P × S cells, for the padded batch; 0 for padding."""
 
     input_ids: np.ndarray  # (P, S)
     positions: np.ndarray  # (P, S), in the token's window
@@ -25,13 +25,14 @@ class Packed(NamedTuple):
 
 
 def pack(input_ids: np.ndarray, attention_mask: np.ndarray, longest_row: int) -> Packed | None:
-    """Padded windows (B, T), their tokens first → rows of at most `longest_row` ≥ T tokens; None where they
-    would not be much smaller."""
+    """Pack padded windows (B, T), padded at their end, into rows of at most `longest_row` ≥ T tokens.
+
+    Returns None if the rows would not have clearly fewer cells than the padded batch."""
     lengths = attention_mask.sum(1)
     count = -(-int(lengths.sum()) // max(_WIDTH, int(lengths.max())))
     while True:
-        row, start, width = _rows(lengths, count)
-        if count * width > _WORTH * attention_mask.size:
+        row, start, width = _assign_rows(lengths, count)
+        if count * width > _MAX_CELLS * attention_mask.size:
             return None
         if width <= longest_row:
             break
@@ -39,21 +40,23 @@ def pack(input_ids: np.ndarray, attention_mask: np.ndarray, longest_row: int) ->
     window = np.repeat(np.arange(len(lengths)), lengths)
     column = concatenated_ranges(np.zeros_like(lengths), lengths)
     at = (row * width + start)[window] + column
-    packed = np.zeros((3, count * width), np.int64)
-    packed[2] = -1
-    packed[:, at] = input_ids[window, column], column, window
+    cells = np.zeros((3, count * width), np.int64)
+    cells[2] = -1
+    cells[:, at] = input_ids[window, column], column, window
     places = np.zeros(input_ids.shape, np.int64)
     places[window, column] = at
-    return Packed(*packed.reshape(3, count, width), places)
+    packed_ids, positions, owners = cells.reshape(3, count, width)
+    return Packed(packed_ids, positions, owners, places)
 
 
-def _rows(lengths: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Each window's row of so many, its start in it, and the longest row's tokens: the longest window that is
-    left goes to the row that has fewest (Graham 1969)."""
+def _assign_rows(lengths: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Spread windows over `count` rows → each window's row and its start there, and the longest row's tokens.
+
+    The longest remaining window goes to the row with the fewest tokens (Graham 1969)."""
     filled = [0] * count
     row, start = np.empty_like(lengths), np.empty_like(lengths)
     for window in np.argsort(-lengths, kind="stable").tolist():
-        least = filled.index(min(filled))
-        row[window], start[window] = least, filled[least]
-        filled[least] += int(lengths[window])
+        shortest = filled.index(min(filled))
+        row[window], start[window] = shortest, filled[shortest]
+        filled[shortest] += int(lengths[window])
     return row, start, max(filled)

@@ -1,12 +1,12 @@
-"""What a model says of a text."""
+"""The prediction for one text: its class, entities, words and embedding."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 
 class Entity(NamedTuple):
-    """text[start:end] is the entity; score is the mean probability of its type over its words."""
+    """The entity text[start:end]; `score` is the mean probability of its type over its words."""
 
     start: int
     end: int
@@ -16,7 +16,7 @@ class Entity(NamedTuple):
 
 
 class Word(NamedTuple):
-    """text[start:end] is a word; score is the probability of its tag, which is that of the best sequence."""
+    """The word text[start:end] and its tag in the best tag sequence; `score` is the tag's probability."""
 
     start: int
     end: int
@@ -25,8 +25,8 @@ class Word(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a model says of a text. label and probabilities, or entities and words, are None where it never
-    learned that task; embedding (D,) and words are None unless they were asked for."""
+    """The prediction for one text. `label` and `probabilities`, or `entities` and `words`, are None if the
+    model never learned that task; `embedding` (D,) and `words` are None unless they were requested."""
 
     text: str
     label: str | None
@@ -35,13 +35,15 @@ class Prediction(NamedTuple):
     embedding: np.ndarray | None = None
     words: list[Word] | None = None
 
-    def to_dict(self) -> dict:
-        """The row that is written, without the words: plain types, probabilities to six digits."""
-        chances, entities = self.probabilities, self.entities
-        row = {
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON row, without the words: plain types, probabilities rounded to six digits."""
+        probabilities, entities = self.probabilities, self.entities
+        row: dict[str, Any] = {
             "text": self.text,
             "label": self.label,
-            "probabilities": chances and {name: round(chance, 6) for name, chance in chances.items()},
-            "entities": entities and [{**e._asdict(), "score": round(e.score, 6)} for e in entities],
+            "probabilities": probabilities and {name: round(p, 6) for name, p in probabilities.items()},
+            "entities": None
+            if entities is None
+            else [{**e._asdict(), "score": round(e.score, 6)} for e in entities],
         }
         return row if self.embedding is None else {**row, "embedding": self.embedding.tolist()}

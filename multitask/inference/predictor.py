@@ -119,7 +119,7 @@ class Predictor:
         progress: Progress | None = None,
         words: bool = False,
     ) -> list[Prediction]:
-        """One Prediction per Example, which has its text and the offsets of its words.
+        """One Prediction per Example; each must have its text and the offsets of its words.
 
         `embeddings` and `words` add the embedding and each word's tag."""
         config = self.config
@@ -136,6 +136,7 @@ class Predictor:
         names = self.labels.classes
         classes = probabilities = entities = tagged = None
         if rows.classes is not None:
+            assert rows.sentence_logits is not None  # None together
             classes = rows.classes.tolist()
             probabilities = softmax(
                 rows.sentence_logits / np.float32(self.config.temperature_task_a)
@@ -144,6 +145,7 @@ class Predictor:
             entities = self._entities(rows, examples)
             tagged = self._words(rows, examples) if words else None
         for row, example in enumerate(examples):
+            assert example.text is not None  # as `predict_examples` requires
             yield Prediction(
                 example.text,
                 None if classes is None else names[classes[row]],
@@ -154,34 +156,37 @@ class Predictor:
             )
 
     def _entities(self, decoded: DecodedRows, examples: Sequence[Example]) -> list[list[Entity]]:
+        assert decoded.tags is not None and decoded.word_logits is not None  # None together
         offsets, labels = decoded.offsets, self.labels
         starts, ends, types = labels.find_spans(decoded.tags, offsets)
         temperature = self.config.temperature_task_b
         scores = entity_scores(decoded.word_logits, labels, starts, ends, types, temperature)
         rows = np.searchsorted(offsets, starts, side="right") - 1
         first, last = starts - offsets[rows], ends - 1 - offsets[rows]
-        found: list[list[Entity]] = [[] for _ in examples]
+        entities: list[list[Entity]] = [[] for _ in examples]
         for row, begin, end, kind, score in zip(*map(np.ndarray.tolist, (rows, first, last, types, scores))):
             text, words = examples[row].text, examples[row].offsets
+            assert text is not None and words is not None  # as `predict_examples` requires
             start, stop = words[begin][0], words[end][1]
-            found[row].append(Entity(start, stop, text[start:stop], labels.types[kind], score))
-        return found
+            entities[row].append(Entity(start, stop, text[start:stop], labels.types[kind], score))
+        return entities
 
     def _words(self, decoded: DecodedRows, examples: Sequence[Example]) -> list[list[Word]]:
+        assert decoded.tags is not None and decoded.word_logits is not None  # None together
         tags, temperature = decoded.tags, np.float32(self.config.temperature_task_b)
         scores = softmax(decoded.word_logits / temperature)[np.arange(len(tags)), tags].tolist()
         names, ids = self.labels.tags, tags.tolist()
         return [
             [
                 Word(start, end, names[ids[first + word]], scores[first + word])
-                for word, (start, end) in enumerate(example.offsets)
+                for word, (start, end) in enumerate(example.offsets or ())
             ]
             for first, example in zip(decoded.offsets.tolist(), examples)
         ]
 
 
 def check_folder(name: str | Path) -> None:
-    """Raises InputError where there is no such model folder."""
+    """Raises InputError if there is no folder of that name."""
     if not Path(name).is_dir():
         hint = "; python task_4.py trains one" if str(name) == LATEST_MODEL else ""
         raise InputError(f"no folder {Path(name)}{hint}")

@@ -1,4 +1,4 @@
-"""A file of predictions that grows, can be gone on with when interrupted, and has its name when whole."""
+"""Resumable output file: written to NAME.partial and renamed when complete."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from time import monotonic
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 import numpy as np
 
@@ -29,16 +29,21 @@ from multitask.data.texts import Row, UnreadableRow
 
 logger = logging.getLogger(__name__)
 
-_SECONDS = 5  # between two notes of how far it is: what a kill -9 can cost
-_ANEW = "without --resume it is started anew"
+NOTE_SECONDS = 5  # between two notes of the progress: a kill -9 loses at most this much work
+_START_OVER = "without --resume it starts over"
 
 
 class ResumableOutput:
-    """PATH.partial, and VECTORS.partial where there are embeddings, until all rows are in them.
+    """A Sink that writes PATH.partial, and VECTORS.partial for embeddings, and renames them when complete.
 
-    PATH.partial.json notes how far they are, once that is on the disk; what is behind it when another process
-    goes on is cut off, so that no row is written twice. `facts` are what the rows depend on besides their
-    texts. Raises InputError for names that can't become files."""
+    PATH.partial.json notes the progress, always after the rows are on the disk. A process that resumes cuts
+    off everything written after that note, so that no row appears twice.
+
+    Args:
+        path, vectors: the output file, and the .npy file for embeddings or None.
+        facts: what the rows depend on besides their texts; a run with other facts can't resume.
+
+    Raises InputError for a name that can't be written."""
 
     def __init__(self, path: str, vectors: str | None, facts: dict[str, Any]):
         check_writable(path)
@@ -49,105 +54,107 @@ class ResumableOutput:
         self.partials = [target.with_name(f"{target.name}.partial") for target in self.targets]
         self.note = self.partials[0].with_name(f"{self.partials[0].name}.json")
         self.vectors: NpyWriter | None = None
-        self.locked: TextIO | None = None
+        self.lock_file: TextIO | None = None
 
     def begin(self, head: bytes) -> None:
-        """Start anew, with what a file of the format begins with."""
+        """Start from the first row; `head` is the header of the file format."""
         self.partials[0].touch()
         self._lock()
         if self.note.exists():
-            logger.warning(f"{self.partials[0]}: started anew; --resume would have gone on with it")
+            logger.warning(f"{self.partials[0]}: starts over; --resume would have continued it")
         self.note.unlink(missing_ok=True)
         self._open("w")
         self.files[0].write(head)
-        self._keep()
+        self._write_note()
 
     def resume(self, head: bytes, rows: Iterator[Row]) -> bool:
-        """Go on behind the rows that are there, which are taken off `rows`; False where all is done.
+        """Continue after the rows already written, which are consumed from `rows`; False if all are written.
 
-        Raises InputError where they were written of other texts or with other facts, or are not there."""
+        Raises InputError if they come from other texts or facts, or if they are missing."""
         if not self.note.exists():
             if all(target.exists() for target in self.targets):
                 return False
-            logger.warning(f"{self.partials[0]}: nothing is there to go on with; starting")
+            logger.warning(f"{self.partials[0]}: there is nothing to resume; starts with the first row")
             self.begin(head)
             return True
         if self.partials[0].exists():
             self._lock()
         try:
-            going_on = self._go_on(self._noted(), rows)
+            continues = self._continue(self._read_note(), rows)
         except BaseException:
             self._unlock()
             raise
-        if not going_on:
+        if not continues:
             self._unlock()
-        return going_on
+        return continues
 
-    def _go_on(self, noted: dict, rows: Iterator[Row]) -> bool:
+    def _continue(self, noted: dict[str, Any], rows: Iterator[Row]) -> bool:
         if noted["finished"]:
-            self._give_names()
+            self._rename_files()
             return False
         if other := [name for name in self.facts if noted["facts"].get(name) != self.facts[name]]:
-            raise InputError(f"{self.partials[0]}: is of another {' and '.join(other)}; {_ANEW}")
+            names = " and ".join(other)
+            raise InputError(f"{self.partials[0]}: was written with another {names}; {_START_OVER}")
         self.input.update(islice(rows, noted["rows"]))
         if (self.input.rows, self.input.hexdigest()) != (noted["rows"], noted["input"]):
             raise InputError(
-                f"{self.partials[0]}: its {noted['rows']:,} rows are not of the texts that the input begins "
-                f"with; {_ANEW}"
+                f"{self.partials[0]}: its {noted['rows']:,} rows are not the first rows of the input; "
+                f"{_START_OVER}"
             )
         for partial, size in zip(self.partials, noted["sizes"]):
             if not partial.is_file() or partial.stat().st_size < size:
-                raise InputError(f"{partial}: is not all there any more; {_ANEW}")
+                raise InputError(f"{partial}: is missing or cut off; {_START_OVER}")
             os.truncate(partial, size)
         self._open("r+", noted["rows"], noted["width"])
-        logger.info(f"{self.partials[0]}: going on after {noted['rows']:,} rows")
+        logger.info(f"{self.partials[0]}: resumes after {noted['rows']:,} rows")
         return True
 
-    def write(self, rows: Iterable[Row], answers: bytes, embeddings: np.ndarray | None) -> None:
-        """Append rows: what is written of them, and their embeddings (n, D) where they are wanted."""
-        self.files[0].write(answers)
+    def write(self, rows: Iterable[Row], rendered: bytes, embeddings: np.ndarray | None) -> None:
+        """Append rows, rendered to bytes, and their embeddings (n, D); None if there are none to write."""
+        self.files[0].write(rendered)
         if self.vectors:
+            assert embeddings is not None
             self.vectors.write(embeddings)
         self.input.update(rows)
-        if monotonic() - self.kept_at > _SECONDS:
-            self._keep()
+        if monotonic() - self.noted_at > NOTE_SECONDS:
+            self._write_note()
 
-    def __enter__(self) -> "ResumableOutput":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
-        """With all rows written the files get their names; else another process can go on."""
-        if kind is None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Rename the files if all rows are written; otherwise leave them in a state that can be resumed."""
+        if error is None:
             if self.vectors:
                 self.vectors.finish()
-            self._keep(finished=True)
+            self._write_note(finished=True)
         elif isinstance(error, StoppedBySignal):
-            self._keep()
-        # after any other error what is behind the last note may be half a row
+            self._write_note()
+        # after any other error half a row may follow the last note
         for file in self.files:
             with suppress(OSError):
                 file.close()
-        if kind is None:
-            self._give_names()
+        if error is None:
+            self._rename_files()
         self._unlock()
-        if kind is not None:
-            self._say_how_to_go_on(error)
+        if error is not None:
+            self._hint_to_resume(error)
 
-    def _say_how_to_go_on(self, error: BaseException) -> None:
-        state = f"{self.partials[0]} holds what is done; the same command with --resume goes on"
+    def _hint_to_resume(self, error: BaseException) -> None:
+        hint = f"{self.partials[0]} holds the finished rows; add --resume to the same command to continue"
         if isinstance(error, StoppedBySignal):
             name = signal.Signals(error.number).name
             raise StoppedBySignal(
-                error.number, f"stopped by {name} after {self.input.rows:,} rows; {state}"
+                error.number, f"stopped by {name} after {self.input.rows:,} rows; {hint}"
             ) from None
-        logger.info(state)
+        logger.info(hint)
 
     def _lock(self) -> None:
-        self.locked = os.fdopen(lock(self.partials[0], "another process writes it"))
+        self.lock_file = os.fdopen(lock(self.partials[0], "another process writes it"))
 
     def _unlock(self) -> None:
-        if self.locked:
-            self.locked.close()
+        if self.lock_file:
+            self.lock_file.close()
 
     def _open(self, mode: str, rows: int = 0, width: int = 0) -> None:
         self.files = [open_file(partial, mode) for partial in self.partials]
@@ -155,9 +162,9 @@ class ResumableOutput:
             file.seek(0, os.SEEK_END)
         if len(self.files) > 1:
             self.vectors = NpyWriter(self.files[1], rows, (width,))
-        self.kept_at = monotonic()
+        self.noted_at = monotonic()
 
-    def _keep(self, finished: bool = False) -> None:
+    def _write_note(self, finished: bool = False) -> None:
         for file, partial in zip(self.files, self.partials):
             file.flush()
             sync(partial)
@@ -171,27 +178,27 @@ class ResumableOutput:
         }
         with atomic_file(self.note) as file:
             file.write(json.dumps(noted).encode())
-        self.kept_at = monotonic()
+        self.noted_at = monotonic()
 
-    def _noted(self) -> dict:
+    def _read_note(self) -> dict[str, Any]:
         try:
             noted = json.loads(self.note.read_bytes())
             return {key: noted[key] for key in ("rows", "input", "sizes", "width", "finished", "facts")}
         except (ValueError, KeyError, TypeError):
-            raise InputError(f"{self.note}: is not what was written; {_ANEW}") from None
+            raise InputError(f"{self.note}: is damaged; {_START_OVER}") from None
 
-    def _give_names(self) -> None:
+    def _rename_files(self) -> None:
         for partial, target in zip(self.partials, self.targets):
-            if partial.exists():  # else it was done before a process was killed
+            if partial.exists():  # a process that was killed may have renamed it already
                 rename(partial, target)
         sync(self.targets[0].parent)
         self.note.unlink()
 
 
 class InputHash:
-    """A hash over rows, in order, of all that is predicted of."""
+    """A hash over all texts and words that are predicted, in order, and the number of rows."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rows, self._hash = 0, hashlib.blake2b(digest_size=16)
 
     def update(self, rows: Iterable[Row]) -> None:

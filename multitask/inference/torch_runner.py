@@ -1,14 +1,16 @@
-"""A torch model as a Runner."""
+"""Run a torch model as a Runner, with packed batches on the CPU."""
 
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 from torch.nn import functional
+from transformers.models.bert.modeling_bert import BertLayer
 
+from model import MultiTaskTransformer, SentenceTransformer
 from multitask.common.device import autocast, choose_precision
 from multitask.data.batching import even_batches, pad, word_positions
 from multitask.data.corpus import EncodedCorpus
@@ -17,7 +19,7 @@ from multitask.inference.runner import LEAST_TOKENS, BatchOutput, Runner
 
 
 class HiddenStates(Protocol):
-    """The output of the encoder's lowest `depth` layers for a corpus, computed before."""
+    """Precomputed outputs of the encoder's lowest `depth` layers for a corpus."""
 
     depth: int
 
@@ -27,27 +29,32 @@ class HiddenStates(Protocol):
 
 
 class TorchRunner(Runner):
-    """A SentenceTransformer or MultiTaskTransformer, in evaluation mode while it runs.
+    """Runs a SentenceTransformer or MultiTaskTransformer, which is in evaluation mode meanwhile.
 
-    `features` are the output of the encoder's lowest layers, from which it then starts. With bfloat16 as the
-    `precision`, float32 weights are converted for every product of matrices."""
+    With `features`, only the encoder's layers above them run. With bfloat16 as the `precision`, autocast
+    converts float32 weights for every matrix multiplication."""
 
-    def __init__(self, model, features: HiddenStates | None = None, precision: torch.dtype = torch.float32):
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        features: HiddenStates | None = None,
+        precision: torch.dtype = torch.float32,
+    ):
         self.model, self.features, self.precision, self.config = model, features, precision, model.config
-        self.heads = hasattr(model, "heads")
+        self.heads = isinstance(model, MultiTaskTransformer)
         self.threads = torch.get_num_threads()
         on_cpu = model.device.type == "cpu"
-        # a GPU's fast attention takes no mask of rows
+        # packing needs an attention mask per row, which the fast attention of GPUs does not take
         self.packs = on_cpu and model.config._attn_implementation == "sdpa"
         if on_cpu:
             self.workers = self.threads
         else:
-            self.batch_tokens = 1 << 14  # of which a GPU wants many at once
+            self.batch_tokens = 1 << 14  # a GPU needs large batches
 
     def without_heads(self) -> "TorchRunner":
-        found = copy.copy(self)
-        found.heads = False
-        return found
+        runner = copy.copy(self)
+        runner.heads = False
+        return runner
 
     def batches(self, windows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
         if not (self.packs and self.heads and self.features is None):
@@ -70,6 +77,7 @@ class TorchRunner(Runner):
             else:
                 hidden = model.encode(None, mask, self.features.batch(windows), self.features.depth)
             embeddings = _numpy(model.pool(hidden, mask))
+            assert isinstance(model, MultiTaskTransformer)  # as self.heads says
             sentence_logits, token_logits = model.heads(hidden, mask)
         row, position, _ = word_positions(corpus, windows)
         return BatchOutput(embeddings, _numpy(sentence_logits), _numpy(token_logits)[row, position])
@@ -82,27 +90,27 @@ class TorchRunner(Runner):
             yield
         finally:
             self.model.train(was_training)
-            torch.set_num_threads(self.threads)  # a worker's number is that of all threads made after it
+            torch.set_num_threads(self.threads)  # begin_worker changed the number for new threads too
 
     def begin_worker(self) -> None:
         torch.set_num_threads(1)
 
 
-def fast_runner(model, precision: str = "auto") -> TorchRunner:
-    """A TorchRunner for many calls: where bfloat16 is chosen, of a copy of the model with such weights,
-    so that they are not converted for every product."""
+def fast_runner(model: SentenceTransformer, precision: str = "auto") -> TorchRunner:
+    """A TorchRunner for many calls. For bfloat16 it runs a copy of the model with bfloat16 weights, which
+    need no conversion in every call. `precision`: "auto", "bf16" or "fp32"."""
     if choose_precision(precision, model.device) == torch.bfloat16:
         model = copy.deepcopy(model).to(torch.bfloat16)
     return TorchRunner(model)
 
 
-def _embeddings(model, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """As `model.pool(model.encode(...))`; for [CLS], the last layer runs at the first token only."""
+def _embeddings(model: SentenceTransformer, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Equals `model.pool(model.encode(...))`; for [CLS], the last layer runs for the first token only."""
     if model.config.pooling != "cls":
         return model.pool(model.encode(ids, mask), mask)
     last = model.config.num_hidden_layers - 1
     hidden = model.encode(ids, mask, layers=last)  # (B, T, D)
-    layer = model.bert.encoder.layer[last]
+    layer = cast(BertLayer, model.bert.encoder.layer[last])
     attention, first = layer.attention.self, hidden[:, :1]
 
     def by_head(states: torch.Tensor) -> torch.Tensor:
@@ -117,8 +125,8 @@ def _embeddings(model, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return layer.feed_forward_chunk(layer.attention.output(mixed.transpose(1, 2).flatten(2), first))[:, 0]
 
 
-def _encode_packed(model, packed: Packed) -> torch.Tensor:
-    """As `model.encode` of the padded batch → (B, T, D); what stands at its padding means nothing."""
+def _encode_packed(model: SentenceTransformer, packed: Packed) -> torch.Tensor:
+    """Equals `model.encode` of the padded batch (B, T, D), except at padding: values there are arbitrary."""
     ids, positions, owners, places = map(torch.from_numpy, packed)
     own = owners[:, None, :, None] == owners[:, None, None, :]  # (P, 1, S, S)
     hidden = model.encode(None, own, model.bert.embeddings(ids, position_ids=positions))  # (P, S, D)

@@ -22,7 +22,7 @@ def content(folder) -> dict[str, bytes]:
         (["mixed"], "mixed: contains other files than an export"),
         (["."], ".: contains other files"),
         (["out", "--model", "nowhere"], "no folder nowhere"),
-        (["out", "--model", "EXPORTED"], "is an export itself; --model names what training saved"),
+        (["out", "--model", "EXPORTED"], "is an export itself; --model must be a folder that training saved"),
         (["out", "--dev", "gone.jsonl"], "gone.jsonl: no such file"),
         (["out", "--dev", "bad.jsonl"], "bad.jsonl:1: not JSON"),
     ],

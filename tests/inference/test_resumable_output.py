@@ -70,7 +70,7 @@ def test_what_is_written_is_the_head_and_all_rows(whole):
 def test_killed_at_any_change_of_the_disk_it_goes_on_and_ends_the_same(
     whole, tmp_path, monkeypatch, seconds, torn
 ):
-    monkeypatch.setattr(resumable_output, "_SECONDS", seconds)
+    monkeypatch.setattr(resumable_output, "NOTE_SECONDS", seconds)
     disk, at, deaths = atomic_files.disk, 0, 0
     while True:
         at += 1
@@ -104,7 +104,7 @@ def test_killed_at_any_change_of_the_disk_it_goes_on_and_ends_the_same(
 
 
 def test_killed_it_does_again_only_what_was_not_noted(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(resumable_output, "_SECONDS", -1)
+    monkeypatch.setattr(resumable_output, "NOTE_SECONDS", -1)
     writes = ResumableOutput.write
 
     def dies(file, rows, *answers):
@@ -116,11 +116,11 @@ def test_killed_it_does_again_only_what_was_not_noted(tmp_path, monkeypatch, cap
         patch.setattr(ResumableOutput, "write", dies)
         run(tmp_path, resume=False)
     run(tmp_path, resume=True)
-    assert "going on after 6 rows" in capsys.readouterr().err
+    assert "resumes after 6 rows" in capsys.readouterr().err
 
 
 def test_what_is_noted_was_synced_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(resumable_output, "_SECONDS", -1)
+    monkeypatch.setattr(resumable_output, "NOTE_SECONDS", -1)
     done, disk = [], atomic_files.disk
 
     def seen(kind, path, call, *arguments):
@@ -163,9 +163,12 @@ def test_until_the_end_there_is_no_file_of_that_name(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"facts": {"model": "two", "format": ".jsonl"}}, "is of another model and format"),
-        ({"rows": [example_from_text("another"), *ROWS[1:]]}, "its 6 rows are not of the texts"),
-        ({"rows": ROWS[:5]}, "its 6 rows are not of the texts"),
+        ({"facts": {"model": "two", "format": ".jsonl"}}, "was written with another model and format"),
+        (
+            {"rows": [example_from_text("another"), *ROWS[1:]]},
+            "its 6 rows are not the first rows of the input",
+        ),
+        ({"rows": ROWS[:5]}, "its 6 rows are not the first rows of the input"),
     ],
 )
 def test_it_does_not_go_on_with_anything_else(tmp_path, change, reason):
@@ -184,7 +187,7 @@ def test_rows_that_are_gone_are_missed(tmp_path, name, damage):
         run(tmp_path, resume=False, stop=2)
     path = tmp_path / name
     path.write_bytes(path.read_bytes()[:-1]) if damage == "cut" else path.unlink()
-    with pytest.raises(InputError, match=f"{name}: is not all there any more"):
+    with pytest.raises(InputError, match=f"{name}: is missing or cut off"):
         run(tmp_path, resume=True)
 
 
@@ -194,7 +197,7 @@ def test_a_note_that_is_none_is_refused(tmp_path):
     note = tmp_path / "out.csv.partial.json"
     for content in (b"", b"[]", json.dumps({"rows": 3}).encode()):
         note.write_bytes(content)
-        with pytest.raises(InputError, match="is not what was written"):
+        with pytest.raises(InputError, match="is damaged"):
             run(tmp_path, resume=True)
 
 
@@ -202,7 +205,7 @@ def test_started_without_resume_it_begins_anew_and_says_so(whole, tmp_path, caps
     with pytest.raises(StoppedBySignal):
         run(new(tmp_path), resume=False, stop=2)
     run(tmp_path / "again", resume=False)
-    assert "started anew; --resume would have gone on" in capsys.readouterr().err
+    assert "starts over; --resume would have continued it" in capsys.readouterr().err
     assert result(tmp_path / "again")[0] == whole[0]
 
 

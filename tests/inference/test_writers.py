@@ -122,7 +122,7 @@ def test_a_task_that_was_not_learned_is_left_empty():
 
 @pytest.mark.parametrize("name", ["a.txt", "a", "a.npy"])
 def test_any_other_name_is_refused(name):
-    with pytest.raises(InputError, match="the name says what is written"):
+    with pytest.raises(InputError, match="the extension must be .jsonl, .csv or .conll"):
         output_format(name)
 
 
