@@ -31,7 +31,7 @@ def pack(input_ids: np.ndarray, attention_mask: np.ndarray, longest_row: int) ->
     lengths = attention_mask.sum(1)
     count = -(-int(lengths.sum()) // max(_WIDTH, int(lengths.max())))
     while True:
-        row, start, width = _assign_rows(lengths, count)
+        row, start, width = assign_rows(lengths, count)
         if count * width > _MAX_CELLS * attention_mask.size:
             return None
         if width <= longest_row:
@@ -49,7 +49,7 @@ def pack(input_ids: np.ndarray, attention_mask: np.ndarray, longest_row: int) ->
     return Packed(packed_ids, positions, owners, places)
 
 
-def _assign_rows(lengths: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, int]:
+def assign_rows(lengths: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Spread windows over `count` rows → each window's row and its start there, and the longest row's tokens.
 
     The longest remaining window goes to the row with the fewest tokens (Graham 1969)."""

@@ -87,8 +87,8 @@ def test_packed_windows_give_what_padded_ones_give(tiny, tokenizer, pooling, mon
     assert packed.packs
     packed.workers, padded = 1, TorchRunner(model)
     padded.packs = False
-    inner = packing._rows
-    monkeypatch.setattr(packing, "_rows", lambda *how: shapes.append(inner(*how)) or shapes[-1])
+    inner = packing.assign_rows
+    monkeypatch.setattr(packing, "assign_rows", lambda *how: shapes.append(inner(*how)) or shapes[-1])
     (one,), calls = list(run_model(packed, corpus)), len(shapes)
     (other,) = list(run_model(padded, corpus))
     assert 0 < calls == len(shapes)
