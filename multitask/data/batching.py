@@ -41,7 +41,7 @@ class LengthGroupedSampler:
         Without a temperature every window is in exactly one batch."""
         random = np.random.default_rng((self.seed, epoch))
         order = random.permutation(len(self.lengths))
-        if self.temperature is not None:
+        if self.temperature is not None and self.groups is not None:
             order = epoch_windows(self.groups, self.temperature, self.seed, epoch)[order]
         size = _CHUNK * self.batch_size
         chunks = (order[at : at + size] for at in range(0, len(order), size))

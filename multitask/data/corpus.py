@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from multitask.common.errors import InputError
-from multitask.data.labels import UNLABELLED, LabelSpace
+from multitask.data.labels import UNLABELLED, LabelSpace, Span
 from multitask.data.rows import Example
 from multitask.data.tokenization import WordTokenizer
 
@@ -136,9 +136,10 @@ def apply_labels(
     # a plain view of a mapped array: its class costs time at every slice
     kept = {name: np.asarray(array) for name, array in arrays.items()}
     span_types = type_ids[kept.pop("span_types")]
-    spans = np.stack([kept.pop("span_starts"), kept.pop("span_ends"), span_types])
+    starts, ends = kept.pop("span_starts"), kept.pop("span_ends")
+    spans = np.stack([starts, ends, span_types])
     tagged, word_rows = kept["row_tagged"], kept["word_rows"]
-    tags = labels.tag_spans(*spans, int(word_rows[-1]))
+    tags = labels.tag_spans(starts, ends, span_types, int(word_rows[-1]))
     if not tagged.all():
         tags[~np.repeat(tagged, np.diff(word_rows))] = UNLABELLED
     kept["row_classes"] = class_ids[np.maximum(kept["row_classes"], -1)]
@@ -146,7 +147,7 @@ def apply_labels(
     return EncodedCorpus(**kept, word_tags=tags, spans=spans, special=special)
 
 
-def lengths_to_offsets(lengths: Sequence[int]) -> np.ndarray:
+def lengths_to_offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     """Lengths (n,) → offsets (n + 1,): item i is [offsets[i], offsets[i + 1])."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
 
@@ -191,10 +192,12 @@ def _columns(
     """Examples → their words, the words' offsets, and the arrays of what is annotated.
 
     No Example is held: as long as they live, Python looks through them again and again for cycles."""
-    words, ends, classes, tagged, lines, spans, counts = [], [0], [], [], [], [], []
+    words: list[str] = []
+    spans: list[Span] = []
+    row_ends, classes, tagged, lines, counts = [0], [], [], [], []
     for example in examples:
         words += example.words
-        ends.append(len(words))
+        row_ends.append(len(words))
         classes.append(UNLABELLED if example.label is None else names.classes[example.label])
         tagged.append(example.spans is not None)
         lines.append(example.line)
@@ -203,8 +206,9 @@ def _columns(
         counts.append(len(found))
         if len(words) >= most_words:
             break
-    word_rows = np.array(ends, np.int64)
-    starts, ends, labels = zip(*spans) if spans else ((), (), ())
+    word_rows = np.array(row_ends, np.int64)
+    starts, ends = [span.start for span in spans], [span.end for span in spans]
+    labels = [span.label for span in spans]
     first = np.repeat(word_rows[:-1], counts)
     annotation = {
         "row_classes": np.array(classes, np.int32),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 from multitask.common.errors import InputError
 from multitask.common.strict_json import RepeatedKey, loads_row
@@ -127,7 +128,9 @@ def _json_lines(path: str) -> Iterator[Record]:
 
 
 def _conll(path: str) -> Iterator[Record]:
-    first, words, tags, label, bad = 0, [], [], None, None
+    first, label, bad = 0, None, None
+    words: list[str] = []
+    tags: list[str | None] = []
     for line, text in chain(_lines(path), [(0, "")]):
         comment = _COMMENT.fullmatch(text)
         if comment:
@@ -170,7 +173,7 @@ def _columns_with_header(path: str, delimiter: str, long_rows: list[tuple[int, i
         _check_mark(file.peek(4), path)
         text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
         # tab-separated files have no quoting: a quote there is a character of the text
-        quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
         rows = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
         header = _header(path, rows)
         while header:
@@ -194,7 +197,7 @@ def _columns_with_header(path: str, delimiter: str, long_rows: list[tuple[int, i
             yield line, {**record, "label": record.get("label") or None}
 
 
-def _header(path: str, rows) -> list[str]:
+def _header(path: str, rows: Iterator[list[str]]) -> list[str]:
     """The names of a table's columns; none of an empty file."""
     try:
         header = next(rows, None)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,8 @@ def tags_to_spans(tags: Sequence[str], prefixed: bool = True) -> tuple[list[Span
     Reads BIO, IOB1, BIOES, BILOU and BMES alike, and plain types with `prefixed=False`, as conlleval does
     (Tjong Kim Sang & De Meulder 2003): an entity begins at B, S or U, and wherever the type changes."""
     spans: list[Span] = []
-    start, label, began_inside = None, None, 0
+    start: int | None = None
+    label, began_inside = "", 0
     for position, tag in enumerate(tags):
         if tag == "O":
             if start is not None:
@@ -150,7 +151,7 @@ class LabelSpace:
         return _viterbi(logits, offsets)
 
 
-def labels_from_config(config) -> LabelSpace:
+def labels_from_config(config: Any) -> LabelSpace:
     """The label space that a model's configuration holds; a task that it never learned has no names.
 
     Raises InputError where the names don't fit the scheme."""

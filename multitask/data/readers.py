@@ -121,7 +121,9 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
 
 
 def _examples(path: str, into: ReadResult, twice: bool) -> Iterator[Example]:
-    style, unknown, long_rows = _TagStyle(path, twice), Counter(), []
+    style = _TagStyle(path, twice)
+    unknown: Counter[str] = Counter()
+    long_rows: list[tuple[int, int]] = []
     before, began_inside = into.rows, 0
     for line, record in read_records(path, long_rows):
         row = validate_row(record, unknown)
@@ -167,7 +169,8 @@ class _TagStyle:
     all tags of the file are counted."""
 
     def __init__(self, path: str, whole: bool):
-        self.path, self.prefixed, self.usual, self.settled = path, None, {"O"}, False
+        self.path, self.usual, self.settled = path, {"O"}, False
+        self.prefixed: bool | None = None
         if whole:
             self._count_all()
 

@@ -32,7 +32,7 @@ def split_words(text: str, cuts: Iterable[int] = ()) -> Offsets:
             inner.setdefault(at, []).append(cut)
     if not inner:
         return offsets
-    parts = []
+    parts: Offsets = []
     for at, (start, end) in enumerate(offsets):
         parts += pairwise([start, *inner.get(at, ()), end])
     return parts

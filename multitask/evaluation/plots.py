@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -95,20 +95,22 @@ def draw_curves(
     name: str, curves: Mapping[str, Sequence[float | None]], best: int | None, kind: str = "png"
 ) -> bytes:
     """Losses or scores by epoch as an image file; `best` is the epoch, from 1, of the saved model."""
+    from matplotlib.ticker import MaxNLocator
+
     with _drawing(()) as (figure, _):
         figure.set_size_inches(4.6, 4)
         axes = figure.add_subplot()
         for (label, values), line, marker in zip(curves.items(), cycle(_LINES), cycle("osD^")):
-            values = [np.nan if value is None else value for value in values]
+            heights = np.array(values, float)  # None becomes NaN, a gap
             # at most about 20 markers; a single epoch is a point
-            each = max(1, len(values) // 20)
-            epochs = range(1, len(values) + 1)
-            axes.plot(epochs, values, line, label=label, marker=marker, markersize=4, markevery=each)
+            each = max(1, len(heights) // 20)
+            epochs = range(1, len(heights) + 1)
+            axes.plot(epochs, heights, line, label=label, marker=marker, markersize=4, markevery=each)
         if best is not None:
             axes.axvline(best, color="grey", linewidth=0.8, linestyle=":", label=f"best: epoch {best}")
         axes.set(xlabel="epoch", ylabel=name)
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))  # learned loss weights can make the loss negative
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=8, ncols=2)
         return _image_file(figure, kind)
 
@@ -124,7 +126,7 @@ def _drawing(names: Sequence[str]) -> Iterator[tuple[Figure, list[str]]]:
     if missing:  # escapes keep names distinct
         names = ["".join(_escaped(c) if c in missing else c for c in name) for name in names]
     # a name may contain dollar signs; a user's matplotlibrc must not change these plots
-    plain = {"font.family": families, "text.parse_math": False, "text.usetex": False}
+    plain: dict[str, Any] = {"font.family": families, "text.parse_math": False, "text.usetex": False}
     # otherwise the ids in an SVG are random
     with rc_context({**plain, "svg.hashsalt": "", "svg.fonttype": "path"}):
         yield Figure(layout="constrained"), names
