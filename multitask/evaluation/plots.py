@@ -128,7 +128,8 @@ def _drawing(names: Sequence[str]) -> Iterator[tuple[Figure, list[str]]]:
     # a name may contain dollar signs; a user's matplotlibrc must not change these plots
     plain: dict[str, Any] = {"font.family": families, "text.parse_math": False, "text.usetex": False}
     # otherwise the ids in an SVG are random
-    with rc_context({**plain, "svg.hashsalt": "", "svg.fonttype": "path"}):
+    plain |= {"svg.hashsalt": "", "svg.fonttype": "path"}
+    with rc_context(plain):  # type: ignore[arg-type]  # its keys are literals in matplotlib's types
         yield Figure(layout="constrained"), names
 
 

@@ -122,7 +122,8 @@ class Batcher:
 
     def _take(self) -> tuple[list[tuple[_Request, int]], int]:
         """The next batch, and what it costs: a row of each request, again and again, until it is full."""
-        batch, total = [], 0
+        batch: list[tuple[_Request, int]] = []
+        total = 0
         while self.requests and len(batch) < self.limits.batch_rows:
             request = self.requests[0]
             price = request.costs[request.taken]

@@ -26,4 +26,4 @@ class Limits:
 def estimate_tokens(row: Example) -> int:
     """About how many tokens a row is, rather too many than too few: a word is one at least, and a token of
     less than three bytes is rare (a CJK character is one, of three)."""
-    return 1 + max(len(row.words), len(row.text.encode(errors="replace")) // 3)
+    return 1 + max(len(row.words), len((row.text or "").encode(errors="replace")) // 3)

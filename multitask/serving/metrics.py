@@ -24,7 +24,7 @@ class Metrics(Collector):
     def __init__(self, paths: tuple[str, ...], models: Models):
         self.paths, self.models = paths, models
         self.in_progress = 0
-        self.seconds = {path: deque(maxlen=_LATEST) for path in paths}
+        self.seconds: dict[str, deque[float]] = {path: deque(maxlen=_LATEST) for path in paths}
         self.counts, self.sums = dict.fromkeys(paths, 0), dict.fromkeys(paths, 0.0)
         self.registry = CollectorRegistry()
         self.requests = Counter(

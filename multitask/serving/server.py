@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -21,6 +22,7 @@ from multitask.serving.api import PATHS, BodyLimit, application
 from multitask.serving.limits import Limits
 from multitask.serving.metrics import Metrics
 from multitask.serving.page import gradio_app
+from multitask.serving.page.controller import PageController
 from multitask.serving.page.neighbours import NearestSentences, training_sentences
 from multitask.serving.service import Load, Models, Service
 from multitask.serving.worker import Worker, WorkerEnded
@@ -53,18 +55,19 @@ async def _run(
     listener: socket.socket,
     limits: Limits,
 ) -> None:
-    models = Models(Service(name, engine, limits) if engine else None, compare, load, limits)
+    models = Models(Service(name, engine, limits) if name and engine else None, compare, load, limits)
     sentences = _sentences(name) if name else []
     neighbours = NearestSentences(sentences) if sentences else None
     metrics = Metrics(PATHS, models)
     app = application(models, limits, metrics, url_of(listener))
-    page = gradio_app.build(models, neighbours, offered(sentences), limits)
-    gradio_app.mount(app, page, limits)
+    controller = PageController(models, neighbours, limits)
+    gradio_app.mount(app, gradio_app.build(controller, offered(sentences)), controller, limits)
     guarded = metrics.around(BodyLimit(app, PATHS, limits))
     if is_loopback(listener):  # other names lead here from pages of other sites only (DNS rebinding)
         guarded = TrustedHostMiddleware(guarded, ["localhost", "127.0.0.1", "[::1]", "::1"])
     server = Server(guarded, models, listener, limits)
-    filling = asyncio.create_task(neighbours.fill(models.main)) if neighbours else None
+    main = models.main
+    filling = asyncio.create_task(neighbours.fill(main)) if neighbours and main else None
     if engine:
         asyncio.get_running_loop().add_reader(engine.process.sentinel, server.stop)
     try:
@@ -81,7 +84,7 @@ async def _run(
 class Server(uvicorn.Server):
     """Answers what it has accepted before it stops, and says where it listens."""
 
-    def __init__(self, app: object, models: Models, listener: socket.socket, limits: Limits):
+    def __init__(self, app: Any, models: Models, listener: socket.socket, limits: Limits):
         config = uvicorn.Config(
             app,
             loop="none",
@@ -105,6 +108,7 @@ class Server(uvicorn.Server):
 
     def stop(self) -> None:
         """The model's process is gone: there is nothing left to serve."""
+        assert self.models.main is not None  # only a worker's end calls this
         self.broken = self.models.main.engine.why()
         asyncio.get_running_loop().remove_reader(self.models.main.engine.process.sentinel)
         self.should_exit = True
@@ -119,7 +123,7 @@ class Server(uvicorn.Server):
             logger.warning("stopped with requests that were not answered in time")
         # what is cut off now has no end of its own: no error, and nothing to say
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        self.config.timeout_graceful_shutdown = _CLOSE_SECONDS
+        self.config.timeout_graceful_shutdown = _CLOSE_SECONDS  # type: ignore[assignment]  # a float works
         await super().shutdown(sockets)
 
     @contextmanager
@@ -147,7 +151,7 @@ def offered(sentences: Sequence[Example], count: int = _EXAMPLES) -> list[str]:
     """Sentences to click: one of each class in turn, of a length that is read at a glance."""
     by_class: dict[str | None, list[str]] = {}
     for row in sentences:
-        if 20 <= len(row.text) <= 120:
+        if row.text and 20 <= len(row.text) <= 120:
             by_class.setdefault(row.label, []).append(row.text)
     turns = [text for texts in zip(*(texts[:count] for texts in by_class.values())) for text in texts]
     return turns[:count]

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from multitask.common.chunking import split_into_chunks
 from multitask.common.errors import InputError
 from multitask.data.rows import BadRow, Example
-from multitask.data.texts import Row, unannotated_example
+from multitask.data.texts import Row, UnreadableRow, unannotated_example
 from multitask.inference.predictions import Prediction
 from multitask.serving.batcher import Busy, RequestTooLarge
 from multitask.serving.limits import Limits, estimate_tokens
@@ -64,8 +65,8 @@ class PageController:
             raise InputError(f"The text has {len(content):,} characters; at most {most:,} are read.")
         rows, services = [unannotated_example({"text": content})], await self._services(other)
         seen = await asyncio.gather(*(_patiently(service, rows) for service in services))
-        for ((row, said),) in seen:
-            if said is None:
+        for ((row, _),) in seen:
+            if isinstance(row, UnreadableRow):
                 raise InputError(row.reason)
         near = await asyncio.to_thread(self._near, seen[0][0][1])
         answers = [_answers(service, found, words=True) for service, found in zip(services, seen)]
@@ -85,6 +86,8 @@ class PageController:
         return replace(result, models=answers)
 
     async def _services(self, other: str) -> list[Service]:
+        if self.models.main is None:
+            raise InputError("There is no trained model yet.")
         return [self.models.main, *([await self.models.open(other)] if other else [])]
 
     async def _kept(self, key: str) -> Result:
@@ -93,10 +96,10 @@ class PageController:
             raise InputError("This result is no longer kept: ask again.")
         return result
 
-    def _near(self, said: Prediction) -> str:
-        if self.neighbours is None:
+    def _near(self, prediction: Prediction | None) -> str:
+        if self.neighbours is None or prediction is None or prediction.embedding is None:
             return ""
-        found = self.neighbours.nearest(said.embedding)
+        found = self.neighbours.nearest(prediction.embedding)
         return nearest(found, self.neighbours.done, self.neighbours.total)
 
 
@@ -111,16 +114,12 @@ async def _all(
 
 
 def _chunks(rows: Sequence[Row], limits: Limits) -> Iterator[list[Row]]:
-    """A batch at most, so that those who ask meanwhile come between."""
-    chunk, total = [], 0
-    for row in rows:
-        price = estimate_tokens(row) if isinstance(row, Example) else 0
-        if chunk and (len(chunk) == limits.batch_rows or total + price > limits.batch_cost):
-            yield chunk
-            chunk, total = [], 0
-        chunk.append(row)
-        total += price
-    yield chunk
+    """At most one batch each, so that other requests get their turn in between."""
+
+    def size(row: Row) -> int:
+        return estimate_tokens(row) if isinstance(row, Example) else 0
+
+    return split_into_chunks(rows, size, limits.batch_cost, limits.batch_rows)
 
 
 async def _patiently(service: Service, rows: Sequence[Row]) -> Seen:

@@ -1,9 +1,10 @@
 """The page over a trained model, made in gradio, which asks no other host for anything."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio reads it
 
@@ -16,12 +17,10 @@ from multitask.serving.api import BodyLimit
 from multitask.serving.limits import Limits
 from multitask.serving.page.colours import DARK, LIGHT
 from multitask.serving.page.controller import PageController
-from multitask.serving.page.neighbours import NearestSentences
 from multitask.serving.page.path_filter import JOIN, UPLOAD, GradioPathFilter, SecurityHeaders
 from multitask.serving.page.results import render_download
 from multitask.serving.page.uploads import KINDS
 from multitask.serving.page.view import colour_css, header
-from multitask.serving.service import Models
 
 _TITLE = "Sentence class and entities"
 _HERE = Path(__file__).resolve().parent
@@ -45,11 +44,9 @@ python task_6.py</code></pre>
 sentences.</p></section>"""
 
 
-def build(
-    models: Models, neighbours: NearestSentences | None, examples: Sequence[str], limits: Limits
-) -> gr.Blocks:
-    """The page of these models, with sentences to try."""
-    asking = PageController(models, neighbours, limits)
+def build(controller: PageController, examples: Sequence[str]) -> gr.Blocks:
+    """The page of a controller's models, with sentences to try."""
+    models = controller.models
     with gr.Blocks(
         title=_TITLE, analytics_enabled=False, delete_cache=(_HOUR, _HOUR), fill_width=True
     ) as page:
@@ -57,18 +54,17 @@ def build(
         if models.main is None:
             gr.HTML(_NO_MODEL, apply_default_css=False)
         else:
-            _desk(asking, examples)
+            _desk(controller, examples)
     page.queue(max_size=_WAITING, default_concurrency_limit=_AT_ONCE, api_open=False)
-    page.asking = asking
     return page
 
 
-def mount(app: FastAPI, blocks: gr.Blocks, limits: Limits) -> FastAPI:
+def mount(app: FastAPI, blocks: gr.Blocks, controller: PageController, limits: Limits) -> FastAPI:
     """The application with the page at "/", its downloads, and what keeps a browser to this server."""
 
     @app.get("/results/{key}/{number}.{kind}", include_in_schema=False)
     def download(key: str, number: int, kind: str, least: float = 0.0) -> Response:
-        result = blocks.asking.results.get(key)
+        result = controller.results.get(key)
         if result is None or not 0 <= number < len(result.models) or kind not in ("jsonl", "csv"):
             return PlainTextResponse("This result is no longer kept: ask again.\n", 404)
         name = f"predictions.{kind}"
@@ -92,7 +88,7 @@ def mount(app: FastAPI, blocks: gr.Blocks, limits: Limits) -> FastAPI:
         mcp_server=False,
         pwa=False,
     )
-    mounted = app.routes[-1]
+    mounted: Any = app.routes[-1]  # starlette's Mount
     gradios = GradioPathFilter(mounted.app, get_upload_folder())
     mounted.app = BodyLimit(gradios, (JOIN, UPLOAD), replace(limits, body_bytes=limits.file_bytes + _AROUND))
     app.add_middleware(SecurityHeaders)
@@ -122,9 +118,8 @@ def _desk(asking: PageController, examples: Sequence[str]) -> None:
                 height=120,
                 elem_id="file",
             )
-            drop.preprocess = lambda sent: (
-                sent and sent.path
-            )  # gradio's leaves an empty file behind each time
+            # gradio's own leaves an empty file behind each time
+            setattr(drop, "preprocess", lambda sent: sent and sent.path)  # noqa: B010 - a method for mypy
             least = gr.Slider(
                 0, 1, 0, step=0.01, label="Hide entities with a score below", elem_id="least", buttons=[]
             )
@@ -140,12 +135,13 @@ def _desk(asking: PageController, examples: Sequence[str]) -> None:
     _events(asking, box, button, tries, drop, least, other, shown)
 
 
-def _events(asking: PageController, box, button, tries, drop, least, other, shown) -> None:
+def _events(asking: PageController, *parts: Any) -> None:
+    box, button, tries, drop, least, other, shown = parts
     key = gr.State("")
     how = {"api_visibility": "private", "show_progress": "minimal", "show_progress_on": shown}
     told = [box, other, least]
 
-    def bar(progress: gr.Progress):
+    def bar(progress: gr.Progress) -> Callable[[int, int, str], object]:
         return lambda done, total, model: progress((done, total), desc=f"rows by {model}", unit="rows")
 
     async def file(path, name, lower, progress=_PROGRESS):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from multitask.common.chunking import split_into_chunks
 from multitask.config.loading import load_settings
 from multitask.data.formats import input_errors, read_records
 from multitask.data.rows import BadRow, Example
@@ -62,17 +63,9 @@ class NearestSentences:
         return [Neighbour(self.kept[at].text, self.kept[at].label, float(likeness[at])) for at in best]
 
     def _chunks(self, most: int) -> Iterator[list[Example]]:
-        chunk, total = [], 0
-        for row in self.examples:
-            price = estimate_tokens(row)
-            if chunk and total + price > _CHUNK_COST:
-                yield chunk
-                chunk, total = [], 0
-            if price <= most:  # else a text that nobody could ask for either
-                chunk.append(row)
-                total += price
-        if chunk:
-            yield chunk
+        # a longer text could not be sent to the server either
+        short = (row for row in self.examples if estimate_tokens(row) <= most)
+        return split_into_chunks(short, estimate_tokens, _CHUNK_COST)
 
     def _add(self, chunk: Sequence[Example], found: Sequence[object]) -> None:
         self.done += len(chunk)
@@ -95,7 +88,7 @@ def training_sentences(model: str) -> Iterator[Example]:
             for _, record in read_records(path):
                 with suppress(BadRow):
                     row = unannotated_example(record)
-                    row.label = record.get("label")
+                    row.label = None if isinstance(record, BadRow) else record.get("label")
                     yield row
 
 

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 JOIN, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"  # where a body is sent to
 # gradio compiles its templates in the browser, hence eval; all else comes from this server or is in the page
@@ -47,7 +48,7 @@ class GradioPathFilter:
     Gradio itself, mounted and not launched, reads whatever file or URL an event names. It is to stand behind
     a BodyLimit: a body comes in one piece."""
 
-    def __init__(self, app, uploads: str):
+    def __init__(self, app: Any, uploads: str):
         self.app, self.uploads = app, Path(uploads)
 
     async def __call__(self, scope, receive, send):
@@ -95,7 +96,7 @@ def _files(sent: object) -> Iterator[object]:
             left += one
 
 
-async def _refuse(send, status: int, reason: str) -> None:
+async def _refuse(send: Any, status: int, reason: str) -> None:
     body = json.dumps({"detail": reason}, separators=(",", ":")).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})

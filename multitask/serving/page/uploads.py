@@ -46,8 +46,8 @@ def _short(file: Path, most: int) -> Iterator[Row]:
     for number, row in enumerate(read_rows(str(file)), 1):
         if isinstance(row, UnreadableRow):
             yield UnreadableRow(_named(row.reason, file))
-        elif len(row.text) > most:
-            yield UnreadableRow(f"{file.name}: row {number}: {len(row.text):,} characters; at most {most:,}")
+        elif (length := len(row.text or "")) > most:
+            yield UnreadableRow(f"{file.name}: row {number}: {length:,} characters; at most {most:,}")
         else:
             yield row
 
