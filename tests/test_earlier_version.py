@@ -14,6 +14,9 @@ from safetensors.numpy import load_file
 
 import task_4
 import task_5
+from multitask.data import splits
+from multitask.data.tokenization import WordTokenizer
+from multitask.encoders.pretrained import load_tokenizer
 
 FROZEN = [
     f"--config={ROOT / 'config.yml'}",
@@ -111,3 +114,21 @@ def test_a_model_of_an_earlier_version_is_a_starting_model(earlier, shell):
     ended = shell(task_4, *frozen, "model.backbone=finished/model", "output_dir=further")
     assert ended.status == 0, ended.err
     assert "a new head is trained" not in ended.err
+
+
+def test_encoded_rows_in_the_cache_of_an_earlier_version_are_used(earlier, monkeypatch):
+    monkeypatch.setattr(splits, "CACHED_FROM_BYTES", 0)
+    entries = {path.name for path in (earlier / "cache").iterdir()}
+
+    def read(path):
+        tokenizer = WordTokenizer(load_tokenizer("encoder"))
+        return splits.read_split([path], tokenizer, 32, 8, "stop", "", "cache")
+
+    cached = read("rows.jsonl")
+    assert {path.name for path in (earlier / "cache").iterdir()} == entries
+    assert cached.class_names == ["sports", "politics"] and len(cached) == 8
+    shutil.copy("rows.jsonl", "other.jsonl")  # another name is another key
+    encoded = read("other.jsonl")
+    assert len(list((earlier / "cache").iterdir())) == len(entries) + 1
+    for name, array in encoded.arrays.items():
+        assert (cached.arrays[name] == array).all(), name

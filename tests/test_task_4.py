@@ -55,7 +55,7 @@ def test_a_corpus_that_is_kept_on_disk_trains_the_same_model(shell, settings_for
         file.write("[]\n")
     plain, checked = trained(shell, skip), shell(task_4, *skip, "--check", "output_dir=none")
     assert not (tmp_path / "cache").exists()
-    monkeypatch.setattr(splits, "_LARGE", 0)
+    monkeypatch.setattr(splits, "CACHED_FROM_BYTES", 0)
     for name in ("first", "second"):
         kept = trained(shell, skip, f"output_dir={name}")
         assert all(torch.equal(value, kept[key]) for key, value in plain.items())

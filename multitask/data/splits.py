@@ -20,7 +20,7 @@ from multitask.data.readers import ReadResult, iter_examples, retry_with_counted
 from multitask.data.tokenization import WordTokenizer
 
 _FORMAT = 3  # of what is kept: a change of what this module or the reading and encoding below it gives
-_LARGE = 16 << 20  # bytes of files; a smaller corpus is encoded in a second or two, so it is not kept
+CACHED_FROM_BYTES = 16 << 20  # of files; a smaller corpus is encoded in a second or two
 _WORDS = 1 << 16  # that are encoded together
 _ROOM = 3  # bytes of arrays that a byte of text becomes; 1 in JSON Lines with tags
 _STARTS_AT_0 = ("word_rows", "window_rows", "window_words")  # offsets, which have one entry more than items
@@ -95,7 +95,7 @@ def read_split(
 
     files = [file for path in paths for file in source_files(path)]
     size = sum(file.stat().st_size for file in files)
-    if cache_dir is None or size <= _LARGE:
+    if cache_dir is None or size <= CACHED_FROM_BYTES:
         return _split(retry_with_counted_tags(lambda twice: _in_memory(fill, twice)), subwords)
     settings = (tokenizers.__version__, subwords.tokenizer.to_str(), max_length, stride, on_bad_row)
     stamps = _stamps(files)

@@ -43,7 +43,7 @@ def files(write_rows, rows):
 @pytest.fixture
 def keep(tokenizer, tmp_path, monkeypatch):
     """read_split of a corpus that counts as large, kept in kept/."""
-    monkeypatch.setattr(module, "_LARGE", 0)
+    monkeypatch.setattr(module, "CACHED_FROM_BYTES", 0)
 
     def call(paths, max_length=12, stride=3, on_bad_row="skip", cache_dir=tmp_path / "kept", **more):
         more = {"on_bad_row": on_bad_row, "cache_dir": cache_dir and str(cache_dir), **more}
@@ -101,7 +101,7 @@ def test_a_corpus_that_was_kept_is_the_one_that_was_read(tokenizer, keep, files,
 def test_only_a_large_corpus_is_kept_and_none_without_a_folder(keep, files, tmp_path, monkeypatch):
     keep(files, cache_dir=None)
     assert not (tmp_path / "kept").exists()
-    monkeypatch.setattr(module, "_LARGE", 1 << 20)
+    monkeypatch.setattr(module, "CACHED_FROM_BYTES", 1 << 20)
     keep(files)
     assert not (tmp_path / "kept").exists()
 
@@ -184,14 +184,14 @@ def test_first_tags_that_mislead_are_no_matter(tokenizer, tmp_path_factory, tags
     rows = [{"tokens": ["w"] * len(row), "tags": row} for row in tags]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     reading = read_corpus([str(path)], "skip")
-    large, module._LARGE = module._LARGE, 0
+    large, module.CACHED_FROM_BYTES = module.CACHED_FROM_BYTES, 0
     try:
         splits = [
             read_split([str(path)], WordTokenizer(tokenizer), 64, 0, "skip", "", cache_dir)
             for cache_dir in (None, str(folder / "kept"))
         ]
     finally:
-        module._LARGE = large
+        module.CACHED_FROM_BYTES = large
     for split in splits:
         assert split.skipped == reading.skipped
         whole = encode(reading.examples, tokenizer, LABELS[0], 64, 0)
