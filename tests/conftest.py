@@ -32,7 +32,7 @@ show_messages()  # on standard error, where tests look for them
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("project")
 
-MINUTES = [f"test_{name}.py" for name in ("readme", "benchmarks", "trainer", "processes", "pretrained")]
+MINUTES = [f"test_{name}.py" for name in ("docs", "benchmarks", "trainer", "processes", "pretrained")]
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -41,7 +41,7 @@ WORDS = ["the", "won", "in", "and", "paris", "anna", "##son", "##ing", "vote", "
 
 
 def pytest_collection_modifyitems(items):
-    """What takes longest is begun first, so that all cores are at work to the end."""
+    """The slowest modules start first, so that all cores work to the end."""
     items.sort(key=lambda item: MINUTES.index(item.path.name) if item.path.name in MINUTES else len(MINUTES))
 
 
