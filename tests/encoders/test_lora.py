@@ -140,4 +140,4 @@ def test_without_peft_a_run_fails_before_any_work(shell, settings_for, monkeypat
 def test_adapters_in_layers_that_are_all_frozen_are_refused(shell, settings_for):
     overrides = ["model.lora.rank=2", "model.freeze_backbone=false", "model.freeze_layers=3"]
     ended = shell(task_4, *settings_for, *overrides)
-    assert (ended.status, "none is left for model.lora" in ended.err) == (2, True)
+    assert (ended.status, "no layer is left for model.lora" in ended.err) == (2, True)

@@ -110,7 +110,7 @@ def test_damaged_features_are_made_again(model, corpus, tmp_path, capfd):
 def test_features_that_do_not_fit_on_the_disk_are_refused_before_they_are_made(
     model, corpus, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(array_cache, "room", lambda folder: 1 << 30)
+    monkeypatch.setattr(array_cache, "free_bytes", lambda folder: 1 << 30)
     monkeypatch.setattr(model, "encode", no_pass)
     with pytest.raises(InputError, match="the frozen layers' features take about .* GB"):
         FrozenFeatures(model, corpus, 2, memory=0, cache_dir=str(tmp_path / "cache"))
