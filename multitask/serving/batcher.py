@@ -17,14 +17,14 @@ from multitask.serving.limits import Limits, estimate_tokens
 
 
 class Item(NamedTuple):
-    """A row, and what is wanted of it: one of engine.KINDS."""
+    """A row and the kind of answer it needs: one of worker.KINDS."""
 
     kind: str
     row: Example
 
 
 class Busy(Exception):
-    """Too much is waiting; `seconds` is when it is worth another try."""
+    """Too many rows are waiting; try again after `seconds`."""
 
     def __init__(self, message: str, seconds: int = 1):
         super().__init__(message)
@@ -32,7 +32,7 @@ class Busy(Exception):
 
 
 class RequestTooLarge(ValueError):
-    """A request that is larger than all that may wait: it would never be taken."""
+    """A request larger than the whole queue: it can never be accepted."""
 
 
 class _Request:
@@ -59,7 +59,7 @@ class Batcher:
         self._task = asyncio.create_task(self._work())
 
     async def submit(self, items: Sequence[Item]) -> list[Any]:
-        """The answers, in order. Raises Busy, and TooMuch for what would not fit an empty queue."""
+        """The answers, in order. Raises Busy, or RequestTooLarge if even an empty queue cannot hold it."""
         costs = [estimate_tokens(item.row) for item in items]
         total, most = sum(costs), self.limits.waiting_cost
         if total > most:
@@ -85,7 +85,7 @@ class Batcher:
         return await request.done
 
     async def drain(self) -> None:
-        """Take nothing more; return when all that was taken is answered."""
+        """Refuse new requests; return when all accepted ones are answered."""
         self.closing = True
         self._full.set()
         while self.rows:
@@ -121,7 +121,7 @@ class Batcher:
             self.cost -= total
 
     def _take(self) -> tuple[list[tuple[_Request, int]], int]:
-        """The next batch, and what it costs: a row of each request, again and again, until it is full."""
+        """The next batch and its cost. Requests take turns, one row each, until the batch is full."""
         batch: list[tuple[_Request, int]] = []
         total = 0
         while self.requests and len(batch) < self.limits.batch_rows:

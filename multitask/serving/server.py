@@ -42,7 +42,7 @@ def run(
     listener: socket.socket,
     limits: Limits,
 ) -> None:
-    """Serve until a signal. Raises EngineEnded where the model's process ends before."""
+    """Serve until a signal. Raises WorkerEnded if the model's process ends first."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(name, engine, compare, load, listener, limits))
 
@@ -82,7 +82,7 @@ async def _run(
 
 
 class Server(uvicorn.Server):
-    """Answers what it has accepted before it stops, and says where it listens."""
+    """Prints its address when it starts, and answers the accepted requests before it stops."""
 
     def __init__(self, app: Any, models: Models, listener: socket.socket, limits: Limits):
         config = uvicorn.Config(

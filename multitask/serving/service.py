@@ -1,4 +1,4 @@
-"""A model that is being served: rows in, answers out, whatever the number of those who ask."""
+"""Served models: they take rows from many requests at once and return the answers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Load = Callable[[str], Callable[[], "Predictor"]]  # a folder's name → what lo
 
 
 class Service:
-    """The model of a folder, `name`, by its Engine; `labels` is what it can say. Made in the server's loop.
+    """The model of the folder `name`, computed by its Worker. Create it in the server's event loop.
 
-    All that is asked raises batcher.Busy, batcher.TooMuch and engine.EngineEnded."""
+    `predict`, `embed` and `see` raise Busy, RequestTooLarge and WorkerEnded."""
 
     def __init__(self, name: str, engine: Worker, limits: Limits):
         self.name, self.engine, self.limits = name, engine, limits
@@ -42,19 +42,19 @@ class Service:
         ]
 
     async def embed(self, rows: Sequence[Row]) -> list[np.ndarray | UnreadableRow]:
-        """Embeddings (D,), and why a row has none."""
+        """Each row's embedding (D,), or an UnreadableRow that says why there is none."""
         return await self._ask("embed", rows)
 
     async def see(self, rows: Sequence[Row]) -> list[tuple[Row, Prediction | None]]:
-        """What the page shows: predictions with words and embedding; None where the row, an Unreadable,
-        says why there is none."""
+        """Each row with its prediction, words and embedding included. A row without one is an UnreadableRow
+        that says why, with None."""
         return [
             (found, None) if isinstance(found, UnreadableRow) else (row, found)
             for row, found in zip(rows, await self._ask("see", rows))
         ]
 
     async def close(self) -> None:
-        """Answer what was taken, then end the model's process."""
+        """Answer the accepted requests, then end the model's process."""
         await self.batcher.drain()
         await asyncio.to_thread(self.engine.close)
 
@@ -66,7 +66,7 @@ class Service:
 
 
 class Models:
-    """The model that is served, if there is one, and others to compare it with, of which one is loaded."""
+    """The served model, if any, and other models to compare it with; at most one of those is loaded."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Models:
         self.lock = asyncio.Lock()
 
     async def open(self, name: str) -> Service:
-        """The model of one of `names`, loaded if need be. Raises InputError where it can't be."""
+        """The model `name`, loaded if needed. Raises InputError if it is unknown or can't be loaded."""
         async with self.lock:
             if self.other and self.other.name == name and self.other.engine.process.is_alive():
                 return self.other
@@ -99,5 +99,5 @@ class Models:
             return self.other
 
     async def drain(self) -> None:
-        """Take nothing more, and answer what was taken."""
+        """Refuse new requests and answer the accepted ones."""
         await asyncio.gather(*(each.batcher.drain() for each in (self.main, self.other) if each))

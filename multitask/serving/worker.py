@@ -1,4 +1,4 @@
-"""A model in a process of its own: it is loaded while the server is, and computes while that one talks."""
+"""A model in a process of its own: it loads while the server starts and computes while it answers."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Failure(NamedTuple):
 
 
 class WorkerEnded(ChildProcessError):
-    """The process is gone, with all that it was asked."""
+    """The model's process has ended; the rows it was given have no answers."""
 
 
 class Worker:
-    """Starts at once; `labels` waits until the model is there, or raises InputError where it can't be."""
+    """Starts a process that calls `load`, which must be picklable, and answers batches of rows."""
 
     def __init__(self, load: Callable[[], Predictor]):
         # not a fork: the server has threads by the time that a second model is asked for
@@ -48,7 +48,7 @@ class Worker:
         self._labels: LabelSpace | None = None
 
     def labels(self) -> LabelSpace:
-        """What the model can say."""
+        """The labels, once the model is loaded. Raises InputError if it can't be loaded, or WorkerEnded."""
         if self._labels is None:
             found = self._receive()
             if isinstance(found, InputError):
@@ -57,11 +57,11 @@ class Worker:
         return self._labels
 
     async def run(self, items: Sequence[Item]) -> list[Any]:
-        """An answer for each, by its kind, or a Failure. Raises EngineEnded."""
+        """The answer to each item (see KINDS), or a Failure. Raises WorkerEnded."""
         return await asyncio.get_running_loop().run_in_executor(self.thread, self._ask, items)
 
     def close(self) -> None:
-        """End the process: between two batches, or in the middle of one where that takes long."""
+        """End the process. It is killed if it does not end within a second."""
         self.pipe.close()
         self.process.join(1)
         if self.process.is_alive():
@@ -83,7 +83,7 @@ class Worker:
             raise WorkerEnded(self.why()) from None
 
     def why(self) -> str:
-        """How the process came to its end."""
+        """A message that says how the process ended."""
         self.process.join(1)
         code = self.process.exitcode
         how = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit status {code})"
@@ -91,7 +91,7 @@ class Worker:
 
 
 def _serve(pipe: Any, load: Callable[[], Predictor]) -> None:
-    """The process: load, say what there is, answer until the other side is gone."""
+    """The process: load the model, send its labels, then answer batches until the pipe is closed."""
     show_messages()
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the server says when it is over
         signal.signal(number, signal.SIG_IGN)
@@ -108,7 +108,8 @@ def _serve(pipe: Any, load: Callable[[], Predictor]) -> None:
 
 
 def answer_batch(predictor: Predictor, items: Sequence[Item]) -> list[Any]:
-    """A batch's answers. What no row of it can be read with costs none of the others theirs."""
+    """The answer to each item. If a batch fails, each row is retried alone, so that one bad row does not fail
+    the others."""
     try:
         return _together(predictor, items)
     except Exception as error:
