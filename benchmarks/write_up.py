@@ -34,6 +34,8 @@ TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "time to a score": result_tables.time_to_score,
     "predictions": result_tables.predictions,
     "small batches": result_tables.batches,
+    "speedups": result_tables.speedups,
+    "nearest sentences": result_tables.nearest_sentences,
     "serving": result_tables.serving,
     "large corpora": result_tables.scale,
     "kills": result_tables.crash,
