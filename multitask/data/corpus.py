@@ -66,11 +66,11 @@ class LabelNumbers:
 
 
 def window_problem(max_length: int, stride: int) -> str | None:
-    """None if windows of `max_length` tokens can overlap by `stride`, or the reason: "it is below 126".
+    """None if windows of `max_length` tokens can overlap by `stride`, or the reason: "it must be below 126".
 
     [CLS] and [SEP] take two of the tokens, and each window must begin after the one before."""
     room = max_length - 2
-    return None if 0 <= stride < room else f"it is below {room}"
+    return None if 0 <= stride < room else f"it must be below {room}"
 
 
 def encode(

@@ -78,15 +78,6 @@ class LabelSpace:
         object.__setattr__(self, "class_ids", {name: i for i, name in enumerate(self.classes)})
         object.__setattr__(self, "type_ids", {name: i for i, name in enumerate(self.types)})
 
-    @classmethod
-    def from_tags(cls, classes: Sequence[str], tags: Sequence[str], scheme: str) -> "LabelSpace":
-        """The label space with these tags. Raises ValueError if they do not fit the scheme."""
-        types = tags[1:] if scheme == "IO" else [tag[2:] for tag in tags[1::2]]
-        labels = cls(tuple(classes), tuple(types), scheme)
-        if labels.tags != list(tags):
-            raise ValueError(f"not a list of {scheme} tags: {', '.join(tags)}")
-        return labels
-
     @property
     def tags(self) -> list[str]:
         """The names of all tags, by tag id."""
@@ -134,13 +125,18 @@ def labels_from_config(config: Any) -> LabelSpace:
     """The label space of a model's configuration. A task that the model has not learned has no labels.
 
     Raises InputError if the tags don't fit the scheme."""
-    classes, scheme = getattr(config, "classes", None) or (), getattr(config, "tag_scheme", None)
+    classes, scheme = tuple(getattr(config, "classes", None) or ()), getattr(config, "tag_scheme", None)
     if scheme is None:
-        return LabelSpace(tuple(classes), ())
+        return LabelSpace(classes, ())
     try:
-        return LabelSpace.from_tags(classes, [config.id2label[i] for i in range(config.num_labels)], scheme)
+        tags = [config.id2label[i] for i in range(config.num_labels)]
+        types = tags[1:] if scheme == "IO" else [tag[2:] for tag in tags[1::2]]
+        labels = LabelSpace(classes, tuple(types), scheme)
+        if labels.tags != tags:
+            raise ValueError(f"not a list of {scheme} tags: {', '.join(tags)}")
     except (KeyError, ValueError) as error:
         raise InputError(f"the model's labels can't be used: {error}") from None
+    return labels
 
 
 def concatenated_ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from multitask.data.words import Offsets, split_words
 KEYS = ("text", "tokens", "tags", "entities", "label")
 _KEYS = frozenset(KEYS)
 _SHORT_SENTENCE = 32  # words; short sentences often have the same tags as an earlier one
+_cached_tags_to_spans = lru_cache(1 << 13)(tags_to_spans)
 
 
 @dataclass(slots=True)
@@ -22,8 +23,8 @@ class Example:
     words: list[str]
     spans: list[Span] | None = None  # in words
     label: str | None = None
-    text: str | None = None  # the raw text, if the row has one, and the character offsets of its words
-    offsets: Offsets | None = None
+    text: str | None = None  # the raw text, if the row has one
+    offsets: Offsets | None = None  # of the words, in characters of the text
     path: str = ""
     line: int = 0
 
@@ -45,32 +46,8 @@ def abbreviate(value: object) -> str:
     return start if len(text) <= 60 else f"{start}..."
 
 
-def example_from_text(text: str) -> Example:
-    """A raw text without annotation."""
-    offsets = split_words(text)
-    return Example([text[start:end] for start, end in offsets], text=text, offsets=offsets)
-
-
-def example_from_words(words: list[str]) -> Example:
-    """Words without annotation. Its text is the words, joined by spaces."""
-    ends = accumulate(len(word) + 1 for word in words)  # each with the space after the word
-    offsets = [(end - 1 - len(word), end - 1) for word, end in zip(words, ends)]
-    return Example(words, text=" ".join(words), offsets=offsets)
-
-
-def unannotated_example(record: dict | BadRow) -> Example:
-    """A row to predict, without its annotation. Raises BadRow."""
-    if isinstance(record, BadRow):
-        raise record
-    validate_words(record)
-    text = record.get("text")
-    return example_from_words(record["tokens"]) if text is None else example_from_text(text)
-
-
 def is_valid_utf8(text: str) -> bool:
     """False for lone surrogates: they stand for bytes that are not UTF-8, and can't be written to a file."""
-    if text.isascii():
-        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -180,7 +157,26 @@ def _has_word(text: str) -> bool:
     return any(map(str.isalnum, text)) or bool(split_words(text))
 
 
-_cached_tags_to_spans = lru_cache(1 << 13)(tags_to_spans)
+def example_from_text(text: str) -> Example:
+    """A raw text → its Example without annotation."""
+    offsets = split_words(text)
+    return Example([text[start:end] for start, end in offsets], text=text, offsets=offsets)
+
+
+def example_from_words(words: list[str]) -> Example:
+    """Words → their Example without annotation, with a text: the words, joined by spaces."""
+    ends = accumulate(len(word) + 1 for word in words)  # each with the space after the word
+    offsets = [(end - 1 - len(word), end - 1) for word, end in zip(words, ends)]
+    return Example(words, text=" ".join(words), offsets=offsets)
+
+
+def unannotated_example(record: dict | BadRow) -> Example:
+    """A row to predict → its Example; its annotation is not looked at. Raises BadRow."""
+    if isinstance(record, BadRow):
+        raise record
+    validate_words(record)
+    text = record.get("text")
+    return example_from_words(record["tokens"]) if text is None else example_from_text(text)
 
 
 def to_example(row: dict, prefixed: bool, path: str, line: int) -> tuple[Example, int]:
@@ -193,8 +189,8 @@ def to_example(row: dict, prefixed: bool, path: str, line: int) -> tuple[Example
         if tags is None:
             return Example(words, None, label, None, None, path, line), 0
         convert = _cached_tags_to_spans if len(tags) <= _SHORT_SENTENCE else tags_to_spans
-        spans, began_inside = convert(tuple(tags), prefixed)
-        return Example(words, list(spans), label, None, None, path, line), began_inside
+        tagged, began_inside = convert(tuple(tags), prefixed)
+        return Example(words, list(tagged), label, None, None, path, line), began_inside
     text, entities, spans = row["text"], row.get("entities"), None
     cuts = [position for entity in entities or () for position in (entity["start"], entity["end"])]
     offsets = split_words(text, cuts)

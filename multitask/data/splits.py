@@ -19,7 +19,7 @@ from multitask.data.labels import LabelSpace
 from multitask.data.readers import ReadResult, iter_examples, retry_with_counted_tags
 from multitask.data.tokenization import WordTokenizer
 
-_FORMAT = 3  # of cached entries; increase it if reading or encoding gives other arrays or messages
+_FORMAT = 3  # of cached entries; increase it when reading or encoding gives other arrays
 CACHED_FROM_BYTES = 16 << 20  # of files; a smaller corpus is encoded in a second or two
 WORDS_PER_PART = 1 << 16  # that are encoded together
 _BYTES_PER_BYTE = 3  # of arrays per byte of text, at most; JSON Lines with tags need 1
@@ -103,11 +103,11 @@ def read_split(
         append("said", np.frombuffer(json.dumps(strings).encode(), np.uint8))
 
     files = [file for path in paths for file in source_files(path)]
-    size = sum(file.stat().st_size for file in files)
+    stamps = _stamps(files)
+    size = sum(size for size, _ in stamps)
     if cache_dir is None or size <= CACHED_FROM_BYTES:
         return _split(retry_with_counted_tags(partial(_in_memory, fill)), subwords)
     settings = (tokenizers.__version__, subwords.tokenizer.to_str(), max_length, stride, on_bad_row)
-    stamps = _stamps(files)
     key = digest(_FORMAT, *settings, *paths, *(f"{file} {sha256_of(file)}" for file in files))
     cache = ArrayCache(cache_dir)
     arrays = cache.load(key)
@@ -166,4 +166,5 @@ def _count(names: list, ids: np.ndarray) -> Counter:
 
 
 def _stamps(files: Sequence[Path]) -> list[tuple[int, int]]:
+    """The size and the time of the last change of each file."""
     return [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]

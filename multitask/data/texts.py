@@ -11,7 +11,7 @@ from multitask.data.rows import BadRow, Example, is_valid_utf8, unannotated_exam
 
 @dataclass(frozen=True)
 class UnreadableRow:
-    """A row that gets no prediction. The reason begins with file:line."""
+    """A row that gets no prediction. The reason begins with file:line or the number of the text."""
 
     reason: str
 
