@@ -14,7 +14,7 @@ from multitask.common.device import choose_device
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
-from multitask.data.readers import read_texts
+from multitask.data.texts import read_texts
 from multitask.encoders.pretrained import find_backbone, load_model, load_tokenizer
 from multitask.inference.predictor import embed
 from multitask.training.preparation import encoder_config

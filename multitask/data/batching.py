@@ -1,8 +1,9 @@
-"""Batches of windows: which ones go together, as a function of seed and epoch alone, and their tensors."""
+"""Batches of windows: which windows go together, as a function of seed and epoch alone, and their tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,32 +14,24 @@ from multitask.data.labels import UNLABELLED, concatenated_ranges
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CHUNK = 50  # batches that are sorted by length together: little padding, and still a new mixture every epoch
+_CHUNK = 50  # batches sorted by length together: little padding, yet other batches in every epoch
 
 
+@dataclass(frozen=True)
 class LengthGroupedSampler:
-    """Batches of windows of similar length: a function of what it is made of and the epoch, nothing else.
+    """Batches of windows of similar length, as a function of these fields and the epoch alone."""
 
-    With a temperature, an epoch's windows are those of `epoch_windows`; `groups` (V,) says what is mixed."""
-
-    def __init__(
-        self,
-        lengths: np.ndarray,
-        batch_size: int,
-        seed: int,
-        groups: np.ndarray | None = None,
-        temperature: float | None = None,
-    ):
-        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
-        self.groups, self.temperature = groups, temperature
+    lengths: np.ndarray  # (V,) tokens
+    batch_size: int
+    seed: int
+    groups: np.ndarray | None = None  # (V,) group of each window, to mix groups at a temperature
+    temperature: float | None = None  # as in `epoch_windows`; None: every window once
 
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.batch_size)
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """Window numbers of each batch; the last batch formed may be smaller.
-
-        Without a temperature every window is in exactly one batch."""
+        """The window numbers of each batch of an epoch. One batch may be smaller than the others."""
         random = np.random.default_rng((self.seed, epoch))
         order = random.permutation(len(self.lengths))
         if self.temperature is not None and self.groups is not None:
@@ -51,13 +44,13 @@ class LengthGroupedSampler:
 
 
 def epoch_windows(groups: np.ndarray, temperature: float, seed: int, epoch: int) -> np.ndarray:
-    """The windows of an epoch (V,), in order, when groups (V,) are mixed at a temperature.
+    """The windows of an epoch (V,), sorted, if groups of windows (V,) are mixed at a temperature.
 
-    A group of n windows has a share of n ** (1 / temperature): 1 leaves every window once, large ones give
-    each group as much (Devlin et al. 2019, multilingual BERT; Aharoni, Johnson & Firat 2019). A window is
-    drawn as often as any other of its group, or once more: seed and epoch say which ones.
-    Windows are counted, not texts, so that every epoch has as many steps. A text of several windows may so
-    have one of them once more than another; its share is right in the mean over epochs."""
+    The share of a group of n windows is proportional to n ** (1 / temperature): at 1 every window occurs
+    once; at high temperatures all groups have equal shares (Devlin et al. 2019, multilingual BERT; Aharoni,
+    Johnson & Firat 2019). Within a group, the numbers of times that windows occur differ by at most 1, and
+    seed and epoch decide which ones occur once more. Shares are of windows, not of texts, so that every epoch
+    has the same number of steps."""
     _, group, counts = np.unique(groups, return_inverse=True, return_counts=True)
     quotas = _apportion(counts ** (1 / temperature), len(groups))
     random = np.random.default_rng((seed, epoch, 1))
@@ -67,11 +60,11 @@ def epoch_windows(groups: np.ndarray, temperature: float, seed: int, epoch: int)
     return np.repeat(np.arange(len(groups)), times)
 
 
-def _apportion(weights: np.ndarray, seats: int) -> np.ndarray:
-    """Whole numbers (G,) in proportion to weights (G,) that add up to `seats`, by largest remainder."""
-    exact = seats * weights / weights.sum()
+def _apportion(weights: np.ndarray, total: int) -> np.ndarray:
+    """Whole numbers (G,) proportional to weights (G,) with this total, by largest remainder."""
+    exact = total * weights / weights.sum()
     whole = np.floor(exact).astype(np.int64)
-    whole[np.argsort(whole - exact, kind="stable")[: seats - whole.sum()]] += 1
+    whole[np.argsort(whole - exact, kind="stable")[: total - whole.sum()]] += 1
     return whole
 
 
@@ -111,7 +104,7 @@ def collate(corpus: EncodedCorpus, windows: np.ndarray) -> dict[str, Tensor]:
 
 
 def batches_by_tokens(windows: np.ndarray, lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
-    """Windows, longest first → batches of about so many tokens, padding counted."""
+    """Windows, longest first → batches of about `tokens` tokens, with padding."""
     at = 0
     while at < len(windows):
         size = max(1, tokens // int(lengths[windows[at]]))
@@ -120,15 +113,15 @@ def batches_by_tokens(windows: np.ndarray, lengths: np.ndarray, tokens: int) -> 
 
 
 def even_batches(windows: np.ndarray, lengths: np.ndarray, count: int) -> list[np.ndarray]:
-    """Windows in order → at most so many batches, of as many tokens each as whole windows allow."""
+    """Windows in order → at most `count` batches, with about the same number of tokens in each."""
     tokens = np.cumsum(lengths[windows])
-    middles = tokens - lengths[windows] / 2  # a batch ends where its share is nearest
+    middles = tokens - lengths[windows] / 2  # of each window: it goes where most of it lies
     ends = np.searchsorted(middles, tokens[-1] * np.arange(1, count) / count)
     return [batch for batch in np.split(windows, ends) if len(batch)]
 
 
 def word_positions(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The words that windows (B,) tag: row in the batch, position of the first subword in it, word number."""
+    """The words of windows (B,): row in the batch, position of the first subword there, and word number."""
     counts = np.diff(corpus.window_words)[windows]
     row = np.repeat(np.arange(len(windows)), counts)
     words = concatenated_ranges(corpus.window_words[windows], counts)
@@ -136,26 +129,26 @@ def word_positions(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarr
 
 
 def annotated_windows(corpus: EncodedCorpus, tasks: Sequence[str]) -> np.ndarray:
-    """Windows of the rows that are annotated for one of the tasks; the others have nothing to teach."""
-    usable = np.zeros(len(corpus), bool)
+    """The windows of the rows that are annotated for at least one of the tasks."""
+    annotated = np.zeros(len(corpus), bool)
     if "task_a" in tasks:
-        usable |= corpus.row_classes != UNLABELLED
+        annotated |= corpus.row_classes != UNLABELLED
     if "task_b" in tasks:
-        usable |= corpus.row_tagged
-    return np.flatnonzero(usable[corpus.row_of_window])
+        annotated |= corpus.row_tagged
+    return np.flatnonzero(annotated[corpus.row_of_window])
 
 
 def count_labels(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[float, float]:
-    """What a step over `windows` divides its losses by: texts with a class, and words with a tag."""
+    """The divisors of a step's losses: its texts with a class, and its words with a tag.
+
+    A text of n windows counts as 1/n in each."""
     text, shares = _texts(corpus, windows)
     *_, words = word_positions(corpus, windows)
-    return (
-        float(shares[corpus.row_classes[text] != UNLABELLED].sum()),
-        float((corpus.word_tags[words] != UNLABELLED).sum()),
-    )
+    classes = shares[corpus.row_classes[text] != UNLABELLED].sum()
+    return float(classes), float((corpus.word_tags[words] != UNLABELLED).sum())
 
 
 def _texts(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The row that each of the windows (B,) belongs to, and its share of it: 1/n for a text of n windows."""
+    """The row of each window (B,), and the window's share of it (B,): 1/n if the row has n windows."""
     rows = np.searchsorted(corpus.window_rows, windows, side="right") - 1
     return rows, 1 / np.diff(corpus.window_rows)[rows]

@@ -15,29 +15,25 @@ from multitask.common.errors import InputError
 from multitask.common.strict_json import RepeatedKey, loads_row
 from multitask.data.rows import BadRow, abbreviate
 
-_COMMENT = re.compile(r"#\s*(?:([\w.:-]+)\s*=\s*(.*)|new(?:doc|par)\b.*)")
 JSON_LINES = (".jsonl", ".json", ".ndjson")
-_TABLES = {".csv": ",", ".tsv": "\t"}
 CONLL = (".conll", ".bio", ".iob", ".iob2")
-_JOINTBERT = ("seq.in", "seq.out", "label")
-_MISSING = "no such file"
-_RETURN = "a carriage return inside the line; lines end in \\n or \\r\\n"
+_TABLES = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*JSON_LINES, *_TABLES, *CONLL)
+_JOINTBERT = ("seq.in", "seq.out", "label")
+
+_COMMENT = re.compile(r"#\s*(?:([\w.:-]+)\s*=\s*(.*)|new(?:doc|par)\b.*)")
+_CARRIAGE_RETURN = "a carriage return inside the line; lines end in \\n or \\r\\n"
 _CSV_ERRORS = {"unexpected end of data": "a quote that is never closed"}
-_CSV_FIELD = 64 << 20  # bytes; the csv module's own limit of 128 KiB is a long article
+_CSV_FIELD_LIMIT = 64 << 20  # bytes; the csv module's own limit of 128 KiB is a long article
+# UTF-32-LE begins like UTF-16-LE
+_OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
-_OTHER_MARKS = (
-    codecs.BOM_UTF16_LE,
-    codecs.BOM_UTF16_BE,
-    codecs.BOM_UTF32_BE,
-)  # UTF-32-LE begins as UTF-16-LE
-
-Record = tuple[int, dict | BadRow]  # a row's first line, and its JSON Lines form
+Record = tuple[int, dict | BadRow]  # the first line of a row, and its JSON Lines form
 
 
 @contextmanager
 def input_errors(path: str) -> Iterator[None]:
-    """InputError, and not OSError, where a file can't be read."""
+    """Turn an OSError into an InputError that names the path."""
     try:
         yield
     except OSError as error:
@@ -45,32 +41,31 @@ def input_errors(path: str) -> Iterator[None]:
 
 
 def read_records(path: str, long_rows: list[tuple[int, int]] | None = None) -> Iterator[Record]:
-    """The rows of a file, in the format of its name, or of a JointBERT folder. Only a few are held at once.
+    """Yield the rows of a file or a JointBERT folder. The suffix or else the content tells the format.
 
-    A table's rows that take several lines are added to `long_rows`: (how many, the first). Raises InputError
-    where the file as a whole can't be read."""
+    Appends (number of lines, first line) of each row of a table that takes several lines to `long_rows`.
+    Raises InputError if the file as a whole can't be read."""
     if Path(path).is_dir():
         return _jointbert(Path(path))
     if not Path(path).is_file():
-        raise InputError(
-            f"{path}: {'is a pipe or a device, not a file' if Path(path).exists() else _MISSING}"
-        )
+        reason = "is a pipe or a device, not a file" if Path(path).exists() else "no such file"
+        raise InputError(f"{path}: {reason}")
     suffix = Path(path).suffix.lower()
     if suffix in JSON_LINES:
         return _json_lines(path)
     if suffix in _TABLES:
-        return _columns_with_header(path, _TABLES[suffix], [] if long_rows is None else long_rows)
+        return _table(path, _TABLES[suffix], [] if long_rows is None else long_rows)
     if suffix in CONLL:
         return _conll(path)
     with open(path, "rb") as file:
-        opens_with_brace = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
-    return _json_lines(path) if opens_with_brace else _conll(path)
+        begins_with_brace = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+    return _json_lines(path) if begins_with_brace else _conll(path)
 
 
 def source_files(path: str | Path) -> list[Path]:
-    """The file itself, or a JointBERT folder's files that are read; none where there is none.
+    """The files that are read for a path: itself, or files of a JointBERT folder. Empty if there are none.
 
-    Raises InputError for a link out of the folder: whoever made it would choose what is read."""
+    Raises InputError for a link out of the folder: the author of a folder must not choose other files."""
     path = Path(path)
     if not path.is_dir():
         return [path] if path.is_file() else []
@@ -79,36 +74,36 @@ def source_files(path: str | Path) -> list[Path]:
         if not file.resolve().is_relative_to(path.resolve()):
             raise InputError(f"{file}: is a link that leads out of its folder; copy the file into it")
         if not file.is_file():
-            raise InputError(f"{file}: is no file")
+            raise InputError(f"{file}: is not a file")
     return files
 
 
 def decode(raw: bytes, line: int, path: str | Path) -> str:
-    """A line of a file as text, without its end and a byte order mark before the first one.
+    """A line of a file as text, without its line end and, in line 1, without a byte order mark.
 
-    Raises InputError for a mark of another encoding."""
+    Bytes that are not UTF-8 become lone surrogates. Raises InputError for the mark of another encoding."""
     if line == 1:
-        _check_mark(raw, path)
-    # surrogates mark what is no UTF-8, so that only this row is refused, by the check that all rows pass
+        _check_encoding(raw, path)
+    # with surrogates, the checks of rows refuse this row only, and not the file
     text = raw.decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
     return text.removeprefix("\ufeff") if line == 1 else text
 
 
-def _check_mark(start: bytes, path: str | Path) -> None:
-    if start.startswith(_OTHER_MARKS):
+def _check_encoding(start: bytes, path: str | Path) -> None:
+    if start.startswith(_OTHER_ENCODINGS):
         raise InputError(f"{path}:1: UTF-16 or UTF-32, by its byte order mark; save the file as UTF-8")
 
 
 def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    # by \n alone: U+2028 and its like are characters of a text, not the end of a row
+    # binary files end lines at \n alone: U+2028 and the like are characters of a text
     with open(path, "rb") as file:
         for line, raw in enumerate(file, 1):
             yield line, decode(raw, line, path)
 
 
-def _fields(text: str, separator: str = " ") -> list[str]:
-    # str.split() would also part words at the white space that is no ASCII, which may be a word here
-    return text.split(separator) if separator == "\t" else [field for field in text.split(" ") if field]
+def _split_at_spaces(text: str) -> list[str]:
+    # str.split() would also split at white space beyond ASCII, which may be a word here
+    return [field for field in text.split(" ") if field]
 
 
 def _json_lines(path: str) -> Iterator[Record]:
@@ -120,9 +115,9 @@ def _json_lines(path: str) -> Iterator[Record]:
         except json.JSONDecodeError as error:
             yield line, BadRow(f"not JSON: {error.msg} at column {error.colno}")
         except RepeatedKey as error:
-            yield line, BadRow(f"the key {abbreviate(error.key)} stands twice in an object")
+            yield line, BadRow(f"an object has the key {abbreviate(error.key)} twice")
         except (ValueError, RecursionError):
-            yield line, BadRow("not JSON that can be read: too deep, or a number too long")
+            yield line, BadRow("JSON that can't be read: nested too deeply, or a number is too long")
         else:
             yield line, row if isinstance(row, dict) else BadRow("a row is a JSON object, {...}")
 
@@ -136,14 +131,13 @@ def _conll(path: str) -> Iterator[Record]:
         if comment:
             if comment[1] == "label":
                 if words or label is not None:
-                    bad = bad or BadRow(
-                        "a second label, or one inside a sentence: a blank line ends one", line
-                    )
+                    reason = "a second label, or one inside a sentence; end sentences with a blank line"
+                    bad = bad or BadRow(reason, line)
                 label, first = comment[2].strip() or None, first or line
             continue
         if "\r" in text:
-            bad = bad or BadRow(_RETURN, line)
-        fields = _fields(text, "\t" if "\t" in text else " ")
+            bad = bad or BadRow(_CARRIAGE_RETURN, line)
+        fields = text.split("\t") if "\t" in text else _split_at_spaces(text)
         if text.strip() and fields[0] != "-DOCSTART-":
             first = first or line
             words.append(fields[0])
@@ -158,7 +152,7 @@ def _conll(path: str) -> Iterator[Record]:
 
 
 def conll_line(word: str, tag: str | None) -> str:
-    """A word and its tag as a line that is read back as they are. Raises BadRow for a word that can't be."""
+    """A word and its tag as a line of a CoNLL file. Raises BadRow if they could not be read back."""
     line = word if tag is None else f"{word}\t{tag}"
     if not word.strip() or re.search(r"[\t\r\n]|^\ufeff", word) or (tag is None and " " in word):
         raise BadRow(f"the word {abbreviate(word)} does not fit into a column")
@@ -167,10 +161,10 @@ def conll_line(word: str, tag: str | None) -> str:
     return line
 
 
-def _columns_with_header(path: str, delimiter: str, long_rows: list[tuple[int, int]]) -> Iterator[Record]:
-    csv.field_size_limit(_CSV_FIELD)
+def _table(path: str, delimiter: str, long_rows: list[tuple[int, int]]) -> Iterator[Record]:
+    csv.field_size_limit(_CSV_FIELD_LIMIT)
     with open(path, "rb") as file:
-        _check_mark(file.peek(4), path)
+        _check_encoding(file.peek(4), path)
         text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
         # tab-separated files have no quoting: a quote there is a character of the text
         quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
@@ -198,18 +192,17 @@ def _columns_with_header(path: str, delimiter: str, long_rows: list[tuple[int, i
 
 
 def _header(path: str, rows: Iterator[list[str]]) -> list[str]:
-    """The names of a table's columns; none of an empty file."""
+    """The column names of a table. Empty if the file is."""
     try:
         header = next(rows, None)
     except csv.Error as error:
-        raise InputError(
-            f"{path}:1: not a line of column names: {_CSV_ERRORS.get(str(error), error)}"
-        ) from None
+        reason = _CSV_ERRORS.get(str(error), error)
+        raise InputError(f"{path}:1: not a line of column names: {reason}") from None
     if header is None:
         return []
     problem = "" if "text" in header else f"found {abbreviate(', '.join(header))}"
-    if twice := [name for name in ("text", "label") if header.count(name) > 1]:
-        problem = f"{twice[0]} stands twice"
+    if repeated := [name for name in ("text", "label") if header.count(name) > 1]:
+        problem = f"{repeated[0]} is there twice"
     if problem:
         raise InputError(f"{path}:1: the first line names the columns, text and label; {problem}")
     return header
@@ -218,9 +211,7 @@ def _header(path: str, rows: Iterator[list[str]]) -> list[str]:
 def _jointbert(folder: Path) -> Iterator[Record]:
     names = [path.name for path in source_files(folder)]
     if "seq.in" not in names:
-        raise InputError(
-            f"{folder}: a folder is read as JointBERT's, with seq.in, seq.out and label; no seq.in in it"
-        )
+        raise InputError(f"{folder}: no seq.in; JointBERT folders have seq.in, seq.out and label")
     counts = {name: sum(1 for _ in _lines(folder / name)) for name in names}
     if len(set(counts.values())) > 1:
         raise InputError(f"{folder}: " + ", ".join(f"{name} has {n:,} lines" for name, n in counts.items()))
@@ -229,9 +220,9 @@ def _jointbert(folder: Path) -> Iterator[Record]:
     for line, values in enumerate(zip(*columns), 1):
         row = dict(zip(names, values))
         if any("\r" in text for text in values):
-            yield line, BadRow(_RETURN)
+            yield line, BadRow(_CARRIAGE_RETURN)
             continue
-        record = {"tokens": _fields(row["seq.in"]), "label": row.get("label", "").strip() or None}
-        yield line, {**record, "tags": _fields(row["seq.out"])} if "seq.out" in row else record
+        record = {"tokens": _split_at_spaces(row["seq.in"]), "label": row.get("label", "").strip() or None}
+        yield line, {**record, "tags": _split_at_spaces(row["seq.out"])} if "seq.out" in row else record
     if line != counts["seq.in"]:
         raise InputError(f"{folder}: changed while it was read")

@@ -1,202 +1,155 @@
-"""Files → Examples, all at once or one by one; every row is used or reported."""
+"""Corpus files → Examples, all at once or one by one. Every row is used or reported."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
-from pathlib import Path
 from typing import TypeVar
 
 from multitask.common.errors import InputError, list_problems
 from multitask.common.spelling import closest_name
-from multitask.data.formats import SUFFIXES, decode, input_errors, read_records
+from multitask.data.formats import input_errors, read_records
 from multitask.data.labels import has_prefix
-from multitask.data.rows import KEYS, BadRow, Example, abbreviate, is_valid_utf8, to_example, validate_row
+from multitask.data.rows import KEYS, BadRow, Example, abbreviate, to_example, validate_row
 
 T = TypeVar("T")
-_KEYS_NAMED = 20  # that are not read, before the rest is counted
+_MAX_UNKNOWN_KEYS = 20  # named per file; the rest is counted
 
 
-class OtherTags(Exception):
-    """A file's first tags are written in another way than most of them: its first rows can't be used."""
+class MisleadingFirstTags(Exception):
+    """The first tags of a file are of another style than most. Read it again, and count its tags first."""
 
 
 @dataclass
 class ReadResult:
-    """What files held: `rows` == len(examples) + len(skipped), always."""
+    """The content of corpus files. `rows` is always len(examples) + len(skipped)."""
 
     examples: list[Example] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)  # file:line: reason
-    notices: list[str] = field(default_factory=list)  # what was read in a way that a person should know of
+    notices: list[str] = field(default_factory=list)  # what a person should know about rows that were used
     rows: int = 0
-    file_rows: list[int] = field(default_factory=lambda: [0])  # offsets of each file's examples
+    file_rows: list[int] = field(default_factory=lambda: [0])  # offsets: the examples of each file
 
 
 def read_corpus(paths: Sequence[str], on_bad_row: str = "stop", hint: str = "") -> ReadResult:
-    """All rows of several files or JointBERT folders, in order.
+    """Read all rows of files or JointBERT folders, in order.
 
-    Raises InputError for a missing or empty file and, unless `on_bad_row` is "skip", for rows that can't be
-    used: up to 20 of them, each with file:line and the reason, then a count, and last `hint`."""
+    Raises InputError if a file is missing or has no rows or, unless `on_bad_row` is "skip", if rows can't be
+    used: the message lists up to 20 with file:line and reason, counts the rest, and ends with `hint`."""
 
-    def read(twice: bool) -> ReadResult:
-        reading = ReadResult()
-        reading.examples = list(iter_examples(paths, reading, on_bad_row, hint, twice))
-        return reading
+    def read(count_tags: bool) -> ReadResult:
+        result = ReadResult()
+        result.examples = list(iter_examples(paths, result, on_bad_row, hint, count_tags))
+        return result
 
     return retry_with_counted_tags(read)
 
 
-def read_file(path: str) -> ReadResult:
-    """One file, in the format of its name, or a JointBERT folder. Raises InputError if there are no rows."""
-    return read_corpus([path], "skip")
-
-
 def iter_examples(
-    paths: Sequence[str], into: ReadResult, on_bad_row: str = "stop", hint: str = "", twice: bool = True
+    paths: Sequence[str], result: ReadResult, on_bad_row: str, hint: str = "", count_tags: bool = True
 ) -> Iterator[Example]:
-    """The Examples of `read_corpus`, one by one; all else goes `into` a Reading. Its errors come at the end.
+    """Yield the Examples of `read_corpus` one by one, add all else to `result`, and raise errors at the end.
 
-    Unless every file is read `twice`, raises OtherTags where a file's first tags misled: begin again."""
-    missing = []
+    With `count_tags` the tags of each file are counted first, in an extra pass. Without, raises
+    MisleadingFirstTags if that turns out to be needed."""
+    problems = []
     for path in paths:
         try:
             with input_errors(path):
-                yield from _examples(path, into, twice)
+                yield from _examples(path, result, count_tags)
         except InputError as error:
-            missing.append(str(error))
-        into.file_rows.append(into.rows - len(into.skipped))
-    if missing or (into.skipped and on_bad_row != "skip"):
-        hints = [hint] if hint and into.skipped and not missing else []
-        raise InputError("\n".join([list_problems(missing + into.skipped), *hints]))
+            problems.append(str(error))
+        result.file_rows.append(result.rows - len(result.skipped))
+    if problems or (result.skipped and on_bad_row != "skip"):
+        hints = [hint] if hint and result.skipped and not problems else []
+        raise InputError("\n".join([list_problems(problems + result.skipped), *hints]))
 
 
 def retry_with_counted_tags(read: Callable[[bool], T]) -> T:
-    """What `read` gives for `twice=False`, or where that raises OtherTags, for True."""
+    """read(False) or, if it raises MisleadingFirstTags, read(True). The argument is `count_tags`."""
     try:
         return read(False)
-    except OtherTags:
+    except MisleadingFirstTags:
         return read(True)
 
 
-def is_corpus(path: str) -> bool:
-    """Whether a file is read as rows of a corpus, by its name, and not as plain text."""
-    return Path(path).is_dir() or Path(path).suffix.lower() in SUFFIXES
-
-
-def read_texts(path: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of a text file, as `iter_text_lines`. Raises InputError for a line that is not UTF-8."""
-    return _valid(path, iter_text_lines(path))
-
-
-def iter_text_lines(path: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of a text file, a text a line; an empty line is an empty text. "-" is standard input.
-
-    Bytes that are no UTF-8 become lone surrogates. Raises InputError for a file that is not there, or whose
-    lines end otherwise than in \\n."""
-    with input_errors(path):
-        if path != "-" and not Path(path).is_file():
-            found = Path(path).exists()
-            raise InputError(
-                f"{path}: {'no file of texts; - is standard input' if found else 'no such file'}"
-            )
-    return _lines(path)
-
-
-def _valid(path: str, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    for line, text in lines:
-        if not is_valid_utf8(text):
-            raise InputError(f"{path}:{line}: not UTF-8")
-        yield line, text
-
-
-def _lines(path: str) -> Iterator[tuple[int, str]]:
-    with input_errors(path), open(0, "rb", closefd=False) if path == "-" else open(path, "rb") as source:
-        for line, raw in enumerate(source, 1):
-            text = decode(raw, line, path)
-            if line == 1 and "\r" in text and not raw.endswith(b"\n"):
-                raise InputError(
-                    f"{path}:1: its lines end in \\r alone; save the file with \\n at their ends"
-                )
-            yield line, text
-
-
-def _examples(path: str, into: ReadResult, twice: bool) -> Iterator[Example]:
-    style = _TagStyle(path, twice)
-    unknown: Counter[str] = Counter()
+def _examples(path: str, result: ReadResult, count_tags: bool) -> Iterator[Example]:
+    style = _TagStyle(path, count_tags)
+    unknown_keys: Counter[str] = Counter()
     long_rows: list[tuple[int, int]] = []
-    before, began_inside = into.rows, 0
+    rows_before, began_inside = result.rows, 0
     for line, record in read_records(path, long_rows):
-        row = validate_row(record, unknown)
-        into.rows += 1
-        if isinstance(row, dict) and (tag := style.odd_one(row.get("tags", ()))):
-            most = "have a prefix such as B- or I-" if style.prefixed else "have no B- or I- prefix"
-            row = BadRow(f"tag {abbreviate(tag)}: most tags of this file {most}")
-        if isinstance(row, BadRow):
-            into.skipped.append(f"{path}:{row.line or line}: {row}")
+        result.rows += 1
+        try:
+            row = validate_row(record, unknown_keys)
+            style.check(row.get("tags", ()))
+        except BadRow as reason:
+            result.skipped.append(f"{path}:{reason.line or line}: {reason}")
             continue
-        example, inside = to_example(row, bool(style.prefixed), path, line)
-        began_inside += inside
+        example, count = to_example(row, bool(style.prefixed), path, line)
+        began_inside += count
         yield example
-    if into.rows == before:
+    if result.rows == rows_before:
         raise InputError(f"{path}: the file has no rows")
-    into.notices += _notices(path, began_inside, unknown, long_rows)
-
-
-def _notices(
-    path: str, began_inside: int, unknown: Counter[str], long_rows: list[tuple[int, int]]
-) -> list[str]:
-    found = []
     if long_rows:
         lines, first = max(long_rows, key=lambda row: row[0])
-        found.append(
+        result.notices.append(
             f"{path}: {len(long_rows):,} rows take several lines in quotes; the longest takes {lines:,}, "
-            f"from line {first:,} on (so does a quote that is not closed in its row)"
+            f"from line {first:,} on (check that no quote is left open)"
         )
     if began_inside:
-        found.append(f"{path}: {began_inside:,} entities begin with I- (or E-, L-, M-); read as IOB1")
-    for key, count in unknown.most_common(_KEYS_NAMED):
-        # dots mean nothing in a row's key, and one letter is too little to guess from
+        result.notices.append(
+            f"{path}: {began_inside:,} entities begin with I- (or E-, L-, M-); read as IOB1"
+        )
+    result.notices += _unknown_key_notices(path, unknown_keys)
+
+
+def _unknown_key_notices(path: str, unknown_keys: Counter[str]) -> Iterator[str]:
+    for key, count in unknown_keys.most_common(_MAX_UNKNOWN_KEYS):
+        # a dot does not separate sections here, and one letter is too little to guess from
         near = closest_name(key[:40].replace(".", "_"), KEYS, 0.65) if len(key) > 1 else None
-        meant = f"; did you mean {near}?" if near else ""
-        found.append(f"{path}: {abbreviate(key)} in {count:,} rows is not read{meant}")
-    if (more := len(unknown) - _KEYS_NAMED) > 0:
-        found.append(f"{path}: {more:,} more keys are not read")
-    return found
+        suggestion = f"; did you mean {near}?" if near else ""
+        yield f"{path}: {abbreviate(key)} in {count:,} rows is not read{suggestion}"
+    if (more := len(unknown_keys) - _MAX_UNKNOWN_KEYS) > 0:
+        yield f"{path}: {more:,} more keys are not read"
 
 
 class _TagStyle:
-    """Whether a file's tags carry prefixes. Its first tag shows it; if one of the other kind turns up,
-    all tags of the file are counted."""
+    """Whether the tags of a file have prefixes such as B-: most of them, if a file has both kinds.
 
-    def __init__(self, path: str, whole: bool):
-        self.path, self.usual, self.settled = path, {"O"}, False
+    The first tag decides until one of the other kind comes up. Then all tags of the file are counted."""
+
+    def __init__(self, path: str, count_tags: bool):
+        self.path, self.accepted, self.counted = path, {"O"}, False
         self.prefixed: bool | None = None
-        if whole:
-            self._count_all()
+        if count_tags:
+            self._count()
 
-    def odd_one(self, tags: Sequence[str]) -> str | None:
-        """The first tag of a good row that is otherwise than most of the file. Raises OtherTags."""
-        if self.usual.issuperset(tags):
-            return None
-        if not self.settled:
-            new = set(tags) - self.usual
+    def check(self, tags: Sequence[str]) -> None:
+        """Raises BadRow for a tag of the rarer kind, and MisleadingFirstTags if rows were read wrongly."""
+        if self.accepted.issuperset(tags):
+            return
+        if not self.counted:
+            new = set(tags) - self.accepted
             kinds = {has_prefix(tag) for tag in new}
             if len(kinds) == 1 and self.prefixed in (None, *kinds):
                 self.prefixed = kinds.pop()
-                self.usual |= new
-                return None
-            self._count_all()
-        return next((tag for tag in tags if tag not in self.usual), None)
+                self.accepted |= new
+                return
+            self._count()
+        for tag in tags:
+            if tag not in self.accepted:
+                usual = "have a prefix such as B- or I-" if self.prefixed else "have no B- or I- prefix"
+                raise BadRow(f"tag {abbreviate(tag)}: most tags of this file {usual}")
 
-    def _count_all(self) -> None:
-        rows = (validate_row(record, Counter()) for _, record in read_records(self.path))
-        tags = (row.get("tags", ()) for row in rows if isinstance(row, dict))
-        counts = Counter(chain.from_iterable(tags))
+    def _count(self) -> None:
+        counts: Counter[str] = Counter()
+        for _, record in read_records(self.path):
+            with suppress(BadRow):
+                counts.update(validate_row(record, Counter()).get("tags", ()))
         del counts["O"]
-        with_prefix = {tag for tag in counts if has_prefix(tag)}
-        without = counts.keys() - with_prefix
-        prefixed = sum(counts[tag] for tag in with_prefix) >= sum(counts[tag] for tag in without)
+        prefixed = sum(n if has_prefix(tag) else -n for tag, n in counts.items()) >= 0
         if self.prefixed not in (None, prefixed):
-            raise OtherTags(self.path)
-        self.prefixed, self.settled = prefixed, True
-        self.usual = {"O", *(with_prefix if prefixed else without)}
+            raise MisleadingFirstTags(self.path)
+        self.prefixed, self.counted = prefixed, True
+        self.accepted = {"O", *(tag for tag in counts if has_prefix(tag) == prefixed)}

@@ -1,4 +1,4 @@
-"""A split's files → its encoded corpus, as they are read. A large one is kept on disk for the next run."""
+"""The files of a split → its encoded corpus, part by part. Large ones are cached on disk."""
 
 import json
 from collections import Counter, defaultdict
@@ -19,24 +19,28 @@ from multitask.data.labels import LabelSpace
 from multitask.data.readers import ReadResult, iter_examples, retry_with_counted_tags
 from multitask.data.tokenization import WordTokenizer
 
-_FORMAT = 3  # of what is kept: a change of what this module or the reading and encoding below it gives
+_FORMAT = 3  # of cached entries; increase it when reading or encoding gives other arrays
 CACHED_FROM_BYTES = 16 << 20  # of files; a smaller corpus is encoded in a second or two
-_WORDS = 1 << 16  # that are encoded together
-_ROOM = 3  # bytes of arrays that a byte of text becomes; 1 in JSON Lines with tags
-_STARTS_AT_0 = ("word_rows", "window_rows", "window_words")  # offsets, which have one entry more than items
+WORDS_PER_PART = 1 << 16  # that are encoded together
+_BYTES_PER_BYTE = 3  # of arrays per byte of text, at most; JSON Lines with tags need 1
+_OFFSETS = ("word_rows", "window_rows", "window_words")  # one entry more than items, the first is 0
+_POSITIONS = {  # arrays of positions, and the array whose items they count
+    **dict.fromkeys(("word_rows", "window_words", "span_starts", "span_ends"), "word_first"),
+    **dict.fromkeys(("word_first", "window_start", "window_end"), "ids"),
+    "window_rows": "window_start",
+}
 
-
-Append = Callable[[str, np.ndarray], object]  # (name, piece), as EntryWriter.append
+Append = Callable[[str, np.ndarray], object]  # (name of an array, its next part), as EntryWriter.append
 
 
 @dataclass(frozen=True)
 class Split:
-    """What a split's files held: arrays as `encode_rows` gives them, and what a person should know of."""
+    """The content of a split's files: arrays as from `encode_rows`, and the messages about them."""
 
     arrays: dict[str, np.ndarray]
     special: tuple[int, int, int]
-    class_names: list[str]  # behind row_classes, in order of appearance
-    type_names: list[str]  # behind span_types
+    class_names: list[str]  # of the numbers in row_classes
+    type_names: list[str]  # of the numbers in span_types
     skipped: list[str]
     notices: list[str]
 
@@ -45,25 +49,25 @@ class Split:
 
     @property
     def classes(self) -> Counter[str | None]:
-        """Rows of each class, and of none."""
+        """The number of rows of each class, and without one (None)."""
         ids = np.maximum(self.arrays["row_classes"], -1)
-        return _counted([None, *self.class_names], ids + 1)
+        return _count([None, *self.class_names], ids + 1)
 
     @property
     def types(self) -> Counter[str]:
-        """Entities of each type."""
-        return _counted(self.type_names, self.arrays["span_types"])
+        """The number of entities of each type."""
+        return _count(self.type_names, self.arrays["span_types"])
 
     @property
     def joined(self) -> int:
-        """Entities that follow right after one of their type."""
+        """The number of entities right after one of their type, which IO tags join."""
         starts, ends, types = (self.arrays[f"span_{part}"] for part in ("starts", "ends", "types"))
         row = np.searchsorted(self.arrays["word_rows"], starts, side="right")
-        touch = (starts[1:] == ends[:-1]) & (types[1:] == types[:-1]) & (row[1:] == row[:-1])
-        return int(touch.sum())
+        adjacent = (starts[1:] == ends[:-1]) & (types[1:] == types[:-1]) & (row[1:] == row[:-1])
+        return int(adjacent.sum())
 
     def corpus(self, labels: LabelSpace) -> EncodedCorpus:
-        """As a model of these labels sees it."""
+        """The corpus as a model with these labels sees it."""
         return apply_labels(self.arrays, self.class_names, self.type_names, labels, self.special)
 
 
@@ -76,96 +80,91 @@ def read_split(
     hint: str = "",
     cache_dir: str | None = None,
 ) -> Split:
-    """Read and encode files or JointBERT folders; a large corpus comes from `cache_dir` if it is there.
+    """Read and encode files or JointBERT folders. The Split is the same with and without a cache.
 
-    Kept or not, the Split is the same; the arrays of a large one are mapped, unless `cache_dir` is None.
-    Raises InputError as `read_corpus` and `encode` do, and where the disk has no room."""
+    Args:
+        max_length, stride: of the windows, as in `encode`.
+        on_bad_row, hint: as in `read_corpus`.
+        cache_dir: keep a large corpus here, or read it from here, as memory maps. None: in memory.
 
-    def fill(append: Append, twice: bool) -> None:
-        reading, names = ReadResult(), LabelNumbers()
-        examples = iter_examples(paths, reading, on_bad_row, hint, twice)
-        encode = partial(encode_rows, examples, subwords, names, max_length, stride, _WORDS)
-        totals = {"words": 0, "subwords": 0, "windows": 0}
-        _append(append, encode(), totals)  # without rows, too, there are arrays
+    Raises:
+        InputError: as `read_corpus` and `encode`, or the disk is too small."""
+
+    def fill(append: Append, count_tags: bool) -> None:
+        result, names = ReadResult(), LabelNumbers()
+        examples = iter_examples(paths, result, on_bad_row, hint, count_tags)
+        encode = partial(encode_rows, examples, subwords, names, max_length, stride, WORDS_PER_PART)
+        totals: Counter[str] = Counter()
+        _append(append, encode(), totals)  # at least once: without rows, there are empty arrays
         while len((part := encode())["row_classes"]):
             _append(append, part, totals)
-        append("file_rows", np.array(reading.file_rows, np.int64))
-        said = [list(names.classes), list(names.types), reading.skipped, reading.notices]
-        append("said", np.frombuffer(json.dumps(said).encode(), np.uint8))
+        append("file_rows", np.array(result.file_rows, np.int64))
+        strings = [list(names.classes), list(names.types), result.skipped, result.notices]
+        append("said", np.frombuffer(json.dumps(strings).encode(), np.uint8))
 
     files = [file for path in paths for file in source_files(path)]
-    size = sum(file.stat().st_size for file in files)
-    if cache_dir is None or size <= CACHED_FROM_BYTES:
-        return _split(retry_with_counted_tags(lambda twice: _in_memory(fill, twice)), subwords)
-    settings = (tokenizers.__version__, subwords.tokenizer.to_str(), max_length, stride, on_bad_row)
     stamps = _stamps(files)
+    size = sum(size for size, _ in stamps)
+    if cache_dir is None or size <= CACHED_FROM_BYTES:
+        return _split(retry_with_counted_tags(partial(_in_memory, fill)), subwords)
+    settings = (tokenizers.__version__, subwords.tokenizer.to_str(), max_length, stride, on_bad_row)
     key = digest(_FORMAT, *settings, *paths, *(f"{file} {sha256_of(file)}" for file in files))
-    store = ArrayCache(cache_dir)
-    arrays = store.load(key)
+    cache = ArrayCache(cache_dir)
+    arrays = cache.load(key)
     if arrays is None:
-        check_disk_space(cache_dir, _ROOM * size, f"{', '.join(paths)}, encoded,")
+        check_disk_space(cache_dir, _BYTES_PER_BYTE * size, f"{', '.join(paths)}, encoded,")
 
-        def keep(twice: bool) -> None:
-            with store.create(key) as writer:
-                fill(writer.append, twice)
+        def write(count_tags: bool) -> None:
+            with cache.create(key) as writer:
+                fill(writer.append, count_tags)
                 if _stamps(files) != stamps:
                     raise InputError(f"{', '.join(paths)}: changed while it was read")
 
-        retry_with_counted_tags(keep)
-        arrays = store.load(key)
+        retry_with_counted_tags(write)
+        arrays = cache.load(key)
     if arrays is None:
-        raise InputError(f"{cache_dir}: what was written there can't be read back")
+        raise InputError(f"{cache_dir}: an entry can't be read right after it was written")
     return _split(arrays, subwords)
 
 
-def warn_unknown_labels(what: str, split: Split, labels: LabelSpace) -> list[str]:
-    """A warning for each class and type that rows to be scored have, but the model can't say."""
+def warn_unknown_labels(name: str, split: Split, labels: LabelSpace) -> list[str]:
+    """One warning for each class and type of the split `name` that the labels of the model lack."""
+    warnings = []
     kinds = (("class", split.classes, labels.class_ids), ("type", split.types, labels.type_ids))
-    unknown = [
-        (kind, name, n)
-        for kind, counts, known in kinds
-        for name, n in counts.items()
-        if known and name is not None and name not in known
-    ]
-    return [
-        f"warning: {what} has the {kind} {name!r} {n:,} times, train never: each is scored as wrong"
-        for kind, name, n in unknown
-    ]
+    for kind, counts, known in kinds:
+        for label, n in counts.items():
+            if known and label is not None and label not in known:
+                warnings.append(
+                    f"warning: {name} has the {kind} {label!r} {n:,} times, train never: "
+                    "each is scored as wrong"
+                )
+    return warnings
 
 
-def _append(append: Append, part: dict[str, np.ndarray], totals: dict) -> None:
-    """Append a part, whose positions count from its own beginning, after `totals`, which go on."""
-    words, subwords, windows = totals.values()
-    shift = dict.fromkeys(("word_rows", "window_words", "span_starts", "span_ends"), words)
-    shift |= {
-        "window_rows": windows,
-        "word_first": subwords,
-        "window_start": subwords,
-        "window_end": subwords,
-    }
+def _append(append: Append, part: dict[str, np.ndarray], totals: Counter[str]) -> None:
+    """Append a part. Its positions count from its own beginning; `totals` are the items before it."""
     for name, array in part.items():
-        array = array[1:] if words and name in _STARTS_AT_0 else array
-        append(name, array + shift[name] if name in shift else array)
-    totals["words"] += len(part["word_first"])
-    totals["subwords"] += len(part["ids"])
-    totals["windows"] += len(part["window_start"])
+        array = array[1:] if totals and name in _OFFSETS else array
+        append(name, array + totals[_POSITIONS[name]] if name in _POSITIONS else array)
+    totals.update({name: len(part[name]) for name in _POSITIONS.values()})
 
 
-def _in_memory(fill: Callable, twice: bool) -> dict[str, np.ndarray]:
-    pieces: dict[str, list[np.ndarray]] = defaultdict(list)
-    fill(lambda name, piece: pieces[name].append(piece), twice)
-    return {name: np.concatenate(pieces.pop(name)) for name in list(pieces)}
+def _in_memory(fill: Callable[[Append, bool], None], count_tags: bool) -> dict[str, np.ndarray]:
+    parts: dict[str, list[np.ndarray]] = defaultdict(list)
+    fill(lambda name, part: parts[name].append(part), count_tags)
+    return {name: np.concatenate(parts.pop(name)) for name in list(parts)}  # pop: free each one's parts
 
 
 def _split(arrays: dict[str, np.ndarray], subwords: WordTokenizer) -> Split:
-    said = json.loads(arrays.pop("said").tobytes())
-    return Split(arrays, special_token_ids(subwords.tokenizer), *said)
+    strings = json.loads(arrays.pop("said").tobytes())
+    return Split(arrays, special_token_ids(subwords.tokenizer), *strings)
 
 
-def _counted(names: list, ids: np.ndarray) -> Counter:
+def _count(names: list, ids: np.ndarray) -> Counter:
     counts = np.bincount(ids, minlength=len(names))
     return Counter({name: int(n) for name, n in zip(names, counts) if n})
 
 
 def _stamps(files: Sequence[Path]) -> list[tuple[int, int]]:
+    """The size and the time of the last change of each file."""
     return [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]

@@ -1,17 +1,17 @@
-"""What is to be predicted: texts of any file, one by one; a row that can't be read has its reason instead."""
+"""Texts without annotation: rows to predict, one by one, and the lines of text files."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from multitask.data.formats import Record, input_errors, read_records
-from multitask.data.readers import is_corpus, iter_text_lines
-from multitask.data.rows import BadRow, Example, abbreviate, example_from_text, is_valid_utf8
-from multitask.data.words import Offsets
+from multitask.common.errors import InputError
+from multitask.data.formats import SUFFIXES, Record, decode, input_errors, read_records
+from multitask.data.rows import BadRow, Example, is_valid_utf8, unannotated_example
 
 
 @dataclass(frozen=True)
 class UnreadableRow:
-    """A row without a prediction, and why: file:line and the reason."""
+    """A row that gets no prediction. The reason begins with file:line or the number of the text."""
 
     reason: str
 
@@ -19,62 +19,55 @@ class UnreadableRow:
 Row = Example | UnreadableRow
 
 
-def read_rows(source: str) -> Iterator[Row]:
-    """The rows of a corpus file, whose annotation is not looked at, or else the lines of a text file.
+def read_rows(path: str) -> Iterator[Row]:
+    """The rows of a corpus file or folder, without their annotation, or else the lines of a text file.
 
-    "-" is standard input. Rows of words keep them, joined by spaces to a text. Raises InputError where the
-    file as a whole can't be read."""
-    if source == "-" or not is_corpus(source):
-        return _rows(source, ((line, {"text": text}) for line, text in iter_text_lines(source)))
-    with input_errors(source):
-        return _rows(source, read_records(source))
+    "-" is standard input. The text of a row of tokens is the tokens, joined by spaces. Raises InputError
+    if the file as a whole can't be read."""
+    with input_errors(path):
+        if path != "-" and (Path(path).is_dir() or Path(path).suffix.lower() in SUFFIXES):
+            return _rows(path, read_records(path))
+        return _rows(path, ((line, {"text": text}) for line, text in read_texts(path, strict=False)))
 
 
-def _rows(source: str, found: Iterator[Record]) -> Iterator[Row]:
-    with input_errors(source):
-        for line, record in found:
+def _rows(path: str, records: Iterator[Record]) -> Iterator[Row]:
+    with input_errors(path):
+        for line, record in records:
             try:
                 yield unannotated_example(record)
             except BadRow as reason:
-                yield UnreadableRow(f"{source}:{reason.line or line}: {reason}")
+                yield UnreadableRow(f"{path}:{reason.line or line}: {reason}")
 
 
-def rows_from_texts(texts: Sequence[str], most: int | None = None) -> Iterator[Row]:
-    """The rows of texts, of up to `most` characters: those of a command line, where a byte that is no UTF-8
-    has become a lone surrogate, or of a request."""
+def rows_from_texts(texts: Sequence[str], max_characters: int | None = None) -> Iterator[Row]:
+    """The rows of texts from a command line or a request. Texts over `max_characters` are unreadable rows."""
     for number, text in enumerate(texts, 1):
         try:
-            if most is not None and len(text) > most:
-                raise BadRow(f"{len(text):,} characters; at most {most:,} are read")
+            if max_characters is not None and len(text) > max_characters:
+                raise BadRow(f"{len(text):,} characters; at most {max_characters:,} are read")
             yield unannotated_example({"text": text})
         except BadRow as reason:
             yield UnreadableRow(f"text {number}: {reason}")
 
 
-def unannotated_example(record: dict | BadRow) -> Example:
-    """A row in its JSON Lines form → what is predicted of it. Raises BadRow."""
-    if isinstance(record, BadRow):
-        raise record
-    text, words = record.get("text"), record.get("tokens")
-    if (text is None) == (words is None):
-        raise BadRow("a row has either text or tokens")
-    if words is None:
-        if not isinstance(text, str):
-            raise BadRow(f"text is {abbreviate(text)}; it is a string")
-        if not is_valid_utf8(text):
-            raise BadRow("the text is not valid UTF-8")
-        return example_from_text(text)
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise BadRow("tokens is a list of words")
-    text = " ".join(words)
-    if not is_valid_utf8(text):
-        raise BadRow("a word is not valid UTF-8")
-    return Example(words, text=text, offsets=_joined(words))
+def read_texts(path: str, strict: bool = True) -> Iterator[tuple[int, str]]:
+    """(line, text) for each line of a text file; an empty line is an empty text. "-" is standard input.
+
+    Raises InputError if there is no such file, if its lines end in \\r alone or, unless `strict` is False,
+    at a line that is not UTF-8. Otherwise its bytes become lone surrogates."""
+    with input_errors(path):
+        if path != "-" and not Path(path).is_file():
+            reason = "not a text file; - is standard input" if Path(path).exists() else "no such file"
+            raise InputError(f"{path}: {reason}")
+    return _lines(path, strict)
 
 
-def _joined(words: list[str]) -> Offsets:
-    offsets, start = [], 0
-    for word in words:
-        offsets.append((start, start + len(word)))
-        start += len(word) + 1
-    return offsets
+def _lines(path: str, strict: bool) -> Iterator[tuple[int, str]]:
+    with input_errors(path), open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
+        for line, raw in enumerate(file, 1):
+            text = decode(raw, line, path)
+            if line == 1 and "\r" in text and not raw.endswith(b"\n"):
+                raise InputError(f"{path}:1: lines end in \\r alone; save the file with \\n as line end")
+            if strict and not is_valid_utf8(text):
+                raise InputError(f"{path}:{line}: not UTF-8")
+            yield line, text

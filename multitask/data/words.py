@@ -1,4 +1,4 @@
-"""The words of a raw text: one rule, for training from character spans and for prediction alike."""
+"""The words of a raw text, by one rule for training from character spans and for prediction."""
 
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -7,12 +7,12 @@ from itertools import pairwise
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import Split
 
-# Letters and digits, with the marks and format characters that stand among them: café, नमस्ते, a soft hyphen.
+# Letters and digits, with marks and format characters between them: café, नमस्ते, a soft hyphen.
 _RUN = r"[\p{L}\p{N}][\p{L}\p{N}\p{M}\p{Cf}]*"
 # Runs joined by one inner . ' ’ - & @ _ / are one word. With an inner dot a closing dot belongs to it (U.S.).
-# The first inner dot is looked for once, so that the time is linear in the length of the text.
+# The pattern tries the first inner dot only once: the time is linear in the length of the text.
 _WORD = rf"{_RUN}(?:['’\-&@_/]{_RUN})*(?:\.{_RUN}(?:[.'’\-&@_/]{_RUN})*\.?)?"
-# Any other character that is not white space is a word of its own, with its marks.
+# Any other character except white space is a word by itself, with its marks.
 _SPLIT = Split(Regex(rf"{_WORD}|\S\p{{M}}*"), behavior="removed", invert=True)
 
 Offsets = list[tuple[int, int]]

@@ -41,7 +41,7 @@ def test_all_problems_are_reported_at_once_with_their_place():
         "command line: training.seed: input should be greater than or equal to 0 (it is -1)",
         "c.yml:2: training.lr: unknown key; did you mean training.learning_rate?",
         "c.yml:4: modle: unknown key; did you mean model?",
-        "c.yml:6: model.stride is 500; with model.max_length 128 it is below 126",
+        "c.yml:6: model.stride is 500; with model.max_length 128 it must be below 126",
     ]
 
 

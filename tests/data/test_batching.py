@@ -1,3 +1,5 @@
+"""Batches: a function of seed and epoch, mixed groups, and tensors equal to those of a slow way."""
+
 import numpy as np
 import pytest
 import torch
@@ -26,13 +28,13 @@ def corpus(tokenizer):
     st.integers(0, 3),
     st.integers(1, 3),
 )
-def test_batches_hold_everything_once_and_depend_on_seed_and_epoch_alone(lengths, size, seed, epoch):
+def test_batches_hold_each_window_once_and_depend_on_seed_and_epoch_alone(lengths, size, seed, epoch):
     sampler = LengthGroupedSampler(np.array(lengths), size, seed)
     batches = sampler.batches(epoch)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     assert len(batches) == len(sampler)
     assert sorted(map(len, batches))[1:] == [size] * (len(batches) - 1), "only one batch may be smaller"
-    LengthGroupedSampler(np.array(lengths), size, seed).batches(epoch + 1)  # the past must not matter
+    LengthGroupedSampler(np.array(lengths), size, seed).batches(epoch + 1)  # earlier calls must not matter
     again = LengthGroupedSampler(np.array(lengths), size, seed).batches(epoch)
     assert [list(batch) for batch in again] == [list(batch) for batch in batches]
 
@@ -53,7 +55,7 @@ TEMPERATURES = st.floats(1, 50)
 
 
 @given(GROUPS, TEMPERATURES, st.integers(0, 3), st.integers(1, 3))
-def test_groups_have_their_share_of_an_epoch_and_their_windows_the_same_chance(groups, t, seed, epoch):
+def test_groups_have_their_shares_and_windows_of_a_group_occur_equally_often(groups, t, seed, epoch):
     windows = epoch_windows(groups, t, seed, epoch)
     assert len(windows) == len(groups)
     names = sorted(set(groups.tolist()))
@@ -64,12 +66,12 @@ def test_groups_have_their_share_of_an_epoch_and_their_windows_the_same_chance(g
         assert abs(quota - len(groups) * sizes[name] ** (1 / t) / total) < 1
         times = [int((windows == window).sum()) for window in np.flatnonzero(groups == name)]
         assert set(times) <= {quota // sizes[name], quota // sizes[name] + 1}
-    np.random.seed(seed)  # nothing else may matter
+    np.random.seed(seed)  # global state must not matter
     assert np.array_equal(epoch_windows(groups, t, seed, epoch), windows)
 
 
 @given(GROUPS, st.integers(0, 3), st.integers(1, 3))
-def test_at_temperature_1_every_window_is_in_an_epoch_once(groups, seed, epoch):
+def test_temperature_1_gives_each_window_once(groups, seed, epoch):
     assert np.array_equal(epoch_windows(groups, 1.0, seed, epoch), np.arange(len(groups)))
     lengths = np.arange(len(groups)) % 7 + 2
     plain = LengthGroupedSampler(lengths, 4, seed).batches(epoch)
@@ -78,20 +80,20 @@ def test_at_temperature_1_every_window_is_in_an_epoch_once(groups, seed, epoch):
 
 
 @given(GROUPS, st.integers(0, 3))
-def test_at_a_high_temperature_groups_have_equal_shares(groups, seed):
+def test_high_temperature_gives_groups_equal_shares(groups, seed):
     drawn = groups[epoch_windows(groups, 1e9, seed, 1)]
     shares = [int((drawn == name).sum()) for name in set(groups.tolist())]
     assert max(shares) - min(shares) <= 1
 
 
-def test_seats_that_are_left_go_to_the_largest_remainders():
+def test_shares_are_rounded_by_largest_remainder():
     # by hand, weights 10, 5 and 4 of the square roots of 100, 25 and 16: 74.21, 37.11 and 29.68 of 141
     groups = np.repeat([7, 3, 5], [100, 25, 16])
     drawn = groups[epoch_windows(groups, 2.0, 0, 1)]
     assert [(drawn == name).sum() for name in (7, 3, 5)] == [74, 37, 30]
 
 
-def test_every_window_has_its_turn_over_the_epochs():
+def test_windows_of_a_group_occur_equally_often_over_many_epochs():
     groups = np.repeat([0, 1], [60, 20])
     times = np.zeros(80)
     for epoch in range(1, 401):
@@ -104,7 +106,7 @@ def test_every_window_has_its_turn_over_the_epochs():
     assert not np.array_equal(epoch_windows(groups, 3.0, 0, 1), epoch_windows(groups, 3.0, 1, 1))
 
 
-def test_the_batches_of_a_mixed_epoch_hold_its_windows():
+def test_batches_of_a_mixed_epoch_hold_its_windows():
     lengths, groups = np.random.default_rng(0).integers(5, 60, 100), np.repeat([0, 1], [90, 10])
     sampler = LengthGroupedSampler(lengths, 16, 3, groups, 5.0)
     batches = sampler.batches(2)
@@ -113,7 +115,7 @@ def test_the_batches_of_a_mixed_epoch_hold_its_windows():
 
 
 def slow_collate(corpus, windows):
-    """The same batch, a window and a word at a time."""
+    """`collate`, one window and one word at a time."""
     cls, sep, pad = corpus.special
     rows = []
     for window in windows:
@@ -140,9 +142,9 @@ def slow_collate(corpus, windows):
     }
 
 
-def test_a_batch_is_that_of_the_slow_way(corpus):
+def test_collate_equals_the_slow_way(corpus):
     count = len(corpus.window_start)
-    assert count > len(EXAMPLES), "a row of several windows is among them"
+    assert count > len(EXAMPLES), "one of the rows has several windows"
     for seed in range(20):
         windows = np.random.default_rng(seed).permutation(count)[: 1 + seed % count]
         fast, slow = collate(corpus, windows), slow_collate(corpus, windows)
@@ -161,7 +163,7 @@ def test_each_labelled_word_and_text_counts_once_over_all_windows(corpus):
     assert np.sum(halves, 0) == pytest.approx((3, words))
 
 
-def test_windows_without_the_annotation_of_a_task_are_left_out(corpus):
+def test_rows_without_annotation_for_the_tasks_are_left_out(corpus):
     def rows(tasks):
         return sorted(set(corpus.row_of_window[annotated_windows(corpus, tasks)]))
 

@@ -1,3 +1,5 @@
+"""Encoded corpora: subwords as in transformers, windows, and labels."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -35,12 +37,12 @@ def fast(tiny):
 
 
 @given(sentences=SENTENCES)
-def test_words_are_split_as_transformers_splits_them(tokenizer, fast, sentences):
+def test_subwords_are_those_of_transformers(tokenizer, fast, sentences):
     corpus = encoded(sentences, tokenizer)
     number = 0
     for row, words in enumerate(sentences):
         assert corpus.word_rows[row] == number
-        if not words or any("[" in word for word in words):  # there, it reads special tokens out of texts
+        if not words or any("[" in word for word in words):  # transformers reads special tokens in texts
             number += len(words)
             continue
         theirs = fast(words, is_split_into_words=True, add_special_tokens=False)
@@ -54,7 +56,7 @@ def test_words_are_split_as_transformers_splits_them(tokenizer, fast, sentences)
 
 
 @pytest.mark.parametrize("word", NOTHING)
-def test_a_word_of_which_the_tokenizer_leaves_nothing_shifts_no_tag(tokenizer, word):
+def test_word_without_subwords_becomes_unk_and_shifts_no_tag(tokenizer, word):
     example = Example(["anna", word, "paris"], [Span(0, 1, "PER"), Span(1, 2, "LOC"), Span(2, 3, "LOC")])
     corpus = encode([example], tokenizer, LABELS, 64, 0)
     assert pieces(corpus, 1) == [tokenizer.token_to_id("[UNK]")]
@@ -62,13 +64,13 @@ def test_a_word_of_which_the_tokenizer_leaves_nothing_shifts_no_tag(tokenizer, w
     assert pieces(corpus, 2) == [tokenizer.token_to_id("paris")]
 
 
-def test_a_word_that_reads_like_a_special_token_is_text(tokenizer):
+def test_word_that_looks_like_a_special_token_is_text(tokenizer):
     corpus = encoded([["[SEP]", "[CLS]"]], tokenizer)
     assert not set(corpus.ids) & set(corpus.special)
 
 
 @given(sentences=SENTENCES, max_length=st.integers(4, 20), data=st.data())
-def test_every_subword_is_in_a_window_and_every_word_belongs_to_its_best_one(
+def test_windows_hold_every_subword_and_words_belong_to_the_window_with_most_context(
     tokenizer, sentences, max_length, data
 ):
     stride = data.draw(st.integers(0, max_length - 3))
@@ -90,7 +92,7 @@ def test_every_subword_is_in_a_window_and_every_word_belongs_to_its_best_one(
         assert len(owned) == corpus.word_rows[row + 1] - corpus.word_rows[row]
         for word, window in zip(range(corpus.word_rows[row], corpus.word_rows[row + 1]), owned):
             at = corpus.word_first[word]
-            # the text's own ends are no loss of context
+            # at the ends of the text, no context is missing
             context = {
                 w: min(np.inf if s == first else at - s, np.inf if e == last else e - 1 - at)
                 for w, (s, e) in zip(windows, spans)
@@ -99,7 +101,7 @@ def test_every_subword_is_in_a_window_and_every_word_belongs_to_its_best_one(
             assert context[window] == max(context.values())
 
 
-def test_annotation_that_is_missing_or_unknown(tokenizer):
+def test_missing_annotation_and_unknown_labels(tokenizer):
     examples = [
         Example(["a"], None, "x"),
         Example(["a", "b"], [Span(0, 2, "PER")], None),
@@ -109,15 +111,15 @@ def test_annotation_that_is_missing_or_unknown(tokenizer):
     assert list(corpus.row_classes) == [0, UNLABELLED, 2]
     assert list(corpus.row_tagged) == [False, True, True]
     assert list(corpus.word_tags[:3]) == [UNLABELLED, 3, 4]
-    assert corpus.word_tags[3] >= len(LABELS.tags), "a type that the model can't say is never right"
+    assert corpus.word_tags[3] >= len(LABELS.tags), "a type that the model lacks is always wrong"
 
 
-def test_a_stride_that_leaves_no_room_is_refused(tokenizer):
+def test_stride_as_large_as_a_window_is_refused(tokenizer):
     with pytest.raises(InputError, match="stride is 6"):
         encoded([["a"]], tokenizer, 8, 6)
 
 
-def test_special_ids(tokenizer):
+def test_special_token_ids(tokenizer):
     names = ("[CLS]", "[SEP]", "[PAD]")
     assert special_token_ids(tokenizer) == tuple(map(tokenizer.token_to_id, names))
 
@@ -127,14 +129,14 @@ def test_no_rows(tokenizer):
     assert (len(corpus), len(corpus.ids), list(corpus.window_words)) == (0, 0, [0])
 
 
-@pytest.mark.parametrize("most_words", [1, 3, 4, 100])
-def test_an_iterator_is_taken_in_parts_of_about_so_many_words(tokenizer, most_words):
+@pytest.mark.parametrize("max_words", [1, 3, 4, 100])
+def test_rows_are_encoded_in_parts(tokenizer, max_words):
     sentences = [["a", "b"], ["a"], ["won", "c", "d", "e"], ["f"], ["a", "b"]]
     rows = iter([Example(words) for words in sentences])
     subwords, names = WordTokenizer(tokenizer), LabelNumbers()
-    taken = []
-    while len(part := encode_rows(rows, subwords, names, 64, 0, most_words)["word_rows"]) > 1:
-        taken.append([int(n) for n in np.diff(part)])
-    assert [n for part in taken for n in part] == [len(words) for words in sentences]
-    for part in taken[:-1]:
-        assert sum(part) >= most_words > sum(part[:-1])
+    parts = []
+    while len(part := encode_rows(rows, subwords, names, 64, 0, max_words)["word_rows"]) > 1:
+        parts.append([int(n) for n in np.diff(part)])
+    assert [n for part in parts for n in part] == [len(words) for words in sentences]
+    for part in parts[:-1]:
+        assert sum(part) >= max_words > sum(part[:-1])

@@ -1,4 +1,7 @@
+"""Splits: encoded part by part as if at once, and the same from the cache."""
+
 import json
+import shutil
 from collections import Counter
 from dataclasses import fields
 
@@ -36,16 +39,16 @@ def assert_same_split(one, other):
 
 @pytest.fixture
 def files(write_rows, rows):
-    """Two files, the first with a row that can't be used, and a notice."""
+    """Two files. The first has a bad row and causes a notice."""
     return [write_rows("a.jsonl", [*rows[:3], BAD]), write_rows("b.jsonl", rows[3:])]
 
 
 @pytest.fixture
-def keep(tokenizer, tmp_path, monkeypatch):
-    """read_split of a corpus that counts as large, kept in kept/."""
+def read_cached(tokenizer, tmp_path, monkeypatch):
+    """read_split with a cache in cache/, as if the files were large."""
     monkeypatch.setattr(module, "CACHED_FROM_BYTES", 0)
 
-    def call(paths, max_length=12, stride=3, on_bad_row="skip", cache_dir=tmp_path / "kept", **more):
+    def call(paths, max_length=12, stride=3, on_bad_row="skip", cache_dir=tmp_path / "cache", **more):
         more = {"on_bad_row": on_bad_row, "cache_dir": cache_dir and str(cache_dir), **more}
         return read_split(paths, WordTokenizer(tokenizer), max_length, stride, **more)
 
@@ -53,7 +56,9 @@ def keep(tokenizer, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def no_reading(monkeypatch):
+def forbid_reading(monkeypatch):
+    """Call it to let every later reading of files fail the test."""
+
     def forbid():
         monkeypatch.setattr(module, "iter_examples", lambda *_: pytest.fail("the files are read"))
 
@@ -62,21 +67,21 @@ def no_reading(monkeypatch):
 
 @pytest.mark.parametrize("labels", LABELS)
 @pytest.mark.parametrize("words", [1, 7, 1000])
-def test_rows_encoded_part_by_part_are_as_if_encoded_at_once(tokenizer, files, monkeypatch, labels, words):
-    monkeypatch.setattr(module, "_WORDS", words)
+def test_parts_join_to_the_corpus_encoded_at_once(tokenizer, files, monkeypatch, labels, words):
+    monkeypatch.setattr(module, "WORDS_PER_PART", words)
     split = read_split(files, WordTokenizer(tokenizer), 8, 2, "skip")
     corpus = split.corpus(labels)
-    reading = read_corpus(files, "skip")
-    whole = encode(reading.examples, tokenizer, labels, 8, 2)
+    result = read_corpus(files, "skip")
+    whole = encode(result.examples, tokenizer, labels, 8, 2)
     assert list(corpus.file_rows) == [0, 3, 8]
     assert_same(whole, type(corpus)(**{**vars(corpus), "file_rows": whole.file_rows}))
-    assert (split.skipped, split.notices) == (reading.skipped, reading.notices)
+    assert (split.skipped, split.notices) == (result.skipped, result.notices)
     assert len(split) == 8 and len(split.skipped) == len(split.notices) == 1
 
 
-def test_what_is_counted_is_what_the_examples_hold(tokenizer, write_rows, rows):
-    touching = {"tokens": ["a", "b", "c"], "tags": ["B-PER", "B-PER", "B-LOC"]}
-    path = write_rows("a.jsonl", [*rows, touching, {**touching, "tags": ["B-LOC"] * 3}, rows[0]])
+def test_counts_are_those_of_the_examples(tokenizer, write_rows, rows):
+    adjacent = {"tokens": ["a", "b", "c"], "tags": ["B-PER", "B-PER", "B-LOC"]}
+    path = write_rows("a.jsonl", [*rows, adjacent, {**adjacent, "tags": ["B-LOC"] * 3}, rows[0]])
     split = read_split([path], WordTokenizer(tokenizer), 64, 0)
     examples = read_corpus([path]).examples
     assert split.classes == Counter(e.label for e in examples)
@@ -86,11 +91,11 @@ def test_what_is_counted_is_what_the_examples_hold(tokenizer, write_rows, rows):
     assert len(np.unique(split.arrays["row_hashes"])) == len({tuple(e.words) for e in examples}) == 9
 
 
-def test_a_corpus_that_was_kept_is_the_one_that_was_read(tokenizer, keep, files, no_reading, capfd):
-    plain = keep(files, cache_dir=None)
-    first = keep(files)
-    no_reading()
-    for split in (first, keep(files)):
+def test_split_from_the_cache_equals_the_one_that_was_read(read_cached, files, forbid_reading, capfd):
+    plain = read_cached(files, cache_dir=None)
+    first = read_cached(files)
+    forbid_reading()
+    for split in (first, read_cached(files)):
         assert_same_split(split, plain)
         assert all(isinstance(array, np.memmap) for array in split.arrays.values())
         assert_same(split.corpus(LABELS[1]), plain.corpus(LABELS[1]))
@@ -98,58 +103,58 @@ def test_a_corpus_that_was_kept_is_the_one_that_was_read(tokenizer, keep, files,
     assert capfd.readouterr().err == ""
 
 
-def test_only_a_large_corpus_is_kept_and_none_without_a_folder(keep, files, tmp_path, monkeypatch):
-    keep(files, cache_dir=None)
-    assert not (tmp_path / "kept").exists()
+def test_only_large_files_are_cached(read_cached, files, tmp_path, monkeypatch):
+    read_cached(files, cache_dir=None)
+    assert not (tmp_path / "cache").exists()
     monkeypatch.setattr(module, "CACHED_FROM_BYTES", 1 << 20)
-    keep(files)
-    assert not (tmp_path / "kept").exists()
+    read_cached(files)
+    assert not (tmp_path / "cache").exists()
 
 
-def test_whatever_changes_the_arrays_or_the_messages_is_read_anew(keep, files, tmp_path, write_rows, rows):
-    def kept():
-        return len(list((tmp_path / "kept").iterdir()))
+def test_change_of_files_or_settings_is_another_entry(read_cached, files, tmp_path, write_rows, rows):
+    def entries():
+        return len(list((tmp_path / "cache").iterdir()))
 
-    keep(files)
-    keep(files)
-    assert kept() == 1
-    keep(files, max_length=11)
-    keep(files, stride=2)
-    keep(files[::-1])
+    read_cached(files)
+    read_cached(files)
+    assert entries() == 1
+    read_cached(files, max_length=11)
+    read_cached(files, stride=2)
+    read_cached(files[::-1])
     elsewhere = [path.replace("/a.jsonl", "/./a.jsonl") for path in files]
-    assert keep(elsewhere).skipped[0].startswith(elsewhere[0])
-    keep(files[1:])
-    keep(files[1:], on_bad_row="stop")
-    assert kept() == 7
+    assert read_cached(elsewhere).skipped[0].startswith(elsewhere[0])
+    read_cached(files[1:])
+    read_cached(files[1:], on_bad_row="stop")
+    assert entries() == 7
     write_rows("b.jsonl", [*rows[3:-1], {**rows[-1], "label": "weather"}])
-    assert keep(files).class_names == ["sports", "politics", "weather"]
+    assert read_cached(files).class_names == ["sports", "politics", "weather"]
     write_rows("b.jsonl", rows[3:])
-    assert keep(files).class_names == ["sports", "politics"]
-    assert kept() == 8
+    assert read_cached(files).class_names == ["sports", "politics"]
+    assert entries() == 8
 
 
 @pytest.mark.parametrize("name", ["ids.npy", "said.npy", "manifest.json"])
-def test_what_is_damaged_is_made_anew_with_a_line(keep, files, tmp_path, name, no_reading, capfd):
-    first = keep(files)
-    (path,) = (tmp_path / "kept").glob(f"*/{name}")
+def test_damaged_entry_is_replaced_with_a_warning(read_cached, files, tmp_path, name, forbid_reading, capfd):
+    first = read_cached(files)
+    (path,) = (tmp_path / "cache").glob(f"*/{name}")
     path.write_bytes(path.read_bytes()[:-3])
-    again = keep(files)
+    again = read_cached(files)
     assert_same_split(again, first)
     assert capfd.readouterr().err.count("can't be used and is made anew") == 1
-    no_reading()
-    assert_same_split(keep(files), first)
+    forbid_reading()
+    assert_same_split(read_cached(files), first)
     assert capfd.readouterr().err == ""
 
 
-def test_rows_that_stop_the_run_leave_nothing_behind(keep, files, tmp_path):
+def test_refused_files_leave_no_entry(read_cached, files, tmp_path):
     with pytest.raises(InputError, match="(?s)a.jsonl:4: 2 tokens, but 1 tags\n.go on."):
-        keep(files, on_bad_row="stop", hint="(go on)")
+        read_cached(files, on_bad_row="stop", hint="(go on)")
     with pytest.raises(InputError, match="nowhere.jsonl: no such file"):
-        keep([*files, "nowhere.jsonl"])
-    assert not (tmp_path / "kept").exists()
+        read_cached([*files, "nowhere.jsonl"])
+    assert not (tmp_path / "cache").exists()
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_kept(keep, files, tmp_path, monkeypatch):
+def test_file_that_changes_while_it_is_read_is_not_cached(read_cached, files, tmp_path, monkeypatch):
     real = module.iter_examples
 
     def stream(*arguments):
@@ -159,40 +164,39 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(keep, files, tmp_path,
 
     monkeypatch.setattr(module, "iter_examples", stream)
     with pytest.raises(InputError, match="b.jsonl: changed while it was read"):
-        keep(files)
-    assert not (tmp_path / "kept").exists()
+        read_cached(files)
+    assert not (tmp_path / "cache").exists()
 
 
-def test_a_corpus_without_room_on_the_disk_is_not_even_read(keep, files, monkeypatch, no_reading):
-    monkeypatch.setattr(module, "_ROOM", 1 << 60)
-    no_reading()
-    with pytest.raises(InputError, match="b.jsonl, encoded, take about .* GB in .*kept"):
-        keep(files)
+def test_corpus_without_room_on_the_disk_is_not_read(read_cached, files, monkeypatch, forbid_reading):
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+    forbid_reading()
+    with pytest.raises(InputError, match="b.jsonl, encoded, take about .* GB in .*cache"):
+        read_cached(files)
 
 
-def test_files_without_a_row_that_can_be_used_give_a_corpus_without_rows(keep, write_rows):
+def test_files_with_bad_rows_only_give_an_empty_corpus(read_cached, write_rows):
     for cache_dir in ({}, {"cache_dir": None}):
-        split = keep([write_rows("a.jsonl", [BAD])], **cache_dir)
+        split = read_cached([write_rows("a.jsonl", [BAD])], **cache_dir)
         assert (len(split), len(split.skipped), split.joined) == (0, 1, 0)
         assert list(split.corpus(LABELS[0]).window_words) == [0]
 
 
 @given(st.lists(st.sampled_from([["B-A", "O"], ["A"], ["I-A", "I-A"], ["O"]]), min_size=1, max_size=6))
-def test_first_tags_that_mislead_are_no_matter(tokenizer, tmp_path_factory, tags):
+def test_misleading_first_tags_give_the_same_corpus(tokenizer, tmp_path_factory, tags):
     folder = tmp_path_factory.mktemp("tags")
     path = folder / "a.jsonl"
     rows = [{"tokens": ["w"] * len(row), "tags": row} for row in tags]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    reading = read_corpus([str(path)], "skip")
-    large, module.CACHED_FROM_BYTES = module.CACHED_FROM_BYTES, 0
-    try:
+    result = read_corpus([str(path)], "skip")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CACHED_FROM_BYTES", 0)
         splits = [
             read_split([str(path)], WordTokenizer(tokenizer), 64, 0, "skip", "", cache_dir)
-            for cache_dir in (None, str(folder / "kept"))
+            for cache_dir in (None, str(folder / "cache"))
         ]
-    finally:
-        module.CACHED_FROM_BYTES = large
     for split in splits:
-        assert split.skipped == reading.skipped
-        whole = encode(reading.examples, tokenizer, LABELS[0], 64, 0)
+        assert split.skipped == result.skipped
+        whole = encode(result.examples, tokenizer, LABELS[0], 64, 0)
         assert_same(split.corpus(LABELS[0]), whole)

@@ -1,68 +1,87 @@
+"""Rows to predict: from corpus files without their annotation, from text files, and from arguments."""
+
 import json
 
 import pytest
+from corpus_files import refusal
 
-from multitask.common.errors import InputError
 from multitask.data.rows import Example
-from multitask.data.texts import UnreadableRow, read_rows, rows_from_texts
+from multitask.data.texts import UnreadableRow, read_rows, read_texts, rows_from_texts
 
 
-def said(rows):
+def texts_or_reasons(rows):
     return [row.text if isinstance(row, Example) else row for row in rows]
 
 
-def test_a_line_is_a_row_and_one_that_is_no_utf8_has_its_reason(put):
+def test_lines_of_a_text_file_are_rows(put):
     path = put("a.txt", b"one\n\n\xff\na\0b\r\n\xd7\xa9\xd7\x9c\xd7\x95\xd7\x9d \xf0\x9f\x98\x80")
     bad = UnreadableRow(f"{path}:3: the text is not valid UTF-8")
-    assert said(read_rows(path)) == ["one", "", bad, "a\0b", "שלום 😀"]
+    assert texts_or_reasons(read_rows(path)) == ["one", "", bad, "a\0b", "שלום 😀"]
 
 
-def test_rows_of_every_format_are_read_without_their_annotation(put):
-    lines = [
-        '{"text": "", "label": ""}',
-        '{"text": "Ada won", "entities": "none of them is looked at", "id": 7}',
-        '{"tokens": ["Ada", "", "wo n"], "tags": ["O"]}',
-        '{"text": "\\ud800"}',
-        '{"text": null}',
-        '{"text": "a", "tokens": ["a"]}',
-        '{"tokens": "Ada"}',
-        '{"tokens": ["\\udfff"]}',
-        '{"text": 3}',
-        "[]",
-        "{",
-    ]
-    path = put("a.jsonl", "\n".join(lines))
-    reasons = [
-        "the text is not valid UTF-8",
-        "a row has either text or tokens",
-        "a row has either text or tokens",
-        "tokens is a list of words",
-        "a word is not valid UTF-8",
-        "text is 3; it is a string",
-        "a row is a JSON object, {...}",
-        "not JSON: Expecting property name enclosed in double quotes at column 2",
-    ]
-    expected = [UnreadableRow(f"{path}:{line}: {reason}") for line, reason in enumerate(reasons, 4)]
-    assert said(read_rows(path)) == ["", "Ada won", "Ada  wo n", *expected]
-    assert said(read_rows(put("a.csv", 'text,label\n"two\nlines",x\nlonely\n'))) == [
-        "two\nlines",
-        UnreadableRow(f"{path[:-5]}csv:4: 1 columns, where the first line has 2"),
-    ]
-    assert said(read_rows(put("a.conll", "# label = x\nAda\tB-PER\nwon\tO\n\nOslo\n"))) == ["Ada won", "Oslo"]
+def test_read_texts_refuses_lines_that_are_not_utf8(put):
+    path = put("a.txt", "\ufeffone\r\n\n two\u2028 \n")
+    assert list(read_texts(path)) == [(1, "one"), (2, ""), (3, " two\u2028 ")]
+    assert refusal(read_texts, put("a.txt", b"good\n\xff\n")).endswith("a.txt:2: not UTF-8")
 
 
-def test_words_that_are_given_are_kept_and_have_their_offsets(put):
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ('{"text": "", "label": ""}', ""),
+        ('{"text": " \\t"}', " \t"),
+        ('{"text": "Ada won", "entities": "not looked at", "id": 7}', "Ada won"),
+        ('{"tokens": ["Ada", "", "wo n"], "tags": ["O"]}', "Ada  wo n"),
+        ('{"tokens": []}', ""),
+    ],
+)
+def test_annotation_is_not_looked_at_and_texts_may_be_empty(put, row, text):
+    assert texts_or_reasons(read_rows(put("a.jsonl", row))) == [text]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ('{"text": "\\ud800"}', "the text is not valid UTF-8"),
+        ('{"text": null}', "a row has either text or tokens"),
+        ('{"text": "a", "tokens": ["a"]}', "a row has either text or tokens"),
+        ('{"tokens": "Ada"}', "tokens must be a list of words"),
+        ('{"tokens": ["\\udfff"]}', "a word is not valid UTF-8"),
+        ('{"text": 3}', "text is 3; it must be a string"),
+        ("[]", "a row is a JSON object, {...}"),
+        ("{", "not JSON: Expecting property name enclosed in double quotes at column 2"),
+    ],
+)
+def test_unreadable_row_has_file_line_and_reason(put, row, reason):
+    path = put("a.jsonl", f'{{"text": "a"}}\n{row}\n{{"text": "b"}}\n')
+    assert texts_or_reasons(read_rows(path)) == ["a", UnreadableRow(f"{path}:2: {reason}"), "b"]
+
+
+def test_rows_of_tables_and_conll_files(put):
+    path = put("a.csv", 'text,label\n"two\nlines",x\nlonely\n')
+    bad = UnreadableRow(f"{path}:4: 1 columns, where the first line has 2")
+    assert texts_or_reasons(read_rows(path)) == ["two\nlines", bad]
+    conll = put("a.conll", "# label = x\nAda\tB-PER\nwon\tO\n\nOslo\n")
+    assert texts_or_reasons(read_rows(conll)) == ["Ada won", "Oslo"]
+
+
+def test_tokens_are_kept_as_words(put):
     words = ["AT&T", "U.", "S.", "", "two words", "é"]
     (row,) = read_rows(put("a.jsonl", json.dumps({"tokens": words})))
     assert row.words == words
     assert [row.text[start:end] for start, end in row.offsets] == words
 
 
-def test_arguments_are_rows_too():
+def test_arguments_of_a_command_line_are_rows():
     bad = b"caf\xe9".decode("utf-8", "surrogateescape")  # as Python gives what a shell in Latin-1 passes
-    assert said(rows_from_texts(["a b", "", bad])) == [
-        "a b",
-        "",
+    reason = UnreadableRow("text 3: the text is not valid UTF-8")
+    assert texts_or_reasons(rows_from_texts(["a b", "", bad])) == ["a b", "", reason]
+
+
+def test_texts_that_are_too_long_are_unreadable():
+    assert texts_or_reasons(rows_from_texts(["ab", "abc", "\ud800"], max_characters=2)) == [
+        "ab",
+        UnreadableRow("text 2: 3 characters; at most 2 are read"),
         UnreadableRow("text 3: the text is not valid UTF-8"),
     ]
 
@@ -75,22 +94,10 @@ def test_arguments_are_rows_too():
         ("a.txt", b"a\rb", "lines end in \\r alone"),
     ],
 )
-def test_a_file_that_is_no_file_of_rows_is_refused(put, name, content, reason):
-    with pytest.raises(InputError) as error:
-        list(read_rows(put(name, content)))
-    assert reason in str(error.value)
+def test_file_that_can_not_be_read_as_a_whole_is_refused(put, name, content, reason):
+    assert reason in refusal(read_rows, put(name, content))
 
 
 @pytest.mark.parametrize("name", ["no.txt", "no.jsonl", "no.csv"])
-def test_a_file_that_is_not_there_is_seen_before_it_is_read(name):
-    with pytest.raises(InputError, match=f"{name}: no such file"):
-        read_rows(name)
-
-
-def test_texts_that_are_too_long_have_their_length_as_the_reason():
-    found = list(rows_from_texts(["ab", "abc", "\ud800"], most=2))
-    assert found[0].text == "ab"
-    assert [row.reason for row in found[1:]] == [
-        "text 2: 3 characters; at most 2 are read",
-        "text 3: the text is not valid UTF-8",
-    ]
+def test_missing_file_is_refused_before_the_first_row(name):
+    assert refusal(lambda path: [read_rows(path)], name) == f"{name}: no such file"

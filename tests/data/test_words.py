@@ -1,16 +1,15 @@
+"""The words of raw texts."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unicode_text import WHITE_SPACE
 
 from multitask.data.words import split_words
 
 TEXTS = st.text(
     st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(" .'-&@_/Ua1é\u0301\u200b"))
 )
-
-
-# Unicode's White_Space, which leaves out what str.isspace adds: the separators U+001C to U+001F
-WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
 
 def words(text, cuts=()):
@@ -39,14 +38,14 @@ def test_words_by_example(text, expected):
 
 
 @given(TEXTS)
-def test_every_character_but_white_space_is_in_one_word(text):
+def test_each_character_except_white_space_is_in_one_word(text):
     covered = [i for start, end in split_words(text) for i in range(start, end)]
     assert covered == sorted(set(covered))
-    assert "".join(text[i] for i in covered) == "".join(c for c in text if c not in WHITE)
+    assert "".join(text[i] for i in covered) == "".join(c for c in text if c not in WHITE_SPACE)
 
 
 @given(TEXTS, st.data())
-def test_cuts_are_boundaries_and_change_nothing_else(text, data):
+def test_cuts_are_word_boundaries_and_change_nothing_else(text, data):
     cuts = data.draw(st.lists(st.integers(0, len(text))))
     offsets = split_words(text, cuts)
     assert all(not start < cut < end for start, end in offsets for cut in cuts)
@@ -55,6 +54,6 @@ def test_cuts_are_boundaries_and_change_nothing_else(text, data):
     assert "".join(words(text, cuts)) == "".join(words(text))
 
 
-def test_a_megabyte_without_white_space_is_split_in_one_go():
+def test_megabyte_without_white_space_is_split():
     assert words("a." * 500_000) == ["a." * 500_000]
     assert len(words("a'" * 500_000)) == 2

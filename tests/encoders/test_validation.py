@@ -68,7 +68,7 @@ def trained(tmp_path, tiny) -> Path:
         ({"temperature_task_a": 0}, "temperature_task_a: is not a finite number above 0"),
         ({"temperature_task_b": float("inf")}, "temperature_task_b: is not a finite number above 0"),
         ({"temperature_task_b": "1"}, "temperature_task_b: is not a finite number above 0"),
-        ({"max_length": 16, "stride": 14}, "stride is 14; with max_length 16 it is below 14"),
+        ({"max_length": 16, "stride": 14}, "stride is 14; with max_length 16 it must be below 14"),
     ],
 )  # fmt: skip
 def test_invalid_configurations_are_refused(trained, fields, reason):

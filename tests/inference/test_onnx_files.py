@@ -33,7 +33,7 @@ def test_a_changed_bit_is_noticed(exported, tmp_path):
         ({"pooling": ["cls"]}, "pooling: is not one of cls, mean"),
         ({"max_length": 3}, "max_length: is not a whole number from 4"),
         ({"stride": True}, "stride: is not a whole number from 0"),
-        ({"max_length": 8}, "stride: 6, but it is below 6"),
+        ({"max_length": 8}, "stride: 6, but it must be below 6"),
         ({"stride": -1}, "stride: is not a whole number from 0"),
         ({"temperature_task_a": 0}, "temperature_task_a: is not a finite number above 0"),
         ({"temperature_task_b": float("nan")}, "temperature_task_b: is not"),

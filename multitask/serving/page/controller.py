@@ -7,8 +7,8 @@ from pathlib import Path
 
 from multitask.common.chunking import split_into_chunks
 from multitask.common.errors import InputError
-from multitask.data.rows import BadRow, Example
-from multitask.data.texts import Row, UnreadableRow, unannotated_example
+from multitask.data.rows import BadRow, Example, unannotated_example
+from multitask.data.texts import Row, UnreadableRow
 from multitask.inference.predictions import Prediction
 from multitask.serving.batcher import Busy, RequestTooLarge
 from multitask.serving.limits import Limits, estimate_tokens

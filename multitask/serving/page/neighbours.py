@@ -13,8 +13,7 @@ import numpy as np
 from multitask.common.chunking import split_into_chunks
 from multitask.config.loading import load_settings
 from multitask.data.formats import input_errors, read_records
-from multitask.data.rows import BadRow, Example
-from multitask.data.texts import unannotated_example
+from multitask.data.rows import BadRow, Example, unannotated_example
 from multitask.serving.batcher import Busy
 from multitask.serving.limits import estimate_tokens
 
