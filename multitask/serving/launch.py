@@ -5,16 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
 
-from multitask.common.errors import InputError
+from multitask.common.errors import require_packages
 from multitask.inference.predictor import Predictor
 from multitask.serving.address import listen
 from multitask.serving.limits import Limits
 from multitask.serving.worker import Worker
 
 _WEB = ("fastapi", "fastapi_offline", "gradio", "httptools", "uvicorn", "uvloop")
-_NEEDED = (*_WEB, "orjson", "prometheus_client")
 
 
 def serve(
@@ -28,9 +26,7 @@ def serve(
 
     `compare` names other folders that the page offers. Port 0 is a free one. Raises InputError for a folder
     or an address that can't be used."""
-    if missing := [library for library in _NEEDED if find_spec(library) is None]:
-        names = ", ".join(missing)
-        raise InputError(f"the server needs {names}, not installed: pip install -r requirements-demo.txt")
+    require_packages((*_WEB, "orjson", "prometheus_client"), "the server", "requirements-demo.txt")
     load = partial(partial, Predictor.from_pretrained)
     with listen(host, port) as listener:
         engine = Worker(load(name)) if name else None
