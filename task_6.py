@@ -17,34 +17,35 @@ def main() -> None:
     if arguments.model or Path(name).is_dir():
         check_folder(name)
     else:
-        logger.warning(f"no folder {name} yet: python task_4.py trains a model; the page says so until then")
+        logger.warning(f"no folder {name} yet: python task_4.py trains a model; the page explains how")
         name = None
     for other in arguments.compare:
         check_folder(other)
-    serve(name, others(name, arguments.compare), arguments.host, arguments.port)
+    serve(name, models_to_compare(name, arguments.compare), arguments.host, arguments.port)
 
 
-def others(name: str | None, named: list[str]) -> list[str]:
-    """What the page offers beside the model: the folders that are named, and those of runs/, each once."""
-    trained = [str(folder) for folder in sorted(Path("runs").glob("*/model"), reverse=True)]
-    found = {Path(name).resolve(): ""} if name else {}
-    for folder in [*named, *(one for one in trained if not Path(one).parent.is_symlink())]:
-        found.setdefault(Path(folder).resolve(), folder)
-    return [folder for folder in found.values() if folder]
+def models_to_compare(name: str | None, compare: list[str]) -> list[str]:
+    """The folders `compare` and those of runs/, newest first; each once, and without the served model's."""
+    trained = sorted(Path("runs").glob("*/model"), reverse=True)
+    folders = [*compare, *(str(folder) for folder in trained if not folder.parent.is_symlink())]
+    unique = {Path(name).resolve(): ""} if name else {}
+    for folder in folders:
+        unique.setdefault(Path(folder).resolve(), folder)
+    return [folder for folder in unique.values() if folder]
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="A web page and an HTTP API over a trained model.")
-    parser.add_argument("--model", metavar="DIR", help=f"a model folder ({LATEST_MODEL})")
+    parser.add_argument("--model", metavar="DIR", help=f"the model folder to serve ({LATEST_MODEL})")
     parser.add_argument(
         "--compare",
         metavar="DIR",
         action="append",
         default=[],
-        help="another, offered for comparison beside all of runs/ (may be repeated)",
+        help="another model folder, offered for comparison like all of runs/ (may be repeated)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=int, default=7860, help="0: a free one (7860)")
+    parser.add_argument("--port", type=int, default=7860, help="the port; 0 is a free one (7860)")
     return parser.parse_args()
 
 

@@ -1,13 +1,12 @@
 """Low-rank adapters (LoRA, Hu et al. 2022) in the encoder, and merging them into its weights."""
 
 import copy
-import importlib.util
 import re
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from torch import nn
 
-from multitask.common.errors import InputError
+from multitask.common.errors import require_packages
 from multitask.config.schema import LoraSettings
 
 if TYPE_CHECKING:
@@ -26,9 +25,9 @@ _MODULES = {
 
 
 def check_peft(settings: LoraSettings) -> None:
-    """Raises InputError if adapters are chosen but the package for them is not installed."""
-    if settings.rank and importlib.util.find_spec("peft") is None:
-        raise InputError("model.lora needs peft: pip install -r requirements-lora.txt")
+    """Raises InputError if the settings ask for adapters and their package is not installed."""
+    if settings.rank:
+        require_packages(["peft"], "model.lora", "requirements-lora.txt")
 
 
 def add_lora(model: nn.Module, settings: LoraSettings) -> None:

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 
 from multitask.common.atomic_files import atomic_folder, rename
 from multitask.common.checksums import CHECKSUMS, write_with_checksums
-from multitask.common.errors import InputError
+from multitask.common.errors import InputError, require_packages
 from multitask.config.loading import load_settings
 from multitask.data.corpus import EncodedCorpus, encode
 from multitask.data.rows import Example
@@ -45,11 +44,7 @@ def check_export(folder: str | Path) -> Path:
     """The resolved path of a new folder, or of an earlier export, which an export replaces.
 
     Raises InputError for any other path, and if a package is missing."""
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"export needs {', '.join(missing)}, not installed: pip install -r requirements-export.txt"
-        )
+    require_packages(("onnx", "onnxscript", "onnxruntime"), "export", "requirements-export.txt")
     path = Path(folder).resolve()  # replace the folder behind a link, not the link
     if not path.parent.is_dir():
         raise InputError(f"{folder}: there is no folder {Path(folder).parent}")

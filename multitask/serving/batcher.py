@@ -1,7 +1,7 @@
-"""Rows of many requests, joined into batches: a model reads thirty sentences in the time of five.
+"""Joins the rows of many requests into batches: a model predicts thirty sentences in the time of five.
 
-The delayed batching of Clipper (Crankshaw et al. 2017): a batch waits a bounded time for rows to fill it, and
-what has come while a batch was read is the next one. Everything here belongs to one event loop."""
+This is the delayed batching of Clipper (Crankshaw et al. 2017): a batch waits a bounded time for rows to fill
+it; rows that come while a batch is computed form the next one. All calls belong to one event loop."""
 
 from __future__ import annotations
 
@@ -23,133 +23,133 @@ class Item(NamedTuple):
     row: Example
 
 
-class Busy(Exception):
-    """Too many rows are waiting; try again after `seconds`."""
+class ServerBusy(Exception):
+    """Too many rows are waiting; try again after `retry_seconds`."""
 
-    def __init__(self, message: str, seconds: int = 1):
+    def __init__(self, message: str, retry_seconds: int = 1):
         super().__init__(message)
-        self.seconds = seconds
+        self.retry_seconds = retry_seconds
 
 
 class RequestTooLarge(ValueError):
     """A request larger than the whole queue: it can never be accepted."""
 
 
-class _Request:
-    def __init__(self, items: Sequence[Item], costs: list[int], now: float):
-        self.items, self.costs, self.arrived = items, costs, now
-        self.taken, self.missing = 0, len(items)
-        self.answers: list[Any] = [None] * len(items)
-        self.done = asyncio.get_running_loop().create_future()
+class _Waiting(NamedTuple):
+    item: Item
+    cost: int
+    deadline: float  # when a batch with this row starts, full or not
+    answer: asyncio.Future[Any]
 
 
 class Batcher:
-    """`run` answers a batch: a list as long as it. Rows of several requests take turns, so that a long one
-    does not keep the others waiting."""
+    """Queues the rows of requests and computes them in batches.
+
+    Args:
+        run: computes a batch; returns one answer for each item, in order.
+        limits: the size of a batch, how long it waits for rows, and the size of the queue.
+
+    Attributes:
+        rows, cost: number and cost of the rows that are accepted and not yet answered.
+        batches, batched_rows: number computed since the start.
+        closing: whether new requests are refused."""
 
     def __init__(self, run: Callable[[list[Item]], Awaitable[list[Any]]], limits: Limits):
         self.run, self.limits = run, limits
-        self.requests: deque[_Request] = deque()
-        self.rows = self.cost = 0  # accepted and not yet answered
-        self.batches = self.batched = 0  # since the start, and their rows
-        self.queued_rows = self.queued_cost = 0  # in no batch yet
+        self.rows = self.cost = self.batches = self.batched_rows = 0
         self.closing = False
-        self._some, self._full = asyncio.Event(), asyncio.Event()
-        self._speed = 0.0  # cost a second, of late
+        self._requests: deque[deque[_Waiting]] = deque()  # each request's rows that wait for a batch
+        self._changed = asyncio.Event()
+        self._speed = 0.0  # cost per second: a moving average over the latest batches
         self._task = asyncio.create_task(self._work())
 
     async def submit(self, items: Sequence[Item]) -> list[Any]:
-        """The answers, in order. Raises Busy, or RequestTooLarge if even an empty queue cannot hold it."""
+        """The answers, in order.
+
+        Raises:
+            ServerBusy: the queue is full, or the server is stopping.
+            RequestTooLarge: even an empty queue could not hold the request."""
         costs = [estimate_tokens(item.row) for item in items]
-        total, most = sum(costs), self.limits.waiting_cost
-        if total > most:
+        total, limit = sum(costs), self.limits.waiting_cost
+        if total > limit:
             raise RequestTooLarge(
-                f"about {total:,} tokens in one request, where {most:,} are taken; send fewer texts at once"
+                f"about {total:,} tokens in one request; at most {limit:,} are accepted: send fewer texts"
             )
         if self.closing:
-            raise Busy("the server is stopping")
-        if self.cost + total > most:
+            raise ServerBusy("the server is stopping")
+        if self.cost + total > limit:
             seconds = self.cost / self._speed if self._speed else 1
-            raise Busy("busy: too many texts are waiting; try again in a moment", math.ceil(seconds))
+            raise ServerBusy("busy: too many texts are waiting; try again in a moment", math.ceil(seconds))
         if not items:
             return []
-        request = _Request(items, costs, asyncio.get_running_loop().time())
-        self.requests.append(request)
-        self.rows += len(items)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.limits.batch_wait
+        rows = [_Waiting(item, cost, deadline, loop.create_future()) for item, cost in zip(items, costs)]
+        self._requests.append(deque(rows))
+        self.rows += len(rows)
         self.cost += total
-        self.queued_rows += len(items)
-        self.queued_cost += total
-        self._some.set()
-        if self._enough():
-            self._full.set()
-        return await request.done
+        self._changed.set()
+        return await asyncio.gather(*(row.answer for row in rows))
 
     async def drain(self) -> None:
         """Refuse new requests; return when all accepted ones are answered."""
         self.closing = True
-        self._full.set()
+        self._changed.set()
         while self.rows:
             await asyncio.sleep(0.01)
         self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
 
-    def _enough(self) -> bool:
-        return self.queued_rows >= self.limits.batch_rows or self.queued_cost >= self.limits.batch_cost
-
     async def _work(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            await self._some.wait()
-            left = self.requests[0].arrived + self.limits.batch_wait - clock()
-            if left > 0 and not self._enough() and not self.closing:
-                self._full.clear()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._full.wait(), left)
-            batch, total = self._take()
-            begun = clock()
+            await self._wait_for_batch()
+            batch = self._next_batch()
+            cost, started = sum(row.cost for row in batch), clock()
             try:
-                answers = await self.run([request.items[at] for request, at in batch])
+                answers = await self.run([row.item for row in batch])
             except Exception as error:
-                self._fail(batch, error)
+                for row in batch:
+                    if not row.answer.done():
+                        row.answer.set_exception(error)
             else:
-                self._give(batch, answers)
-                self._speed = 0.8 * self._speed + 0.2 * total / max(clock() - begun, 1e-6)
+                for row, answer in zip(batch, answers, strict=True):
+                    if not row.answer.done():  # the client may be gone
+                        row.answer.set_result(answer)
+                self._speed = 0.8 * self._speed + 0.2 * cost / max(clock() - started, 1e-6)
             self.batches += 1
-            self.batched += len(batch)
+            self.batched_rows += len(batch)
             self.rows -= len(batch)
-            self.cost -= total
+            self.cost -= cost
 
-    def _take(self) -> tuple[list[tuple[_Request, int]], int]:
-        """The next batch and its cost. Requests take turns, one row each, until the batch is full."""
-        batch: list[tuple[_Request, int]] = []
-        total = 0
-        while self.requests and len(batch) < self.limits.batch_rows:
-            request = self.requests[0]
-            price = request.costs[request.taken]
-            if batch and total + price > self.limits.batch_cost:
+    async def _wait_for_batch(self) -> None:
+        """Wait until a batch is full, or its first row has waited long enough, or the batcher is closing."""
+        limits = self.limits
+        while not self._requests:
+            await self._wait_for_change()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._requests[0][0].deadline):
+                # no batch is computed meanwhile: all accepted rows are in the queue
+                while self.rows < limits.batch_rows and self.cost < limits.batch_cost and not self.closing:
+                    await self._wait_for_change()
+
+    async def _wait_for_change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _next_batch(self) -> list[_Waiting]:
+        """The rows of the next batch: requests take turns, one row each, so that a long request does not keep
+        the others waiting."""
+        batch: list[_Waiting] = []
+        cost = 0
+        while self._requests and len(batch) < self.limits.batch_rows:
+            request = self._requests[0]
+            if batch and cost + request[0].cost > self.limits.batch_cost:
                 break
-            batch.append((request, request.taken))
-            total += price
-            request.taken += 1
-            if request.taken == len(request.items):
-                self.requests.popleft()
-            else:
-                self.requests.rotate(-1)
-        self.queued_rows -= len(batch)
-        self.queued_cost -= total
-        if not self.requests:
-            self._some.clear()
-        return batch, total
-
-    def _give(self, batch: list[tuple[_Request, int]], answers: list[Any]) -> None:
-        for (request, at), answer in zip(batch, answers, strict=True):
-            request.answers[at] = answer
-            request.missing -= 1
-            if request.missing == 0 and not request.done.done():
-                request.done.set_result(request.answers)
-
-    def _fail(self, batch: list[tuple[_Request, int]], error: Exception) -> None:
-        for request, _ in batch:
-            if not request.done.done():
-                request.done.set_exception(error)
+            batch.append(request.popleft())
+            cost += batch[-1].cost
+            self._requests.rotate(-1)
+            if not request:
+                self._requests.pop()
+        return batch

@@ -1,20 +1,19 @@
-"""A server from its start to its end: the model's process, the address, what is missing. Light: the libraries
-of the server are imported while the model is loaded in its own process."""
+"""Starts a server: checks packages and address, loads the model in its own process.
+
+The server's libraries are imported meanwhile, not at the top of this module."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
 
-from multitask.common.errors import InputError
+from multitask.common.errors import require_packages
 from multitask.inference.predictor import Predictor
 from multitask.serving.address import listen
 from multitask.serving.limits import Limits
 from multitask.serving.worker import Worker
 
 _WEB = ("fastapi", "fastapi_offline", "gradio", "httptools", "uvicorn", "uvloop")
-_NEEDED = (*_WEB, "orjson", "prometheus_client")
 
 
 def serve(
@@ -24,22 +23,28 @@ def serve(
     port: int = 7860,
     limits: Limits | None = None,
 ) -> None:
-    """Serve the model of a folder until SIGINT or SIGTERM; without one, a page that says how to make it.
+    """Serve a model until SIGINT or SIGTERM.
 
-    `compare` names other folders that the page offers. Port 0 is a free one. Raises InputError for a folder
-    or an address that can't be used."""
-    if missing := [library for library in _NEEDED if find_spec(library) is None]:
-        names = ", ".join(missing)
-        raise InputError(f"the server needs {names}, not installed: pip install -r requirements-demo.txt")
-    load = partial(partial, Predictor.from_pretrained)
+    Args:
+        name: the model's folder; None serves a page that explains how to train a model.
+        compare: folders of models that the page offers for comparison.
+        host, port: the address; port 0 is a free one.
+        limits: of requests, batches and the queue.
+
+    Raises:
+        InputError: a folder or the address can't be used, or a package is missing.
+        WorkerEnded: the model's process ended first."""
+    require_packages((*_WEB, "orjson", "prometheus_client"), "the server", "requirements-demo.txt")
     with listen(host, port) as listener:
-        engine = Worker(load(name)) if name else None
+        worker = Worker(partial(Predictor.from_pretrained, name)) if name else None
         try:
+            import uvloop
+
             from multitask.serving.server import run
 
-            if engine:
-                engine.labels()
-            run(name, engine, compare, load, listener, limits or Limits())
+            if worker:
+                worker.labels()
+            uvloop.run(run(name, worker, compare, listener, limits or Limits()))
         finally:
-            if engine:
-                engine.close()
+            if worker:
+                worker.close()

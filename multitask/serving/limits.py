@@ -1,4 +1,4 @@
-"""How much a server takes at once: past these it says so instead of growing."""
+"""Limits of a server's memory and latency; requests beyond them are refused."""
 
 from dataclasses import dataclass
 
@@ -7,23 +7,24 @@ from multitask.data.rows import Example
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes of what is sent, of a batch, and of what waits. Costs are those of `estimate_tokens`."""
+    """Limits of requests, files, batches and the queue. Costs are in tokens, by `estimate_tokens`."""
 
     text_characters: int = 10_000
-    texts: int = 1_000  # a request
+    texts: int = 1_000  # per request
     body_bytes: int = 1 << 20
-    body_seconds: float = 30.0  # until a request's body is here
-    file_bytes: int = 1 << 20  # dropped on the page, and
+    body_seconds: float = 30.0  # for a body to arrive
+    file_bytes: int = 1 << 20  # of a file dropped on the page
     file_rows: int = 5_000
+    busy_seconds: float = 30.0  # that the page waits for a busy model
     connections: int = 500
     batch_rows: int = 32
     batch_cost: int = 1_024
-    batch_wait: float = 0.005  # seconds that a row waits for others to share its batch
-    # what is accepted is answered before the server stops: three seconds of two slow cores
+    batch_wait: float = 0.005  # seconds that a row waits for others to join its batch
+    # accepted rows are answered before the server stops: this much takes two slow cores three seconds
     waiting_cost: int = 15_000
 
 
 def estimate_tokens(row: Example) -> int:
-    """About how many tokens a row is, rather too many than too few: a word is one at least, and a token of
-    less than three bytes is rare (a CJK character is one, of three)."""
+    """An estimate of a row's tokens, rather too high than too low: at least one per word and one per three
+    bytes, since shorter tokens are rare and a CJK character is one token of three bytes."""
     return 1 + max(len(row.words), len((row.text or "").encode(errors="replace")) // 3)

@@ -1,4 +1,4 @@
-"""A model in a process of its own: it loads while the server starts and computes while it answers."""
+"""A model in its own process: it loads while the server starts, and computes while the server answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from multitask.inference.predictor import Predictor
     from multitask.serving.batcher import Item
 
-KINDS = ("predict", "embed", "see")  # a row's JSON; an embedding (D,); a Prediction with all that it can hold
+# bytes of a line of JSON; an array (D,); a Prediction with words and embedding
+KINDS = ("json", "embedding", "prediction")
 
 
 class Failure(NamedTuple):
@@ -31,37 +32,41 @@ class Failure(NamedTuple):
 
 
 class WorkerEnded(ChildProcessError):
-    """The model's process has ended; the rows it was given have no answers."""
+    """The model's process has ended; the rows that it was given have no answers."""
+
+    retry_seconds = 10  # for a client: the server may have been restarted by then
 
 
 class Worker:
-    """Starts a process that calls `load`, which must be picklable, and answers batches of rows."""
+    """Starts a process that calls `load`, which must be picklable, and sends it batches of rows."""
 
     def __init__(self, load: Callable[[], Predictor]):
-        # not a fork: the server has threads by the time that a second model is asked for
+        # spawn, not fork: the server has threads when it loads a second model
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, load), daemon=True)
+        self.pipe, other_end = context.Pipe()
+        self.process = context.Process(target=_serve, args=(other_end, load), daemon=True)
         self.process.start()
-        theirs.close()
-        self.thread = ThreadPoolExecutor(1, "engine")
+        other_end.close()
+        self.thread = ThreadPoolExecutor(1, "worker")
         self._labels: LabelSpace | None = None
 
     def labels(self) -> LabelSpace:
-        """The labels, once the model is loaded. Raises InputError if it can't be loaded, or WorkerEnded."""
+        """Wait until the model is loaded → its labels.
+
+        Raises InputError if it can't be loaded, or WorkerEnded."""
         if self._labels is None:
-            found = self._receive()
-            if isinstance(found, InputError):
-                raise found
-            self._labels = found
+            labels = self._exchange()
+            if isinstance(labels, InputError):
+                raise labels
+            self._labels = labels
         return self._labels
 
     async def run(self, items: Sequence[Item]) -> list[Any]:
         """The answer to each item (see KINDS), or a Failure. Raises WorkerEnded."""
-        return await asyncio.get_running_loop().run_in_executor(self.thread, self._ask, items)
+        return await asyncio.get_running_loop().run_in_executor(self.thread, self._exchange, items)
 
     def close(self) -> None:
-        """End the process. It is killed if it does not end within a second."""
+        """End the process; kill it if it has not ended after a second."""
         self.pipe.close()
         self.process.join(1)
         if self.process.is_alive():
@@ -69,35 +74,30 @@ class Worker:
             self.process.join()
         self.thread.shutdown(wait=False)
 
-    def _ask(self, items: Sequence[Item]) -> list[Any]:
-        try:
-            self.pipe.send(items)
-        except OSError:
-            raise WorkerEnded(self.why()) from None
-        return self._receive()
-
-    def _receive(self) -> Any:
-        try:
-            return self.pipe.recv()
-        except (EOFError, OSError):
-            raise WorkerEnded(self.why()) from None
-
-    def why(self) -> str:
-        """A message that says how the process ended."""
+    def ending(self) -> WorkerEnded:
+        """The error for a process that has ended, with its exit status or signal."""
         self.process.join(1)
         code = self.process.exitcode
-        how = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit status {code})"
-        return f"the model's process has ended{how}"
+        status = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit status {code})"
+        return WorkerEnded(f"the model's process has ended{status}")
+
+    def _exchange(self, items: Sequence[Item] | None = None) -> Any:
+        try:
+            if items is not None:
+                self.pipe.send(items)
+            return self.pipe.recv()
+        except (EOFError, OSError):
+            raise self.ending() from None
 
 
 def _serve(pipe: Any, load: Callable[[], Predictor]) -> None:
-    """The process: load the model, send its labels, then answer batches until the pipe is closed."""
+    """Run in the process: load the model, send its labels, then answer batches until the pipe is closed."""
     show_messages()
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the server says when it is over
+    for number in (signal.SIGINT, signal.SIGTERM):  # a group gets both; the server closes the pipe at its end
         signal.signal(number, signal.SIG_IGN)
     try:
         predictor = load()
-        predictor.predict(["warm"])  # what libraries do at their first call
+        predictor.predict(["warm"])  # libraries initialize at the first call
         pipe.send(predictor.labels)
         while True:
             pipe.send(answer_batch(predictor, pipe.recv()))
@@ -111,7 +111,7 @@ def answer_batch(predictor: Predictor, items: Sequence[Item]) -> list[Any]:
     """The answer to each item. If a batch fails, each row is retried alone, so that one bad row does not fail
     the others."""
     try:
-        return _together(predictor, items)
+        return _predict(predictor, items)
     except Exception as error:
         if len(items) == 1:
             logger.warning(traceback.format_exc())
@@ -119,17 +119,15 @@ def answer_batch(predictor: Predictor, items: Sequence[Item]) -> list[Any]:
         return [answer for item in items for answer in answer_batch(predictor, [item])]
 
 
-def _together(predictor: Predictor, items: Sequence[Item]) -> list[Any]:
+def _predict(predictor: Predictor, items: Sequence[Item]) -> list[Any]:
     from multitask.inference.writers import json_line
 
-    kinds = {item.kind for item in items}
-    found = predictor.predict_examples(
-        [item.row for item in items], embeddings=kinds != {"predict"}, words="see" in kinds
-    )
-    made: list[Any] = []
-    for item, said in zip(items, found):
-        if item.kind == "predict":
-            made.append(json_line(item.row, said._replace(embedding=None)).strip())
+    rows, kinds = [item.row for item in items], {item.kind for item in items}
+    predictions = predictor.predict_examples(rows, embeddings=kinds != {"json"}, words="prediction" in kinds)
+    answers: list[Any] = []
+    for item, prediction in zip(items, predictions):
+        if item.kind == "json":
+            answers.append(json_line(item.row, prediction._replace(embedding=None)).strip())
         else:
-            made.append(said.embedding if item.kind == "embed" else said)
-    return made
+            answers.append(prediction.embedding if item.kind == "embedding" else prediction)
+    return answers

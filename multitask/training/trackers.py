@@ -1,6 +1,5 @@
 """Writes a run's metrics for TensorBoard while it trains (`training.tracker`)."""
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from multitask.common.atomic_files import hide
-from multitask.common.errors import InputError
+from multitask.common.errors import require_packages
 from multitask.config.schema import TrainingSettings
 
 EVENTS = "tensorboard"
@@ -16,8 +15,8 @@ EVENTS = "tensorboard"
 
 def check_tracker(settings: TrainingSettings) -> None:
     """Raises InputError if the settings ask for a tracker that is not installed."""
-    if settings.tracker and importlib.util.find_spec("tensorboard") is None:
-        raise InputError("training.tracker needs tensorboard: pip install -r requirements-tensorboard.txt")
+    if settings.tracker:
+        require_packages(["tensorboard"], "training.tracker", "requirements-tensorboard.txt")
 
 
 class Tracker:

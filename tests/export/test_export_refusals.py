@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 
 import task_5
-from multitask.export import exporter as exporting
+from multitask.common import errors
 
 
 def content(folder) -> dict[str, bytes]:
@@ -43,11 +43,11 @@ def test_invalid_arguments_are_refused(exported, shell, tmp_path, arguments, rea
 
 
 def test_missing_packages_are_named(exported, shell, monkeypatch):
-    monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "onnxscript" else name)
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == "onnxscript" else name)
     ended = shell(task_5, "export", "out", "--model", exported.model)
     assert (ended.status, ended.err) == (
         2,
-        "error: export needs onnxscript, not installed: pip install -r requirements-export.txt\n",
+        "error: export needs onnxscript: pip install -r requirements-export.txt\n",
     )
 
 

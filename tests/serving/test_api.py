@@ -1,4 +1,4 @@
-"""The HTTP API, in one process with what stands in for a model: every answer, every refusal, every metric."""
+"""The HTTP API over a stand-in for the model: responses, refusals, metrics."""
 
 import asyncio
 import json
@@ -15,13 +15,13 @@ from multitask.serving.api import PATHS, BodyLimit, application
 from multitask.serving.limits import Limits
 from multitask.serving.metrics import Metrics
 from multitask.serving.service import Models, Service
-from multitask.serving.worker import answer_batch
+from multitask.serving.worker import WorkerEnded, answer_batch
 
 LIMITS = Limits(text_characters=50, texts=20, body_bytes=2_000, body_seconds=0.05, waiting_cost=150)
 
 
-class Here:
-    """An engine without a process; waits for `go` where there is one."""
+class LocalWorker:
+    """A Worker without a process; each batch waits for the event `go`, if any."""
 
     def __init__(self, go=None):
         self.go = go
@@ -35,39 +35,39 @@ class Here:
         return answer_batch(Reader(), items)
 
 
-def asked(main, engine=None, trained=True):
+def run(main, worker=None, trained=True):
     """Call main(client, models) with a client of an application over the Reader."""
 
-    async def within():
-        models = Models(
-            Service("runs/x/model", engine or Here(), LIMITS) if trained else None, [], None, LIMITS
-        )
+    async def call():
+        service = Service("runs/x/model", worker or LocalWorker(), LIMITS) if trained else None
+        models = Models(service, [], LIMITS)
         metrics = Metrics(PATHS, models)
-        app = metrics.around(BodyLimit(application(models, LIMITS, metrics, "http://here"), PATHS, LIMITS))
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+        api = application(models, LIMITS, metrics, "http://server")
+        app = metrics.count_requests(BodyLimit(api, PATHS, LIMITS))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
             async with asyncio.timeout(20):
                 return await main(client, models)
 
-    return asyncio.run(within())
+    return asyncio.run(call())
 
 
-def one(method, path, **how):
-    """The answer to one request."""
+def request(method, path, **options):
+    """The response to one request."""
 
     async def main(client, models):
-        return await client.request(method, path, **how)
+        return await client.request(method, path, **options)
 
-    return asked(main, **({"trained": how.pop("trained")} if "trained" in how else {}))
+    return run(main)
 
 
-def test_predictions_are_the_rows_that_task_5_writes():
+def test_predictions_equal_the_rows_that_task_5_writes():
     texts = ["anna and anna!", "", "a < b & c", "x" * 51, "\ud800", "ça va, 中文 🙂"]
     rows = list(rows_from_texts(texts, 50))
-    said = [Reader().predict_examples([row])[0] if hasattr(row, "words") else None for row in rows]
+    predictions = [Reader().predict_examples([row])[0] if hasattr(row, "words") else None for row in rows]
     body = json.dumps({"texts": texts}).encode()
-    answer = one("POST", "/predict", content=body, headers={"Content-Type": "application/json"})
+    answer = request("POST", "/predict", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 200 and answer.headers["content-type"] == "application/json"
-    assert answer.json() == {"predictions": [json.loads(json_line(*each)) for each in zip(rows, said)]}
+    assert answer.json() == {"predictions": [json.loads(json_line(*pair)) for pair in zip(rows, predictions)]}
     errors = [row.get("error") for row in answer.json()["predictions"]]
     assert errors[3:5] == [
         "text 4: 51 characters; at most 50 are read",
@@ -76,8 +76,8 @@ def test_predictions_are_the_rows_that_task_5_writes():
     assert [error is None for error in errors] == [True, True, True, False, False, True]
 
 
-def test_embeddings_keep_their_places_and_their_digits():
-    answer = one("POST", "/embed", json={"texts": ["anna", "x" * 51, "it fails", "b"]}).json()
+def test_embeddings_are_exact_and_in_order():
+    answer = request("POST", "/embed", json={"texts": ["anna", "x" * 51, "it fails", "b"]}).json()
     expected = [
         Reader().predict_examples([row], embeddings=True)[0].embedding
         for row in rows_from_texts(["anna", "b"])
@@ -88,7 +88,7 @@ def test_embeddings_keep_their_places_and_their_digits():
         "text 2: 51 characters; at most 50 are read",
         "the model failed on this text: MemoryError",
     ]
-    assert "errors" not in one("POST", "/embed", json={"texts": ["anna"]}).json()
+    assert "errors" not in request("POST", "/embed", json={"texts": ["anna"]}).json()
 
 
 @pytest.mark.parametrize(
@@ -109,24 +109,24 @@ def test_embeddings_keep_their_places_and_their_digits():
         ),
     ],
 )
-def test_what_can_not_be_used_gets_a_line_that_says_why(body, status, reason):
-    answer = one("POST", "/predict", content=body, headers={"Content-Type": "application/json"})
+def test_an_invalid_request_gets_one_line_with_the_reason(body, status, reason):
+    answer = request("POST", "/predict", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == status
     assert list(answer.json()) == ["detail"] and reason in answer.json()["detail"]
     assert "\n" not in answer.json()["detail"]
 
 
-def test_a_body_that_does_not_come_is_not_waited_for():
+def test_a_slow_body_is_refused():
     async def slow():
         yield b'{"texts": '
         await asyncio.sleep(0.5)
         yield b'["a"]}'
 
-    answer = one("POST", "/predict", content=slow(), headers={"Content-Type": "application/json"})
-    assert (answer.status_code, answer.json()["detail"]) == (408, "the request's body did not come")
+    answer = request("POST", "/predict", content=slow(), headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["detail"]) == (408, "the request's body did not arrive in time")
 
 
-def test_a_busy_server_says_so_and_when_to_come_again():
+def test_a_busy_server_refuses_requests_and_names_a_time_to_retry():
     go = asyncio.Event()
 
     async def main(client, models):
@@ -143,20 +143,20 @@ def test_a_busy_server_says_so_and_when_to_come_again():
         go.set()
         assert len((await first).json()["predictions"]) == 10
         await models.drain()
-        stopping = await client.get("/health")
-        assert (stopping.status_code, stopping.json()["detail"]) == (503, "the server is stopping")
+        health = await client.get("/health")
+        assert (health.status_code, health.json()["detail"]) == (503, "the server is stopping")
 
-    asked(main, Here(go))
+    run(main, LocalWorker(go))
 
 
-def test_metrics_count_every_request_and_text_and_give_quantiles_of_their_times():
+def test_metrics_count_requests_and_texts_and_give_quantiles_of_latency():
     async def main(client, models):
         for texts in ([], ["a"], ["b", "c"]):
             await client.post("/predict", json={"texts": texts})
         await client.post("/embed", json={"texts": [1]})
         return (await client.get("/metrics")).text
 
-    text = asked(main)
+    text = run(main)
     assert 'multitask_requests_total{path="/predict",status="200"} 3.0\n' in text
     assert 'multitask_requests_total{path="/embed",status="422"} 1.0\n' in text
     assert "multitask_texts_total 3.0\n" in text and "multitask_batches_total 2.0\n" in text
@@ -168,8 +168,8 @@ def test_metrics_count_every_request_and_text_and_give_quantiles_of_their_times(
     assert 'multitask_request_seconds_count{path="/predict"} 3.0\n' in text
 
 
-def test_health_says_what_is_served_and_without_a_model_how_to_make_one():
-    assert one("GET", "/health").json() == {
+def test_health_names_the_model_or_explains_how_to_train_one():
+    assert request("GET", "/health").json() == {
         "status": "ok",
         "model": "runs/x/model",
         "classes": ["calm", "loud"],
@@ -179,20 +179,18 @@ def test_health_says_what_is_served_and_without_a_model_how_to_make_one():
     async def main(client, models):
         return [await client.get("/health"), await client.post("/predict", json={"texts": ["a"]})]
 
-    for answer in asked(main, trained=False):
+    for answer in run(main, trained=False):
         assert answer.status_code == 503
         assert "python task_4.py trains one" in answer.json()["detail"]
 
 
-def test_a_model_whose_process_has_ended_is_said_to_have():
-    class Gone(Here):
+def test_an_ended_model_process_gives_503():
+    class EndedWorker(LocalWorker):
         async def run(self, items):
-            from multitask.serving.worker import WorkerEnded
-
             raise WorkerEnded("the model's process has ended (signal 9)")
 
     async def main(client, models):
         return await client.post("/predict", json={"texts": ["a"]})
 
-    answer = asked(main, Gone())
+    answer = run(main, EndedWorker())
     assert (answer.status_code, answer.json()["detail"]) == (503, "the model's process has ended (signal 9)")

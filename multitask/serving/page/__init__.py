@@ -1,1 +1,1 @@
-"""The web page: what it asks of the models, and the HTML of their predictions."""
+"""The web page: it sends texts and files to the models and shows their predictions."""

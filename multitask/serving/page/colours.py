@@ -30,8 +30,8 @@ DARK = {
     "notice": "#3d2e12",
     "on_notice": "#fbe3b4",
 }
-# Background and tag of a type in light, then in dark mode: hues of equal lightness in OKLCH (Ottosson 2020),
-# ordered such that neighbours differ.
+# Background and tag of each type, in light and then in dark mode: hues of equal lightness in OKLCH
+# (Ottosson 2020), in an order in which consecutive ones differ clearly.
 TYPES = (
     ("#cbeaff", "#004985", "#1a3f63", "#c4e5ff"),
     ("#ffd9d4", "#7c2524", "#5f2c29", "#ffd3cd"),

@@ -1,7 +1,7 @@
-"""What the page asks of models: a text, a file's rows, another model's opinion. Needs no gradio."""
+"""Computes the page's results: of a typed text, a file, a second model. Needs no gradio."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,134 +10,118 @@ from multitask.common.errors import InputError
 from multitask.data.rows import BadRow, Example, unannotated_example
 from multitask.data.texts import Row, UnreadableRow
 from multitask.inference.predictions import Prediction
-from multitask.serving.batcher import Busy, RequestTooLarge
+from multitask.serving.batcher import RequestTooLarge, ServerBusy
 from multitask.serving.limits import Limits, estimate_tokens
 from multitask.serving.page.neighbours import NearestSentences
 from multitask.serving.page.results import ModelPredictions, Result, ResultStore
-from multitask.serving.page.uploads import read_dropped
-from multitask.serving.page.view import message, nearest, view
+from multitask.serving.page.uploads import read_upload
+from multitask.serving.page.view import render, view
 from multitask.serving.service import Models, Service
 from multitask.serving.worker import WorkerEnded
 
-_PATIENCE = 30.0  # seconds that a busy model is waited for
-_PROBLEMS = (InputError, BadRow, Busy, RequestTooLarge, WorkerEnded)
-Progress = Callable[[int, int, str], object]  # rows done, of how many, by which model
-Seen = list[tuple[Row, Prediction | None]]
+_PROBLEMS = (InputError, BadRow, ServerBusy, RequestTooLarge, WorkerEnded)
+Progress = Callable[[int, int, str], object]  # rows done, rows in total, name of the model
 
 
 class PageController:
-    """Every method gives HTML and the key of the Result that it shows, "" where there is none; a mistake of
-    the person or a model that stays busy is a line in its place."""
+    """Computes results and stores them. `other` is the name of a second model, or "" for none."""
 
     def __init__(self, models: Models, neighbours: NearestSentences | None, limits: Limits):
         self.models, self.neighbours, self.limits = models, neighbours, limits
         self.results = ResultStore()
 
-    async def text(self, content: str, other: str, least: float) -> tuple[str, str]:
-        """A text that was typed, by the model and by the `other` where one is named."""
-        return await self._shown(self._text(content, other), least)
+    async def show(self, pending: Awaitable[Result], threshold: float) -> tuple[str, str]:
+        """Wait for a result and store it → its HTML without entities below `threshold`, and its key.
 
-    async def file(self, path: str, other: str, least: float, progress: Progress) -> tuple[str, str]:
-        """The rows of an uploaded file, which is removed: no text stays on the disk."""
-        return await self._shown(self._file(path, other, progress), least)
-
-    async def compared(self, key: str, other: str, least: float, progress: Progress) -> tuple[str, str]:
-        """A result with the `other` model's answers beside it, or without any."""
-        return await self._shown(self._compared(key, other, progress), least)
-
-    async def above(self, key: str, least: float) -> tuple[str, str]:
-        """A result with another threshold: no model is asked."""
-        return await self._shown(self._kept(key), least)
-
-    async def _shown(self, asked: Awaitable[Result], least: float) -> tuple[str, str]:
+        If it fails because of the user's input or a busy model: the HTML of a message, and ""."""
         try:
-            result = await asked
+            result = await pending
         except _PROBLEMS as problem:
-            return message(str(problem)), ""
+            return render("message.html", content=str(problem)), ""
         self.results.add(result)
-        return await asyncio.to_thread(view, result, least), result.key
+        return await asyncio.to_thread(view, result, threshold), result.key
 
-    async def _text(self, content: str, other: str) -> Result:
-        most = self.limits.text_characters
-        if not content.strip():
+    async def predict_text(self, text: str, other: str) -> Result:
+        """The result of a typed text."""
+        limit = self.limits.text_characters
+        if not text.strip():
             raise InputError("There is no text yet: type a sentence.")
-        if len(content) > most:
-            raise InputError(f"The text has {len(content):,} characters; at most {most:,} are read.")
-        rows, services = [unannotated_example({"text": content})], await self._services(other)
-        seen = await asyncio.gather(*(_patiently(service, rows) for service in services))
-        for ((row, _),) in seen:
+        if len(text) > limit:
+            raise InputError(f"The text has {len(text):,} characters; at most {limit:,} are read.")
+        rows, services = [unannotated_example({"text": text})], await self._services(other)
+        predicted = await asyncio.gather(*(_predict(service, rows) for service in services))
+        for ((row, _),) in predicted:
             if isinstance(row, UnreadableRow):
                 raise InputError(row.reason)
-        near = await asyncio.to_thread(self._near, seen[0][0][1])
-        answers = [_answers(service, found, words=True) for service, found in zip(services, seen)]
-        return Result(answers, neighbours_html=near)
+        nearest = await asyncio.to_thread(self._nearest, predicted[0][0][1])
+        models = [_lean(service, pairs, words=True) for service, pairs in zip(services, predicted)]
+        return Result(models, neighbours_html=nearest)
 
-    async def _file(self, path: str, other: str, progress: Progress) -> Result:
-        rows = await asyncio.to_thread(read_dropped, path, self.limits)
+    async def predict_file(self, path: str, other: str, progress: Progress) -> Result:
+        """The result of an uploaded file. The file is removed: no text stays on the disk."""
+        rows = await asyncio.to_thread(read_upload, path, self.limits)
         services = await self._services(other)
-        return Result([await _all(service, rows, progress) for service in services], Path(path).name)
+        models = [await _predict_rows(service, rows, progress) for service in services]
+        return Result(models, Path(path).name)
 
-    async def _compared(self, key: str, other: str, progress: Progress) -> Result:
-        result = await self._kept(key)
-        answers = list(result.models[:1])
+    async def compare(self, key: str, other: str, progress: Progress) -> Result:
+        """A stored result with the predictions of `other`, which replace those of an earlier second model."""
+        result = await self.stored(key)
+        models = list(result.models[:1])
         if other:
-            service, typed = await self.models.open(other), result.file_name is None
-            answers.append(await _all(service, answers[0].rows, progress, words=typed))
-        return replace(result, models=answers)
+            service, is_text = await self.models.open(other), result.file_name is None
+            models.append(await _predict_rows(service, models[0].rows, progress, words=is_text))
+        return replace(result, models=models)
+
+    async def stored(self, key: str) -> Result:
+        """A stored result. Raises InputError if it was dropped."""
+        if (result := self.results.get(key)) is None:
+            raise InputError("This result is no longer stored: run it again.")
+        return result
 
     async def _services(self, other: str) -> list[Service]:
         if self.models.main is None:
             raise InputError("There is no trained model yet.")
         return [self.models.main, *([await self.models.open(other)] if other else [])]
 
-    async def _kept(self, key: str) -> Result:
-        result = self.results.get(key)
-        if result is None:
-            raise InputError("This result is no longer kept: ask again.")
-        return result
-
-    def _near(self, prediction: Prediction | None) -> str:
-        if self.neighbours is None or prediction is None or prediction.embedding is None:
+    def _nearest(self, prediction: Prediction | None) -> str:
+        searched = self.neighbours
+        if searched is None or prediction is None or prediction.embedding is None:
             return ""
-        found = self.neighbours.nearest(prediction.embedding)
-        return nearest(found, self.neighbours.done, self.neighbours.total)
+        nearest = searched.nearest(prediction.embedding)
+        return render("nearest.html", neighbours=nearest, done=searched.done, total=searched.total)
 
 
-async def _all(
+async def _predict_rows(
     service: Service, rows: Sequence[Row], progress: Progress, words: bool = False
 ) -> ModelPredictions:
-    seen: Seen = []
-    for chunk in _chunks(rows, service.limits):
-        progress(len(seen), len(rows), service.name)
-        seen += await _patiently(service, chunk)
-    return _answers(service, seen, words)
-
-
-def _chunks(rows: Sequence[Row], limits: Limits) -> Iterator[list[Row]]:
-    """At most one batch each, so that other requests get their turn in between."""
-
     def size(row: Row) -> int:
         return estimate_tokens(row) if isinstance(row, Example) else 0
 
-    return split_into_chunks(rows, size, limits.batch_cost, limits.batch_rows)
+    pairs: list[tuple[Row, Prediction | None]] = []
+    # at most one batch at a time: other requests get their turn in between
+    for chunk in split_into_chunks(rows, size, service.limits.batch_cost, service.limits.batch_rows):
+        progress(len(pairs), len(rows), service.name)
+        pairs += await _predict(service, chunk)
+    return _lean(service, pairs, words)
 
 
-async def _patiently(service: Service, rows: Sequence[Row]) -> Seen:
-    """What the service says; while it is busy, waits and asks again. Raises Busy when that takes too long."""
+async def _predict(service: Service, rows: Sequence[Row]) -> list[tuple[Row, Prediction | None]]:
+    """Predict; retry while the service is busy. Raises ServerBusy if that takes longer than the limit."""
     loop = asyncio.get_running_loop()
-    end = loop.time() + _PATIENCE
+    deadline = loop.time() + service.limits.busy_seconds
     while True:
         try:
-            return await service.see(rows)
-        except Busy as busy:
-            if service.batcher.closing:  # the server stops, or another one was chosen to compare with
-                raise InputError(f"{service.name} is no longer loaded: ask again.") from None
-            if loop.time() + busy.seconds > end:
+            return await service.predict(rows)
+        except ServerBusy as busy:
+            if service.batcher.closing:  # the server stops, or another model replaces this one
+                raise InputError(f"{service.name} is no longer loaded: run it again.") from None
+            if loop.time() + busy.retry_seconds > deadline:
                 raise
-            await asyncio.sleep(busy.seconds)
+            await asyncio.sleep(busy.retry_seconds)
 
 
-def _answers(service: Service, seen: Seen, words: bool) -> ModelPredictions:
-    """To be kept: without embeddings, and for a file without words."""
-    said = [one and one._replace(embedding=None, words=one.words if words else None) for _, one in seen]
-    return ModelPredictions(service.name, service.labels, [row for row, _ in seen], said)
+def _lean(service: Service, pairs: Sequence[tuple[Row, Prediction | None]], words: bool) -> ModelPredictions:
+    """The predictions to store: without embeddings, and without words unless wanted."""
+    predictions = [p and p._replace(embedding=None, words=p.words if words else None) for _, p in pairs]
+    return ModelPredictions(service.name, service.labels, [row for row, _ in pairs], predictions)

@@ -1,4 +1,4 @@
-"""The sentences of the training corpus that a model finds most like another one."""
+"""Finds the sentences of the training corpus whose embeddings are most similar to that of another text."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from multitask.common.chunking import split_into_chunks
 from multitask.config.loading import load_settings
 from multitask.data.formats import input_errors, read_records
 from multitask.data.rows import BadRow, Example, unannotated_example
-from multitask.serving.batcher import Busy
+from multitask.data.texts import UnreadableRow
+from multitask.serving.batcher import ServerBusy
 from multitask.serving.limits import estimate_tokens
 
 if TYPE_CHECKING:
     from multitask.serving.service import Service
 
-_CHUNK_COST = 256  # tokens that one who asks meanwhile may have to wait for
-_PAUSE = 0.05  # seconds between two looks whether nobody asks
+_CHUNK_COST = 256  # tokens; a request that comes meanwhile waits for a chunk at most
+_PAUSE = 0.05  # seconds between two checks whether the model is idle
 
 
 class Neighbour(NamedTuple):
@@ -33,55 +34,40 @@ class Neighbour(NamedTuple):
 
 
 class NearestSentences:
-    """`done` of `total` sentences can be found; the others are read while nobody asks the model."""
+    """Searches the sentences embedded so far, `done` of `total`. `fill` embeds all when the model is idle."""
 
-    def __init__(self, examples: Sequence[Example]):
-        self.examples, self.total, self.done = examples, len(examples), 0
-        self.units = np.zeros((0, 0), np.float32)  # (N, D) embeddings of length 1
-        self.kept: list[Example] = []
+    def __init__(self, sentences: Sequence[Example]):
+        self.sentences, self.total, self.done = sentences, len(sentences), 0
+        self.embedded: list[Example] = []
+        self.units = np.zeros((0, 0), np.float32)  # (total, D): embeddings of `embedded`, of length 1
 
     async def fill(self, service: Service) -> None:
-        """Read all sentences, a few at a time. Ends when that is done."""
-        for chunk in self._chunks(service.limits.waiting_cost):
-            while True:
-                while service.batcher.rows:
-                    await asyncio.sleep(_PAUSE)
-                try:
-                    found = await service.embed(chunk)
-                    break
-                except Busy:
-                    await asyncio.sleep(_PAUSE)
-            self._add(chunk, found)
+        """Embed all sentences, a few at a time."""
+        # a request with a longer text would be refused as well
+        short = (row for row in self.sentences if estimate_tokens(row) <= service.limits.waiting_cost)
+        for chunk in split_into_chunks(short, estimate_tokens, _CHUNK_COST):
+            vectors = await _embed_when_idle(service, chunk)
+            self.done += len(chunk)
+            for row, vector in zip(chunk, vectors):
+                if isinstance(vector, np.ndarray):
+                    if not self.embedded:
+                        self.units = np.zeros((self.total, len(vector)), np.float32)
+                    self.units[len(self.embedded)] = _unit(vector)
+                    self.embedded.append(row)
 
     def nearest(self, embedding: np.ndarray, count: int = 5) -> list[Neighbour]:
-        """The most similar of those read so far, best first."""
-        if not self.kept:
+        """The `count` sentences with the highest cosine, best first."""
+        if not self.embedded:
             return []
-        likeness = self.units[: len(self.kept)] @ _unit(embedding)
-        best = np.argsort(-likeness, kind="stable")[:count]
-        return [Neighbour(self.kept[at].text, self.kept[at].label, float(likeness[at])) for at in best]
-
-    def _chunks(self, most: int) -> Iterator[list[Example]]:
-        # a longer text could not be sent to the server either
-        short = (row for row in self.examples if estimate_tokens(row) <= most)
-        return split_into_chunks(short, estimate_tokens, _CHUNK_COST)
-
-    def _add(self, chunk: Sequence[Example], found: Sequence[object]) -> None:
-        self.done += len(chunk)
-        good = [(row, each) for row, each in zip(chunk, found) if isinstance(each, np.ndarray)]
-        if not good:
-            return
-        if not self.kept:
-            self.units = np.zeros((self.total, len(good[0][1])), np.float32)
-        at = len(self.kept)
-        self.units[at : at + len(good)] = [_unit(embedding) for _, embedding in good]
-        self.kept += [row for row, _ in good]
+        cosines = self.units[: len(self.embedded)] @ _unit(embedding)
+        best = np.argsort(-cosines, kind="stable")[:count]
+        return [Neighbour(self.embedded[i].text, self.embedded[i].label, float(cosines[i])) for i in best]
 
 
 def training_sentences(model: str) -> Iterator[Example]:
-    """The rows that a run's model was trained on, with their labels, as long as they are where they were.
+    """The rows that a run's model was trained on, with their labels.
 
-    Raises InputError where the run's config.yml or its data can't be read."""
+    Raises InputError if the run's config.yml or its training files can't be read."""
     for path in load_settings(Path(model).resolve().parent / "config.yml").data.train:
         with input_errors(path):
             for _, record in read_records(path):
@@ -89,6 +75,16 @@ def training_sentences(model: str) -> Iterator[Example]:
                     row = unannotated_example(record)
                     row.label = None if isinstance(record, BadRow) else record.get("label")
                     yield row
+
+
+async def _embed_when_idle(service: Service, rows: Sequence[Example]) -> list[np.ndarray | UnreadableRow]:
+    while True:
+        while service.batcher.rows:
+            await asyncio.sleep(_PAUSE)
+        try:
+            return await service.embed(rows)
+        except ServerBusy:
+            await asyncio.sleep(_PAUSE)
 
 
 def _unit(embedding: np.ndarray) -> np.ndarray:

@@ -1,5 +1,4 @@
-"""What a browser may do with the page, and what of gradio's own server can be reached. Pure ASGI: no request
-pays for more than a few header lines."""
+"""ASGI middleware for the page: security headers, and a filter for the paths and files that gradio serves."""
 
 import json
 import re
@@ -7,8 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-JOIN, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"  # where a body is sent to
-# gradio compiles its templates in the browser, hence eval; all else comes from this server or is in the page
+from starlette.responses import JSONResponse
+
+from multitask.serving.api import replay
+
+JOIN, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"  # the paths that take a body
+# unsafe-eval: gradio compiles its templates in the browser
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; "
@@ -19,21 +22,21 @@ _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
-# the page's own: gradio also serves files by path, a proxy and an editor, which nothing here uses
-_OPEN = re.compile(
+# what the page needs; gradio also serves files by path, a proxy and an editor
+_ALLOWED = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)|/(assets|static|svelte)/.*|"
     rf"{JOIN}|{UPLOAD}|/gradio_api/(queue/data|heartbeat/\w+|upload_progress|startup-events)"
 )
 
 
 class SecurityHeaders:
-    """Adds them to every answer."""
+    """Adds security headers to every response: the browser then sends requests to this server only."""
 
-    def __init__(self, app):
+    def __init__(self, app: Any):
         self.app = app
 
-    async def __call__(self, scope, receive, send):
-        async def send_with_headers(event):
+    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
+        async def send_with_headers(event: dict) -> None:
             if event["type"] == "http.response.start":
                 event["headers"] = [*event.get("headers", ()), *_HEADERS]
             await send(event)
@@ -42,62 +45,49 @@ class SecurityHeaders:
 
 
 class GradioPathFilter:
-    """Gradio's application, of which only the page's addresses can be reached, and whose events name no file
-    but those in the folder of uploads.
+    """Refuses all paths of gradio's application that the page does not need, and events that name a file
+    outside the upload folder.
 
-    Gradio itself, mounted and not launched, reads whatever file or URL an event names. It is to stand behind
-    a BodyLimit: a body comes in one piece."""
+    Without it, gradio reads any file or URL that an event names: its own check is in launch(), not in
+    mounting. It needs a BodyLimit around it, which passes a body in one message."""
 
     def __init__(self, app: Any, uploads: str):
-        self.app, self.uploads = app, Path(uploads)
+        self.app, self.uploads = app, Path(uploads).resolve()
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if not _OPEN.fullmatch(path):
-            await _refuse(send, 404, "Not Found")
+        if not _ALLOWED.fullmatch(path):
+            await JSONResponse({"detail": "Not Found"}, 404)(scope, receive, send)
             return
         if path == JOIN:
-            event = await receive()
+            body = (await receive()).get("body", b"")
             try:
-                sent = json.loads(event.get("body", b""))
-                uploaded = all(map(self._uploaded, _files(sent)))
+                event = json.loads(body)
+                allowed = all(map(self._is_upload, _files(event)))
             except (ValueError, RecursionError):
-                uploaded = False
-            if not uploaded:
-                await _refuse(send, 403, "This is no event of the page.")
+                allowed = False
+            if not allowed:
+                await JSONResponse({"detail": "This is not an event of the page."}, 403)(scope, receive, send)
                 return
-            # what was looked at is what gradio reads, also where a key stands twice
-            pieces = [{**event, "body": json.dumps(sent).encode()}]
-
-            async def again():
-                return pieces.pop() if pieces else await receive()
-
-            await self.app(scope, again, send)
-            return
+            # gradio must read what was checked: a key that occurs twice has one value now
+            receive = replay(json.dumps(event).encode(), receive)
         await self.app(scope, receive, send)
 
-    def _uploaded(self, path: object) -> bool:
-        return isinstance(path, str) and Path(path).resolve().parent.parent == self.uploads.resolve()
+    def _is_upload(self, path: object) -> bool:
+        return isinstance(path, str) and Path(path).resolve().parent.parent == self.uploads
 
 
-def _files(sent: object) -> Iterator[object]:
-    """The files that an event names, at any depth."""
-    left = [sent]
-    while left:
-        one = left.pop()
-        if isinstance(one, dict):
-            if "path" in one:
-                yield one["path"]
-            left += one.values()
-        elif isinstance(one, list):
-            left += one
-
-
-async def _refuse(send: Any, status: int, reason: str) -> None:
-    body = json.dumps({"detail": reason}, separators=(",", ":")).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _files(event: object) -> Iterator[object]:
+    """The paths of files that an event names, at any depth."""
+    remaining = [event]
+    while remaining:
+        value = remaining.pop()
+        if isinstance(value, dict):
+            if "path" in value:
+                yield value["path"]
+            remaining += value.values()
+        elif isinstance(value, list):
+            remaining += value

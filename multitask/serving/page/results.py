@@ -1,4 +1,4 @@
-"""Results that the page has shown, stored for a new threshold, a comparison and the downloads."""
+"""Results that the page has shown, stored for the threshold, the comparison and the downloads."""
 
 import secrets
 from collections import OrderedDict
@@ -10,8 +10,8 @@ from multitask.data.texts import Row
 from multitask.inference.predictions import Entity, Prediction
 from multitask.inference.writers import output_format
 
-_MAX_CHARACTERS = 4_000_000  # of all stored results; with the words' tags, a character takes some 50 bytes
-_ROW_CHARACTERS = 100  # what the rest of a row counts
+_MAX_CHARACTERS = 4_000_000  # of all stored results; with the words' tags, a character takes about 50 bytes
+_ROW_CHARACTERS = 100  # added per row for what is not text
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,18 @@ class Result:
     models: Sequence[ModelPredictions]
     file_name: str | None = None  # None for a typed text
     neighbours_html: str = ""  # the nearest training sentences
-    key: str = field(default_factory=lambda: secrets.token_urlsafe(16))  # nobody can guess another's key
+    key: str = field(default_factory=lambda: secrets.token_urlsafe(16))  # can't be guessed by other users
 
     @property
     def weight(self) -> int:
-        """About how many characters the result holds."""
-        first = self.models[0].predictions
-        return len(self.models) * sum(_ROW_CHARACTERS + len(each.text if each else "") for each in first)
+        """An estimate of the result's size, in characters."""
+        predictions = self.models[0].predictions
+        return len(self.models) * sum(_ROW_CHARACTERS + len(p.text if p else "") for p in predictions)
 
 
 class ResultStore:
-    """The latest results. The oldest are dropped once all together weigh more than `limit`; the newest always
-    stays."""
+    """The latest results: the oldest are dropped while all together weigh more than `limit`, but never the
+    newest."""
 
     def __init__(self, limit: int = _MAX_CHARACTERS):
         self.limit, self._results = limit, OrderedDict[str, Result]()
@@ -55,7 +55,7 @@ class ResultStore:
             total -= oldest.weight
 
     def get(self, key: str) -> Result | None:
-        """The result, which then counts as the newest; None where it was dropped."""
+        """The result, which becomes the newest; None if it was dropped."""
         if key in self._results:
             self._results.move_to_end(key)
         return self._results.get(key)
@@ -65,11 +65,11 @@ def above_threshold(prediction: Prediction, threshold: float) -> Prediction:
     """The prediction without entities whose score is below `threshold`."""
     if not prediction.entities:
         return prediction
-    return prediction._replace(entities=[each for each in prediction.entities if each.score >= threshold])
+    return prediction._replace(entities=[one for one in prediction.entities if one.score >= threshold])
 
 
 def entities_only_in(one: Prediction, other: Prediction) -> list[Entity]:
-    """The entities of `one` that `other` lacks: same characters and same type count as the same entity."""
+    """The entities of `one` that `other` lacks. Entities are equal if offsets and type are."""
     others = {entity[:4] for entity in other.entities or ()}
     return [entity for entity in one.entities or () if entity[:4] not in others]
 
@@ -85,4 +85,4 @@ def render_download(result: Result, number: int, name: str, threshold: float) ->
     head, render = output_format(name)
     model = result.models[number]
     rows = zip(model.rows, model.predictions)
-    return head + b"".join(render(row, each and above_threshold(each, threshold)) for row, each in rows)
+    return head + b"".join(render(row, p and above_threshold(p, threshold)) for row, p in rows)

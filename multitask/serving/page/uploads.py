@@ -1,4 +1,4 @@
-"""A file that was dropped on the page → its rows, within limits, under the name that the person knows."""
+"""Reads a file that was uploaded to the page: its rows, within limits, and under the user's name for it."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,44 +13,41 @@ from multitask.serving.limits import Limits
 KINDS = [".txt", *SUFFIXES]
 
 
-def read_dropped(path: str, limits: Limits) -> list[Row]:
-    """Its rows: a text a line, or those of a corpus file. A text that is too long is one that can't be read.
+def read_upload(path: str, limits: Limits) -> list[Row]:
+    """Read the rows of a corpus file, or the lines of a text file, and remove the file.
 
-    The file is removed. Raises InputError for one of another kind, without rows or with too many."""
+    A text that is too long becomes an UnreadableRow. Raises InputError if the file is of another kind, has no
+    rows or too many."""
     file = Path(path)
     try:
         return _rows(file, limits)
     except InputError as error:
-        raise InputError(_named(str(error), file)) from None
+        raise InputError(str(error).replace(str(file), file.name)) from None
     finally:
         file.unlink(missing_ok=True)
-        with suppress(OSError):  # the folder that gradio made for it
+        with suppress(OSError):  # gradio gives each file a folder
             file.parent.rmdir()
 
 
 def _rows(file: Path, limits: Limits) -> list[Row]:
     if file.suffix.lower() not in KINDS:
         raise InputError(f"{file.name}: a text file (.txt), CSV or JSON Lines (.csv, .jsonl) can be read")
-    rows = list(islice(_short(file, limits.text_characters), limits.file_rows + 1))
+    rows = list(islice(_limited(file, limits.text_characters), limits.file_rows + 1))
     if b"\0" in file.read_bytes():
-        raise InputError(f"{file.name}: is no text file")
+        raise InputError(f"{file.name}: is not a text file")
     if not rows:
         raise InputError(f"{file.name}: has no rows")
     if len(rows) > limits.file_rows:
-        most = f"{file.name}: more than {limits.file_rows:,} rows"
-        raise InputError(f"{most}; python task_5.py predict reads files of any size")
+        problem = f"{file.name}: more than {limits.file_rows:,} rows"
+        raise InputError(f"{problem}; python task_5.py predict reads files of any size")
     return rows
 
 
-def _short(file: Path, most: int) -> Iterator[Row]:
+def _limited(file: Path, limit: int) -> Iterator[Row]:
     for number, row in enumerate(read_rows(str(file)), 1):
         if isinstance(row, UnreadableRow):
-            yield UnreadableRow(_named(row.reason, file))
-        elif (length := len(row.text or "")) > most:
-            yield UnreadableRow(f"{file.name}: row {number}: {length:,} characters; at most {most:,}")
+            yield UnreadableRow(row.reason.replace(str(file), file.name))
+        elif (length := len(row.text or "")) > limit:
+            yield UnreadableRow(f"{file.name}: row {number}: {length:,} characters; at most {limit:,}")
         else:
             yield row
-
-
-def _named(reason: str, file: Path) -> str:
-    return reason.replace(str(file), file.name)

@@ -1,8 +1,7 @@
-"""HTML of a result: of one text in full, of a file's rows in short."""
+"""HTML of the page's results and other parts, from the templates."""
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +12,10 @@ from multitask.data.texts import Row, UnreadableRow
 from multitask.inference.predictions import Entity, Prediction
 from multitask.serving.page.colours import DARK, LIGHT, LINES, TYPES, looks_of
 from multitask.serving.page.highlight import keep_lines, segments
-from multitask.serving.page.neighbours import Neighbour
 from multitask.serving.page.results import ModelPredictions, Result, above_threshold, differ, entities_only_in
-from multitask.serving.service import Service
 
-SHOWN = 200  # rows of a file
-BARS = 8  # classes that are not folded away
+_MAX_ROWS = 200  # of a file; the downloads have all rows
+_MAX_CLASSES = 8  # shown at once; a text's other classes are in a closed section
 
 TEMPLATES = template_environment(Path(__file__).with_name("templates"))
 TEMPLATES.globals["segments"] = segments
@@ -30,19 +27,19 @@ class Cell(NamedTuple):
 
     prediction: Prediction | None
     reason: str
-    alone: list[Entity]  # the entities that the other model does not predict
+    alone: list[Entity]  # entities that the other model does not predict
 
 
 class Pane(NamedTuple):
-    """One model's part of a result. Entities below the threshold are counted in `hidden` only."""
+    """One model's part of a result, with counts over all its rows."""
 
     model: ModelPredictions
     looks: dict[str, str]  # CSS classes of each type
-    readable: int  # rows
+    readable: int  # rows with a prediction
     classes: list[tuple[str, int]]  # the most frequent ones
-    entities: Counter[str]  # of each type
-    hidden: int
-    trained: bool  # for entities
+    entities: Counter[str]  # number of each type, without those below the threshold
+    hidden: int  # entities below the threshold
+    trained: bool  # whether the model was trained for entities
 
 
 def view(result: Result, threshold: float) -> str:
@@ -56,43 +53,29 @@ def view(result: Result, threshold: float) -> str:
     pairs = [tuple(prediction for _, prediction in row) for row in rows]
     compared = [pair for pair in pairs if len(pair) == 2 and None not in pair]
     stem = (result.file_name or "text").rsplit(".", 1)[0]
-    return _render(
+    return render(
         "result.html",
         result=result,
         panes=panes,
-        rows=[_cells(row) for row in islice(rows, SHOWN)],
+        rows=[_cells(row) for row in rows[:_MAX_ROWS]],
         total=len(rows),
         compared=len(compared),
         different=sum(differ(*pair) for pair in compared),
         threshold=threshold,
         query="" if threshold <= 0 else f"?least={threshold:g}",
         download=f"{stem}.predictions",
-        bars=BARS,
+        bars=_MAX_CLASSES,
         word_rows=_word_rows,
     )
 
 
-def message(content: str) -> str:
-    """A line for the user, which a screen reader reads at once."""
-    return _render("message.html", content=content)
-
-
-def nearest(neighbours: Sequence[Neighbour], done: int, total: int) -> str:
-    """The most similar of the `done` training sentences that were read so far, of `total`; best first."""
-    return _render("nearest.html", neighbours=neighbours, done=done, total=total)
-
-
-def header(title: str, service: Service | None) -> str:
-    """The page's title, and which model it is for."""
-    return _render("header.html", title=title, service=service)
-
-
 def colour_css() -> str:
-    """The page's colours as CSS variables, with dark ones where gradio sets its class `dark`."""
-    return _render("colours.css", light=LIGHT, dark=DARK, types=TYPES, lines=LINES)
+    """The page's colours as CSS variables; the dark ones apply under gradio's class `dark`."""
+    return render("colours.css", light=LIGHT, dark=DARK, types=TYPES, lines=LINES)
 
 
-def _render(name: str, **values: object) -> Markup:
+def render(name: str, **values: object) -> Markup:
+    """A template of the page, filled in."""
     return Markup(TEMPLATES.get_template(name).render(values))
 
 
@@ -100,7 +83,7 @@ def _pane(model: ModelPredictions, threshold: float) -> Pane:
     readable = [prediction for prediction in model.predictions if prediction]
     entities = [entity for prediction in readable for entity in prediction.entities or ()]
     shown = Counter(entity.label for entity in entities if entity.score >= threshold)
-    classes = Counter(p.label for p in readable if p.label is not None).most_common(BARS)
+    classes = Counter(p.label for p in readable if p.label is not None).most_common(_MAX_CLASSES)
     trained, hidden = any(p.entities is not None for p in readable), len(entities) - shown.total()
     return Pane(model, looks_of(model.labels.types), len(readable), classes, shown, hidden, trained)
 

@@ -61,12 +61,12 @@ function isSeen(element) {
 
 // Visible texts whose contrast is below WCAG's 4.5 : 1, and the number of texts checked.
 function faint() {
-  const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const problems = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   let count = 0;
   const look = (element, what, pseudo) => {
     count += 1;
     const ratio = contrast(element, pseudo);
-    if (ratio < 4.5) found.push(`${what.trim().slice(0, 40)}: ${ratio.toFixed(2)}`);
+    if (ratio < 4.5) problems.push(`${what.trim().slice(0, 40)}: ${ratio.toFixed(2)}`);
   };
   while (walker.nextNode()) {
     const { parentElement: element, data } = walker.currentNode;
@@ -77,7 +77,7 @@ function faint() {
     look(field, field.value || "a field");
     if (field.placeholder) look(field, field.placeholder, "::placeholder");
   }
-  return { found, count };
+  return { problems, count };
 }
 
 // Controls without an accessible name.

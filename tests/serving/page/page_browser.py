@@ -47,24 +47,24 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def trained_models(chromium, tiny, tmp_path_factory) -> Path:
-    """A folder with two models, one trained well, the other one hardly at all."""
+    """A folder with two models: one trained for 30 epochs, the other for one."""
     folder = tmp_path_factory.mktemp("page")
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     settings = f"""model.backbone={tiny} model.num_classes_task_a=2 model.num_labels_task_b=3
         model.max_length=32 model.stride=8 model.freeze_backbone=false data.train=rows.jsonl
         data.dev=null data.test=null training.batch_size=4 device=cpu""".split()
     for name, epochs in (("well", 30), ("badly", 1)):
-        how = [f"training.num_epochs={epochs}", "training.learning_rate=5e-3", f"output_dir=runs/{name}"]
+        run = [f"training.num_epochs={epochs}", "training.learning_rate=5e-3", f"output_dir=runs/{name}"]
         with pytest.MonkeyPatch.context() as patch:
             make_quick(patch.setattr)
             patch.chdir(folder)
-            patch.setattr(sys, "argv", ["task_4.py", f"--config={ROOT / 'config.yml'}", *settings, *how])
+            patch.setattr(sys, "argv", ["task_4.py", f"--config={ROOT / 'config.yml'}", *settings, *run])
             task_4.main()
     return folder
 
 
 def serve(folder: Path, *arguments: str):
-    """task_6.py in a process of its own → the process, its address."""
+    """Start task_6.py → its process and address."""
     server = subprocess.Popen(
         [sys.executable, ROOT / "task_6.py", "--port", "0", *arguments],
         cwd=folder,
@@ -96,22 +96,22 @@ def tab(chromium, served):
     yield from opened(chromium, served.address)
 
 
-def opened(chromium, address: str, refused: bool = False, **how):
-    """A tab, whose requests and errors are checked at the end. `refused`: the server refuses something."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB", **how)
+def opened(chromium, address: str, refused: bool = False, **options):
+    """A tab; its requests and errors are checked at the end. `refused`: expect errors of refused requests."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB", **options)
     context.set_default_timeout(30_000)
     context.add_init_script(CHECKS)
-    asked, wrong = [], []
-    context.on("request", lambda request: asked.append(request.url))
-    context.on("weberror", lambda error: wrong.append(str(error.error)))
-    context.on("console", lambda message: message.type == "error" and wrong.append(message.text))
+    requests, errors = [], []
+    context.on("request", lambda request: requests.append(request.url))
+    context.on("weberror", lambda error: errors.append(str(error.error)))
+    context.on("console", lambda message: message.type == "error" and errors.append(message.text))
     page = context.new_page()
-    page.on("dialog", lambda dialog: wrong.append(dialog.message))
+    page.on("dialog", lambda dialog: errors.append(dialog.message))
     page.goto(address)
     yield page
     context.close()
-    assert asked and [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
-    assert refused or wrong == []
+    assert requests and [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
+    assert refused or errors == []
 
 
 @pytest.fixture(scope="module")
@@ -162,10 +162,10 @@ def drop(tab, name: str, content: str | bytes) -> None:
 
 
 def readable(tab) -> None:
-    """Asserts contrast, accessible names and the order of headings of all that the page shows."""
+    """Assert contrast, accessible names and the order of headings on the page."""
     tab.wait_for_function("settled()")
-    looked = tab.evaluate("faint()")
-    assert looked["found"] == [] and looked["count"] > 5
+    contrast = tab.evaluate("faint()")
+    assert contrast["problems"] == [] and contrast["count"] > 5
     assert tab.evaluate("nameless()") == []
     levels = tab.evaluate("levels()")
     assert levels[0] == 1 and levels.count(1) == 1

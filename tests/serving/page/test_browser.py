@@ -61,12 +61,12 @@ def test_the_threshold_hides_entities_here_and_in_the_downloads(tab, predictors)
     text = "anna and paris and annason in the paris, the chip"
     ask(tab, text)
     scores = sorted(entity.score for entity in predict(predictors[MAIN], text).entities)
-    least = round((scores[0] + scores[-1]) / 2, 2)
-    hidden = sum(score < least for score in scores)
+    threshold = round((scores[0] + scores[-1]) / 2, 2)
+    hidden = sum(score < threshold for score in scores)
     assert 0 < hidden < len(scores)
-    tab.locator("#least input[type=number]").fill(str(least))
-    tab.get_by_text(f"below {least:.2f} not shown").wait_for()
-    assert marks(tab) == predicted(predictors[MAIN], text, least)
+    tab.locator("#least input[type=number]").fill(str(threshold))
+    tab.get_by_text(f"below {threshold:.2f} not shown").wait_for()
+    assert marks(tab) == predicted(predictors[MAIN], text, threshold)
     assert f"{hidden} entit" in tab.get_by_text("not shown").inner_text()
     row = json.loads(download(tab, "JSONL"))
     assert [(one["text"], one["label"]) for one in row["entities"]] == marks(tab)
@@ -84,7 +84,7 @@ def test_downloads_of_a_file_equal_the_commands_output(tab, trained_models, monk
     assert tab.evaluate("plainTexts()") == LONG
     (trained_models / "mine.jsonl").write_text(rows)
     monkeypatch.chdir(trained_models)
-    for kind, name in (("JSONL", "said.jsonl"), ("CSV", "said.csv")):
+    for kind, name in (("JSONL", "expected.jsonl"), ("CSV", "expected.csv")):
         words = ["predict", "--model", MAIN, "--device", "cpu", "--input", "mine.jsonl", "--output", name]
         monkeypatch.setattr(sys, "argv", ["task_5.py", *words])
         task_5.main()
@@ -103,7 +103,7 @@ def same(mine: bytes, expected: bytes) -> None:
     ("name", "content", "line"),
     [
         ("empty.csv", "", "empty.csv: has no rows"),
-        ("noise.txt", b"a\0b\n", "noise.txt: is no text file"),
+        ("noise.txt", b"a\0b\n", "noise.txt: is not a text file"),
         ("no.csv", "sentence\nx\n", "no.csv:1: the first line names the columns"),
     ],
 )

@@ -1,6 +1,7 @@
-"""The page's questions, put to a service that is a list of answers."""
+"""PageController over a stand-in for the model: results, messages, retries, comparison."""
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,34 +11,31 @@ from multitask.common.errors import InputError
 from multitask.data.labels import LabelSpace
 from multitask.data.texts import UnreadableRow
 from multitask.inference.predictions import Entity, Prediction, Word
-from multitask.serving.batcher import Busy
+from multitask.serving.batcher import ServerBusy
 from multitask.serving.limits import Limits, estimate_tokens
-from multitask.serving.page import controller
 from multitask.serving.page.controller import PageController
 
 LIMITS = Limits(text_characters=40, batch_rows=4, batch_cost=30)
 
 
 class Service:
-    """Says that a text's first word is a PER; is busy as often as it is told."""
+    """Predicts each text's first word as an entity. `busy`: seconds to wait, one for each time it is busy."""
 
-    labels = LabelSpace(("short", "long"), ("PER",), "BIO")
-
-    def __init__(self, name="main", busy=(), kind="PER"):
-        self.name, self.busy, self.limits, self.kind = name, list(busy), LIMITS, kind
+    def __init__(self, name="main", busy=(), kind="PER", limits=LIMITS):
+        self.name, self.busy, self.limits, self.kind = name, list(busy), limits, kind
         self.labels = LabelSpace(("short", "long"), (kind,), "BIO")
-        self.batcher, self.asked = SimpleNamespace(closing=False), []
+        self.batcher, self.requests = SimpleNamespace(closing=False), []
 
-    async def see(self, rows):
-        self.asked.append(list(rows))
+    async def predict(self, rows):
+        self.requests.append(list(rows))
         if self.busy:
-            raise Busy("busy: come again", self.busy.pop())
-        return [(row, None if isinstance(row, UnreadableRow) else self.said(row)) for row in rows]
+            raise ServerBusy("busy: try again", self.busy.pop())
+        return [(row, None if isinstance(row, UnreadableRow) else self.prediction(row)) for row in rows]
 
-    def said(self, row):
+    def prediction(self, row):
         words = [Word(start, end, "O", 0.5) for start, end in row.offsets]
-        found = [Entity(*row.offsets[0], row.words[0], self.kind, 0.8)] if row.words else []
-        return Prediction(row.text, "short", {"short": 0.9, "long": 0.1}, found, np.ones(2), words)
+        entities = [Entity(*row.offsets[0], row.words[0], self.kind, 0.8)] if row.words else []
+        return Prediction(row.text, "short", {"short": 0.9, "long": 0.1}, entities, np.ones(2), words)
 
 
 class Models:
@@ -46,27 +44,32 @@ class Models:
 
     async def open(self, name):
         if name not in self.names:
-            raise InputError(f"{name} is none of the models")
+            raise InputError(f"{name} is not one of the models")
         return self.other
 
 
-def made(service=None, other=None, neighbours=None):
+def page_of(service=None, other=None, neighbours=None):
     return PageController(Models(service or Service(), other), neighbours, LIMITS)
 
 
-def kept(page, key):
-    return page.results.get(key)
+def show(page, pending, threshold=0.0):
+    """The HTML and the key of a result."""
+    return asyncio.run(page.show(pending, threshold))
 
 
-def test_a_text_is_asked_once_and_its_threshold_never_again():
-    page = made()
-    content, key = asyncio.run(page.text("anna won", "", 0.0))
+def no_progress(*arguments):
+    pass
+
+
+def test_a_new_threshold_needs_no_new_prediction():
+    page = page_of()
+    content, key = show(page, page.predict_text("anna won", ""))
     assert content.count("<mark") == 1 and "2 words with tag" in content
-    above, same = asyncio.run(page.above(key, 0.81))
-    assert same == key and "<mark" not in above and "1 entity below 0.81 not shown" in above
-    assert len(page.models.main.asked) == 1
-    (said,) = kept(page, key).models[0].predictions
-    assert said.embedding is None and len(said.words) == 2
+    content, same = show(page, page.stored(key), 0.81)
+    assert same == key and "<mark" not in content and "1 entity below 0.81 not shown" in content
+    assert len(page.models.main.requests) == 1
+    (prediction,) = page.results.get(key).models[0].predictions
+    assert prediction.embedding is None and len(prediction.words) == 2
 
 
 @pytest.mark.parametrize(
@@ -77,80 +80,78 @@ def test_a_text_is_asked_once_and_its_threshold_never_again():
         ("a\ud800", "not valid UTF-8"),
     ],
 )
-def test_a_text_that_can_not_be_asked_is_a_line_and_no_question(text, line):
-    page = made()
-    content, key = asyncio.run(page.text(text, "", 0.0))
-    assert line in content and 'role="alert"' in content and key == "" and not page.models.main.asked
+def test_an_invalid_text_gives_a_message_and_no_prediction(text, line):
+    page = page_of()
+    content, key = show(page, page.predict_text(text, ""))
+    assert line in content and 'role="alert"' in content and key == "" and not page.models.main.requests
 
 
-def test_a_files_rows_are_asked_in_batches_and_a_bad_one_keeps_its_place(put):
+def test_a_file_is_predicted_in_batches_and_an_unreadable_row_keeps_its_place(put):
     lines = ["anna won", "", "%s" % ("b " * 15), "c " * 15, *"defghij", "\udcff"]
     path = put("drop/rows.txt", "\n".join(lines).encode("utf-8", "surrogateescape"))
-    page, seen = made(), []
-    content, key = asyncio.run(page.file(path, "", 0.0, lambda *told: seen.append(told)))
-    asked = page.models.main.asked
-    assert [
-        row.text for chunk in asked for row in chunk[: len(chunk)] if not isinstance(row, UnreadableRow)
-    ] == lines[:-1]
-    for chunk in asked:
-        read = [row for row in chunk if not isinstance(row, UnreadableRow)]
-        assert len(chunk) <= 4 and (len(chunk) == 1 or sum(map(estimate_tokens, read)) <= 30)
-    assert [at for at, _, _ in seen] == [sum(map(len, asked[:n])) for n in range(len(asked))]
-    assert {told[1:] for told in seen} == {(12, "main")}
-    result = kept(page, key)
-    assert result.file_name == "rows.txt" and result.models[0].predictions[-1] is None
+    page, progress = page_of(), []
+    content, key = show(page, page.predict_file(path, "", lambda *arguments: progress.append(arguments)))
+    batches = page.models.main.requests
+    readable = [[row for row in batch if not isinstance(row, UnreadableRow)] for batch in batches]
+    assert [row.text for batch in readable for row in batch] == lines[:-1]
+    for batch, rows in zip(batches, readable):
+        assert len(batch) <= 4 and (len(batch) == 1 or sum(map(estimate_tokens, rows)) <= 30)
+    assert [done for done, _, _ in progress] == [sum(map(len, batches[:n])) for n in range(len(batches))]
+    assert {arguments[1:] for arguments in progress} == {(12, "main")}
+    result = page.results.get(key)
+    *predictions, last = result.models[0].predictions
+    assert result.file_name == "rows.txt" and last is None
     assert "rows.txt:12: " in content and "1 can’t be read" in content
-    assert all(said is None or said.words is said.embedding is None for said in result.models[0].predictions)
+    assert all(prediction.words is prediction.embedding is None for prediction in predictions)
 
 
-def test_a_busy_model_is_waited_for_but_not_for_ever(monkeypatch):
-    page = made(Service(busy=[0, 0, 0]))
-    content, key = asyncio.run(page.text("anna won", "", 0.0))
-    assert "<mark" in content and len(page.models.main.asked) == 4
-    page.models.main.busy = [31]
-    content, key = asyncio.run(page.text("anna won", "", 0.0))
-    assert "busy: come again" in content and key == ""
-    monkeypatch.setattr(controller, "_PATIENCE", 0.05)
-    page.models.main.busy = [0.02] * 1000
-    content, _ = asyncio.run(page.text("anna won", "", 0.0))
-    assert "busy: come again" in content and page.models.main.busy
+def test_the_page_retries_while_the_model_is_busy_up_to_a_limit():
+    page = page_of(Service(busy=[0, 0, 0]))
+    content, key = show(page, page.predict_text("anna won", ""))
+    assert "<mark" in content and len(page.models.main.requests) == 4
+    for busy, seconds in (([31], 30), ([0.02] * 1000, 0.05)):
+        page = page_of(Service(busy=busy, limits=replace(LIMITS, busy_seconds=seconds)))
+        content, key = show(page, page.predict_text("anna won", ""))
+        assert "busy: try again" in content and key == ""
+    assert page.models.main.busy
 
 
-def test_a_model_that_was_left_is_not_waited_for():
-    page = made(Service(busy=[1]))
+def test_the_page_does_not_wait_for_a_model_that_is_closing():
+    page = page_of(Service(busy=[1]))
     page.models.main.batcher.closing = True
-    content, _ = asyncio.run(page.text("anna won", "", 0.0))
-    assert "main is no longer loaded: ask again." in content
+    content, _ = show(page, page.predict_text("anna won", ""))
+    assert "main is no longer loaded: run it again." in content
 
 
-def test_another_model_is_asked_about_what_is_shown_and_can_be_left_again():
+def test_a_second_model_is_added_to_a_result_and_removed_again():
     main, other = Service(), Service("runs/b/model", kind="NAME")
-    page = made(main, other)
-    _, key = asyncio.run(page.text("anna won", "", 0.0))
-    content, same = asyncio.run(page.compared(key, other.name, 0.0, lambda *told: None))
-    assert same == key and len(main.asked) == len(other.asked) == 1
+    page = page_of(main, other)
+    _, key = show(page, page.predict_text("anna won", ""))
+    content, same = show(page, page.compare(key, other.name, no_progress))
+    assert same == key and len(main.requests) == len(other.requests) == 1
     assert content.count("only here") == 2 and "1 entity only in <bdi>runs/b/model</bdi>" in content
-    assert len(kept(page, key).models[1].predictions[0].words) == 2
-    content, _ = asyncio.run(page.compared(key, "", 0.0, lambda *told: None))
-    assert "only here" not in content and len(kept(page, key).models) == 1
-    content, _ = asyncio.run(page.text("anna won", other.name, 0.0))
+    assert len(page.results.get(key).models[1].predictions[0].words) == 2
+    content, _ = show(page, page.compare(key, "", no_progress))
+    assert "only here" not in content and len(page.results.get(key).models) == 1
+    content, _ = show(page, page.predict_text("anna won", other.name))
     assert content.count("only here") == 2
-    content, nothing = asyncio.run(page.compared(key, "runs/c/model", 0.0, lambda *told: None))
-    assert "none of the models" in content and nothing == ""
+    content, no_key = show(page, page.compare(key, "runs/c/model", no_progress))
+    assert "not one of the models" in content and no_key == ""
 
 
-def test_a_result_that_was_forgotten_is_said_to_be():
-    content, key = asyncio.run(made().above("gone", 0.5))
-    assert "no longer kept" in content and key == ""
+def test_a_dropped_result_gives_a_message():
+    page = page_of()
+    content, key = show(page, page.stored("dropped"), 0.5)
+    assert "no longer stored" in content and key == ""
 
 
-def test_nearest_sentences_say_how_many_were_searched():
-    found = [SimpleNamespace(text="<i>", label="short", similarity=0.5)]
-    neighbours = SimpleNamespace(total=1000, done=10, nearest=lambda embedding: found)
-    page = made(neighbours=neighbours)
-    content, _ = asyncio.run(page.text("anna won", "", 0.0))
+def test_the_page_shows_how_many_sentences_were_searched():
+    nearest = [SimpleNamespace(text="<i>", label="short", similarity=0.5)]
+    neighbours = SimpleNamespace(total=1000, done=10, nearest=lambda embedding: nearest)
+    page = page_of(neighbours=neighbours)
+    content, _ = show(page, page.predict_text("anna won", ""))
     assert "Of the first 10 of 1,000 training sentences" in content and "cosine 0.500" in content
     assert "&lt;i&gt;" in content and "<i>" not in content
     neighbours.done = 1000
-    content, _ = asyncio.run(page.text("anna won", "", 0.0))
+    content, _ = show(page, page.predict_text("anna won", ""))
     assert "Of the first" not in content

@@ -1,4 +1,4 @@
-"""Entities marked in a text: the whole text is shown, and all of it is escaped."""
+"""Entities marked in a text: the whole text is shown, and it is escaped."""
 
 import html
 import re
@@ -18,12 +18,12 @@ TAG = re.compile(r'<span class="tag">.*?</span></mark>', re.DOTALL)
 
 
 def shown(content: str) -> str:
-    """What a browser shows, without the names of types."""
+    """The text that a browser shows, without the names of types."""
     return html.unescape(re.sub(r"<[^>]*>", "", TAG.sub("", content)))
 
 
 def visible(text: str) -> str:
-    return re.sub(r"[^\n\t]+", lambda found: printable(found[0]), text)
+    return re.sub(r"[^\n\t]+", lambda match: printable(match[0]), text)
 
 
 @st.composite

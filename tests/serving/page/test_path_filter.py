@@ -1,4 +1,4 @@
-"""Only what the page needs of gradio's server can be reached, and every answer has its headers."""
+"""Only the paths that the page needs can be reached, and every response has the security headers."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ import pytest
 from multitask.serving.page.path_filter import JOIN, GradioPathFilter, SecurityHeaders
 
 
-async def behind(scope, receive, send):
+async def inner(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": [(b"x-own", b"1")]})
     await send({"type": "http.response.body", "body": b"inside"})
 
@@ -49,18 +49,18 @@ def answer(app, path: str, body: bytes = b"{}") -> tuple[int, dict[bytes, bytes]
         "/assets\n/../x",
     ],
 )
-def test_what_the_page_does_not_need_is_closed(path):
-    assert answer(GradioPathFilter(behind, "uploads"), path)[::2] == (404, b'{"detail":"Not Found"}')
+def test_paths_that_the_page_does_not_need_are_refused(path):
+    assert answer(GradioPathFilter(inner, "uploads"), path)[::2] == (404, b'{"detail":"Not Found"}')
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/theme.css", "/assets/index-1.js", "/gradio_api/queue/join", "/gradio_api/heartbeat/ab1"]
 )
-def test_what_it_needs_is_open(path):
-    assert answer(GradioPathFilter(behind, "uploads"), path)[::2] == (200, b"inside")
+def test_paths_that_the_page_needs_are_allowed(path):
+    assert answer(GradioPathFilter(inner, "uploads"), path)[::2] == (200, b"inside")
 
 
-def test_an_event_names_no_file_but_an_uploaded_one(tmp_path):
+def test_an_event_can_name_uploaded_files_only(tmp_path):
     def event(path, **also) -> bytes:
         file = {"path": path, "meta": {"_type": "gradio.FileData"}, **also}
         return json.dumps({"data": [[{"deep": file}], "", 0], "session_hash": "a"}).encode()
@@ -94,8 +94,8 @@ def test_an_event_names_no_file_but_an_uploaded_one(tmp_path):
     assert answer(app, JOIN, twice)[2].count(b"path") == 1
 
 
-def test_every_answer_keeps_the_browser_to_this_server():
-    for app in (behind, GradioPathFilter(behind, "uploads")):
+def test_every_response_restricts_the_browser_to_this_server():
+    for app in (inner, GradioPathFilter(inner, "uploads")):
         status, headers, _ = answer(SecurityHeaders(app), "/monitoring")
         policy = dict(part.split(" ", 1) for part in headers[b"content-security-policy"].decode().split("; "))
         assert policy["default-src"] == "'self'" and policy["frame-ancestors"] == "'none'"
