@@ -77,22 +77,22 @@ def trained(overrides: list[str]) -> Trainer:
 
 
 def measure(run: Trainer, folder: Path, rounds: int) -> tuple[float, float, int]:
-    """Median seconds of a checkpoint and of a plain write of its bytes, in turns; and the number of bytes."""
+    """Median seconds of a checkpoint, and of a plain write of its bytes, side by side; the bytes."""
     checkpoints, times = Checkpoints(folder / "checkpoints"), {"checkpoint": [], "plain": []}
-    for number in range(rounds + 2):  # warm-up: the first two do not remove a checkpoint
-        started = time.perf_counter()
+    for number in range(rounds + 2):  # the first two remove none
+        since = time.perf_counter()
         checkpoints.save(number, *capture(run))
-        times["checkpoint"].append(time.perf_counter() - started)
+        times["checkpoint"].append(time.perf_counter() - since)
         checkpoints.wait()  # a run removes the oldest during its next steps
         files = list(checkpoints.good[-1].iterdir())
         size = sum(file.stat().st_size for file in files)
         content = os.urandom(1 << 20) * (size // (1 << 20) + 1)
-        started = time.perf_counter()
+        since = time.perf_counter()
         with open(folder / "plain", "wb") as file:
             file.write(memoryview(content)[:size])
             file.flush()
             os.fsync(file.fileno())
-        times["plain"].append(time.perf_counter() - started)
+        times["plain"].append(time.perf_counter() - since)
         (folder / "plain").unlink()
     checkpoint, plain = (statistics.median(seconds[2:]) for seconds in times.values())
     return checkpoint, plain, size
