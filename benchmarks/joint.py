@@ -109,7 +109,7 @@ def part(kind: str, share: float) -> Run:
 def answering(study: Study, whole: dict[str, list[Outcome]], turns: int) -> dict[str, dict]:
     """Speed and memory of predicting the test set with one model and with two: medians of `turns`
     measurements, each in its own process."""
-    models = {kind: str(Path(found[0].folder, "model")) for kind, found in whole.items()}
+    models = {kind: str(Path(outcomes[0].folder, "model")) for kind, outcomes in whole.items()}
     ways = {JOINT: [models[JOINT]], TWO: [models[A], models[B]]}
     measured: dict[str, list[dict]] = {name: [] for name in ways}
     for _ in range(turns):

@@ -131,10 +131,10 @@ def report(record: dict) -> str:
         f"One sentence: {one:.2f} s, the imports alone {imports:.2f} s: {one / imports:.2f} times; "
         f"as ONNX {light:.2f} s."
     )
-    for size, found in record["from_a_file"].items():
+    for size, run in record["from_a_file"].items():
         lines.append(
-            f"A {size} file of {found['sentences']:,}: {found['seconds']:.0f} s, "
-            f"{found['sentences_per_second']:,.0f} sentences/s, peak memory {found['megabytes']:,.0f} MB"
+            f"A {size} file of {run['sentences']:,}: {run['seconds']:.0f} s, "
+            f"{run['sentences_per_second']:,.0f} sentences/s, peak memory {run['megabytes']:,.0f} MB"
         )
     return "\n".join(lines)
 

@@ -84,11 +84,11 @@ def predictions(results: Results) -> str:
     speeds = record["sentences_per_second"]
     middle = {name: statistics.median(rounds) for name, rounds in speeds.items()}
     rows = [["", "sentences/s", "times", "accuracy", "entity F1", "whole"]]
-    for name, shown, other, others_name in PREDICTED:
+    for name, title, rival, rival_name in PREDICTED:
         test = record["scores"].get(name)
-        times = f"{middle[name] / middle[other]:.1f} × {others_name}" if other else ""
+        times = f"{middle[name] / middle[rival]:.1f} × {rival_name}" if rival else ""
         cells = [f"{test[score]:.4f}" for score in SCORES] if test else [""] * len(SCORES)
-        rows.append([shown, f"{middle[name]:,.0f} ({max(speeds[name]):,.0f})", times, *cells])
+        rows.append([title, f"{middle[name]:,.0f} ({max(speeds[name]):,.0f})", times, *cells])
     return markdown(rows)
 
 

@@ -152,10 +152,10 @@ def by_turns(servers: dict[str, Server], requests: Sequence[bytes], arguments: a
     for number in range(-1, arguments.rounds):
         for way, server in servers.items():
             load = closed_loop(server.port, requests, arguments.clients, arguments.seconds)
-            seen = measured(server, load)
+            result = measured(server, load)
             if number >= 0:
-                results[way].append(seen)
-                logger.info(f"round {number + 1}, {way}: {seen['rate']:,.0f} requests/s")
+                results[way].append(result)
+                logger.info(f"round {number + 1}, {way}: {result['rate']:,.0f} requests/s")
     return {way: combine(rounds) for way, rounds in results.items()}
 
 
