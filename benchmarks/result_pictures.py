@@ -1,4 +1,4 @@
-"""The pictures of results, each drawn from records in benchmarks/results/ (see write_up.py)."""
+"""The pictures of results, drawn from records in benchmarks/results/ for write_up.py."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import statistics
 from typing import TYPE_CHECKING
 
 from benchmarks.names import DEFAULTS, OURS, TUNED
-from benchmarks.result_tables import ENCODE, PIPELINES, TRAINED, Results
+from benchmarks.records import Results
+from benchmarks.result_tables import ENCODE, PIPELINES, TRAINED
 
 if TYPE_CHECKING:  # takes a second to import
     from matplotlib.figure import Figure
 
 OWN, OTHER = "#2563a8", "#a8adb5"
-Bar = tuple[str, float, bool]  # a name, sentences a second, whether it is this project's
+Bar = tuple[str, float, bool]  # name, sentences per second, whether it is this project
 
 
 def speed(results: Results) -> Figure:
-    """Sentences a second of training and predicting, each beside the other tools': medians of the rounds."""
+    """Sentences per second of training and prediction with this project and others: medians of the rounds."""
     from matplotlib.figure import Figure
 
     panels = panels_of(results)
@@ -30,7 +31,7 @@ def speed(results: Results) -> Figure:
         axes.bar_label(drawn, [f"{each:,.0f}" for each in speeds], padding=4)
         axes.set_yticks(range(len(bars)), names)
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-        axes.set_xlim(0, 1.12 * max(speeds))  # a panel is a scale of its own
+        axes.set_xlim(0, 1.12 * max(speeds))  # each panel has its own scale
         axes.invert_yaxis()
         axes.xaxis.set_visible(False)
         axes.tick_params(left=False)
@@ -39,15 +40,17 @@ def speed(results: Results) -> Figure:
 
 
 def panels_of(results: Results) -> dict[str, list[Bar]]:
-    """Title → its bars."""
+    """Title of a panel → its bars."""
     panels = {}
     theirs = {OURS: "this project", DEFAULTS: "transformers.Trainer", TUNED: "the same, tuned"}
     for name, what in TRAINED:
-        found = results[name]["results"]
-        bars = [(shown, found[each]["sentences_per_second"], each == OURS) for each, shown in theirs.items()]
+        measured = results[name]["results"]
+        bars = [
+            (shown, measured[each]["sentences_per_second"], each == OURS) for each, shown in theirs.items()
+        ]
         panels[f"Training {what}, sentences/s"] = bars
     speeds = results["predict_speed"]["sentences_per_second"]
-    middle = {name: statistics.median(found) for name, found in speeds.items()}
+    middle = {name: statistics.median(rounds) for name, rounds in speeds.items()}
     panels["Class, probabilities and entities, sentences/s"] = [
         ("this project", middle["Predictor"], True),
         ("exported to ONNX, int8", middle["ONNX int8"], True),

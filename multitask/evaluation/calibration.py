@@ -53,10 +53,9 @@ def bin_confidences(confidence: np.ndarray, correct: np.ndarray, bins: int = 15)
 
 
 def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
-    """The temperature within BOUNDS that minimizes the cross-entropy of logits (n, K) and gold ids (n,).
-
-    Guo et al. 2017, §4.2. Gold ids outside 0..K−1 are ignored. Returns 1 if no id is left or if all
-    temperatures are equally good. Logits that are always correct give the lowest temperature."""
+    """The temperature within BOUNDS that minimizes the cross-entropy of logits (n, K) and gold ids (n,), Guo
+    et al. 2017, §4.2. Ids outside 0..K−1 are ignored. Returns 1 if no id is left or if all temperatures are
+    equally good; the lowest temperature if all logits are correct."""
     # the loss is convex in the inverse temperature: its slope only rises, so the bounds bracket the minimum
     low, high = 1 / BOUNDS[1], 1 / BOUNDS[0]
     slope_low, slope_high = (_derivatives(logits, gold, end)[0] for end in (low, high))

@@ -1,4 +1,4 @@
-"""Evaluates a model on annotated rows: metrics, intervals, calibration, mistakes, and a second model."""
+"""Evaluates a model on annotated rows, alone or compared with a second model."""
 
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -103,9 +103,8 @@ def evaluate_corpus(
     tasks: Collection[str] = TASKS,
     progress: Callable[[int], object] | None = None,
 ) -> Evaluation:
-    """Evaluate a model on a corpus that was encoded from these files. The scores are those of `evaluate`.
-
-    Several processes share the rows, and every process gets the whole evaluation."""
+    """Evaluate a model on a corpus that was encoded from these files. Several processes share the rows, and
+    all of them get the whole evaluation, with the scores of `evaluate`."""
     labels, config = predictor.labels, predictor.config
     predictions = predict_with_confidence(predictor, corpus, progress, tasks)
     temperatures = float(config.temperature_task_a), float(config.temperature_task_b)
@@ -114,9 +113,8 @@ def evaluate_corpus(
 
 
 def evaluation_to_dict(first: Evaluation, second: Evaluation | None = None) -> dict:
-    """All figures of an evaluation, for JSON, and its comparison with a second model on the same file.
-
-    Raises InputError if a file has changed since it was read, or if the models share no scored task."""
+    """All figures of an evaluation, for JSON, and its comparison with a second model on the same file. Raises
+    InputError if a file has changed since it was read, or if the models share no scored task."""
     row = first.scores.to_dict()
     limits = intervals.bootstrap_intervals(first.row_counts())
     row["intervals"] = {name: interval and list(interval) for name, interval in limits.items()}
@@ -140,9 +138,8 @@ def evaluation_to_dict(first: Evaluation, second: Evaluation | None = None) -> d
 
 
 def compare_models(first: Evaluation, second: Evaluation) -> dict[str, intervals.Comparison | None]:
-    """Compare two models on the same rows, in the tasks that both have learned.
-
-    Raises InputError if the rows are not the same, or if no task is scored for both."""
+    """Compare two models on the same rows in the tasks that are scored for both. Raises InputError if the
+    rows are not the same, or if there is no such task."""
     files = ", ".join(first.files)
     if not np.array_equal(first.corpus.row_lines, second.corpus.row_lines):
         raise InputError(f"{files}: changed while it was read")

@@ -1,6 +1,4 @@
-"""Metrics of both tasks: accuracy, precision, recall, F1 and exact match.
-
-A row that is not annotated for a task does not count for the task's metrics."""
+"""Metrics of both tasks. A row that is not annotated for a task does not count for the task's metrics."""
 
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -70,10 +68,8 @@ class EntityScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """The metrics of both tasks. A task is None if no row is annotated for it.
-
-    exact_match covers the rows that are annotated for every scored task: the share of those whose class and
-    entities are all correct."""
+    """The metrics of both tasks. A task is None if no row is annotated for it. exact_match is the share of
+    the rows annotated for every scored task whose class and entities are all correct."""
 
     task_a: ClassScores | None
     task_b: EntityScores | None
@@ -101,10 +97,9 @@ class Scores:
         return row
 
     def mean(self) -> float | None:
-        """The score by which the best epoch is chosen: the mean of accuracy and entity F1, or the one of them
-        that exists; None without either."""
-        headline = self.headline()
-        parts = [part for part in (headline["accuracy"], headline["entity_f1"]) if part is not None]
+        """The score for choosing the best epoch: the mean of accuracy and entity F1, where they exist."""
+        accuracy, _, entity_f1, _ = self.headline().values()
+        parts = [part for part in (accuracy, entity_f1) if part is not None]
         return float(np.mean(parts)) if parts else None
 
 
@@ -119,10 +114,7 @@ class Matches(NamedTuple):
 
 
 def score(
-    corpus: EncodedCorpus,
-    labels: LabelSpace,
-    classes: np.ndarray | None,
-    tags: np.ndarray | None,
+    corpus: EncodedCorpus, labels: LabelSpace, classes: np.ndarray | None, tags: np.ndarray | None
 ) -> Scores:
     """Score predicted class ids (N,) and tag ids (W,) against a corpus. None leaves a task out.
 
@@ -152,10 +144,10 @@ def _score_entities(
 ) -> tuple[EntityScores, np.ndarray]:
     """The scores, and whether all entities of each row (N,) are correct."""
     matches = match_entities(corpus, labels, tags)
-    correct = matches.correct
     annotated = np.repeat(corpus.row_tagged, np.diff(corpus.word_rows))
-    per_type = _score_per_label(matches.types[correct], matches.types, corpus.spans[2], labels.types)
-    micro = Score(int(correct.sum()), len(matches.starts), corpus.spans.shape[1])
+    correct_types = matches.types[matches.correct]
+    per_type = _score_per_label(correct_types, matches.types, corpus.spans[2], labels.types)
+    micro = Score(len(correct_types), len(matches.starts), corpus.spans.shape[1])
     gold_tags, words = corpus.word_tags[annotated], int(annotated.sum())
     accuracy = float((gold_tags == tags[annotated]).mean()) if words else 0.0
     scores = EntityScores(int(corpus.row_tagged.sum()), words, accuracy, micro, per_type)

@@ -1,5 +1,4 @@
-"""The wrong predictions with the highest confidence: they show wrong gold labels and what the model has not
-learned."""
+"""The wrong predictions with the highest confidence, which may be wrong gold labels."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -38,8 +37,8 @@ class Mistake(NamedTuple):
 
     def to_dict(self) -> dict[str, object]:
         """The mistake for JSON, where `predicted` is called "said" and `gold` is called "right"."""
-        names = {"predicted": "said", "gold": "right"}
-        return {names.get(field, field): value for field, value in self._asdict().items()}
+        keys = ("probability", "file", "line", "task", "said", "right", "sentence")
+        return dict(zip(keys, self))
 
 
 class _Location(NamedTuple):
@@ -59,17 +58,11 @@ def most_confident_mistakes(
     predictions: CorpusPredictions,
     limit: int = MAX_MISTAKES,
 ) -> list[Mistake]:
-    """The wrong predictions for a corpus, highest confidence first.
+    """At most `limit` wrong predictions, highest confidence first. The files are read again for their text.
 
     A wrong entity is reported with all gold entities that it overlaps. A gold entity that no predicted one
-    overlaps is reported with the mean probability of O over its words.
-
-    Args:
-        paths: the files of the corpus. They are read again for the words of the rows.
-        limit: the largest number of mistakes.
-
-    Raises:
-        InputError: a file has changed since the corpus was encoded."""
+    overlaps is reported with the mean probability of O over its words. Raises InputError if a file has
+    changed since the corpus was encoded."""
     locations = _locate(corpus, predictions, limit)
     examples = read_source_rows(paths, {location.row for location in locations}, corpus)
     return [_mistake(location, examples[location.row], labels) for location in locations]

@@ -75,7 +75,7 @@ async def check_all(server, kinds, clients, seconds):
     """After the clients have gone, nothing of theirs is left; every kind was met, and nothing went wrong."""
     seen = await visit(server.port, kinds, clients, seconds)
     await idle(server.port)
-    assert server.said.read_text() == ""
+    assert server.messages.read_text() == ""
     return seen
 
 

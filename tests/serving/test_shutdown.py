@@ -83,7 +83,7 @@ def test_what_was_accepted_is_answered_before_the_server_ends(trained, tmp_path,
         assert [answer.status for answer in answers] == [200] * CLIENTS
         assert all(len(answer.json()["predictions"]) == len(TEXTS) for answer in answers)
         assert gone(members)
-        assert server.said.read_text() == ""
+        assert server.messages.read_text() == ""
 
 
 def test_a_server_that_is_killed_leaves_no_model_behind(trained, tmp_path):
