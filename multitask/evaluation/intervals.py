@@ -118,20 +118,15 @@ def bootstrap_intervals(rows: RowCounts, seed: int = 0) -> dict[str, tuple[float
     }
 
 
-def bootstrap_difference(first: RowCounts, second: RowCounts, seed: int = 0) -> dict[str, Comparison | None]:
-    """Compare two models on the same rows by the paired bootstrap: both are scored on the same resamples.
-    None for a metric that one of them lacks.
-
-    p is how often the difference of a resample, shifted to mean 0, is at least as far from 0 as the observed
-    one, on either side (Koehn 2004; Berg-Kirkpatrick, Burkett & Klein 2012)."""
-    return compare_means([first], [second], seed)
-
-
 def compare_means(
     first: Sequence[RowCounts], second: Sequence[RowCounts], seed: int = 0
 ) -> dict[str, Comparison | None]:
-    """`bootstrap_difference` of the mean metrics of two groups of models, such as several seeds of two kinds
-    of training. The interval covers other rows, not other seeds."""
+    """Compare two groups of models, such as several seeds of two kinds of training, by their mean metrics on
+    the same rows: the paired bootstrap scores all models on the same resamples. None for a metric that one
+    group lacks. The interval covers other rows, not other seeds.
+
+    p is how often the difference of a resample, shifted to mean 0, is at least as far from 0 as the observed
+    one, on either side (Koehn 2004; Berg-Kirkpatrick, Burkett & Klein 2012)."""
     columns, counts = group_equal_rows([column for rows in (*first, *second) for column in rows])
     width = len(RowCounts._fields)
     models = [RowCounts(*columns[at : at + width]) for at in range(0, len(columns), width)]

@@ -41,16 +41,6 @@ class Mistake(NamedTuple):
         return dict(zip(keys, self))
 
 
-class _Location(NamedTuple):
-    """Where a mistake is and what was predicted there."""
-
-    probability: float
-    row: int
-    start: int  # the words [start, end) of the row; −1 for the class of the row
-    end: int
-    predicted: int  # class id or type id; −1 for no entity
-
-
 def most_confident_mistakes(
     paths: Sequence[str],
     corpus: EncodedCorpus,
@@ -63,13 +53,15 @@ def most_confident_mistakes(
     A wrong entity is reported with all gold entities that it overlaps. A gold entity that no predicted one
     overlaps is reported with the mean probability of O over its words. Raises InputError if a file has
     changed since the corpus was encoded."""
-    locations = _locate(corpus, predictions, limit)
-    examples = read_source_rows(paths, {location.row for location in locations}, corpus)
-    return [_mistake(location, examples[location.row], labels) for location in locations]
+    probabilities, rows, *facts = _locate(corpus, predictions, limit)
+    examples = read_source_rows(paths, set(rows), corpus)
+    return [_mistake(examples[row], labels, *each) for row, *each in zip(rows, probabilities, *facts)]
 
 
-def _locate(corpus: EncodedCorpus, predictions: CorpusPredictions, limit: int) -> list[_Location]:
-    parts: list[tuple[np.ndarray, ...]] = []  # columns of _Location
+def _locate(corpus: EncodedCorpus, predictions: CorpusPredictions, limit: int) -> list[list]:
+    """Columns: probabilities, rows, first words in the row, words after the last, predicted ids. Both words
+    are −1 for the class of a row; the id is a class or type id, −1 for no entity."""
+    parts: list[tuple[np.ndarray, ...]] = []
     if predictions.classes is not None and predictions.class_probabilities is not None:
         annotated = corpus.row_classes != UNLABELLED
         wrong = np.flatnonzero(annotated & (predictions.classes != corpus.row_classes))
@@ -87,11 +79,9 @@ def _locate(corpus: EncodedCorpus, predictions: CorpusPredictions, limit: int) -
         missed = np.flatnonzero(np.append(m.starts, corpus.word_rows[-1])[following] >= ends)
         places = _words_in_rows(corpus, starts[missed], ends[missed])
         parts.append((predictions.outside_probabilities[missed], *places, np.full(len(missed), -1)))
-    if not parts:
-        return []
-    probability, *columns = (np.concatenate(column) for column in zip(*parts))
-    order = np.lexsort((columns[1], columns[0], -probability))[:limit]
-    return [_Location(float(probability[i]), *(int(column[i]) for column in columns)) for i in order]
+    columns = [np.concatenate(column) for column in zip(*parts)] or [np.zeros(0)] * 5
+    order = np.lexsort((columns[2], columns[1], -columns[0]))[:limit]
+    return [column[order].tolist() for column in columns]
 
 
 def _words_in_rows(corpus: EncodedCorpus, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -100,8 +90,9 @@ def _words_in_rows(corpus: EncodedCorpus, starts: np.ndarray, ends: np.ndarray) 
     return rows, starts - corpus.word_rows[rows], ends - corpus.word_rows[rows]
 
 
-def _mistake(location: _Location, example: Example, labels: LabelSpace) -> Mistake:
-    probability, _, start, end, predicted = location
+def _mistake(
+    example: Example, labels: LabelSpace, probability: float, start: int, end: int, predicted: int
+) -> Mistake:
     source, text, offsets = (probability, example.path, example.line), example.text, example.offsets
     assert text is not None and offsets is not None  # read_source_rows adds them
     if start < 0:

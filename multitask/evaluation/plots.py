@@ -73,17 +73,10 @@ def draw_reliability(pairs: Mapping[str, Sequence[ConfidenceBins]], kind: str = 
             axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
             for each, name, marker in zip(bins, ("temperature 1", "calibrated"), "os"):
                 filled = each.count > 0
-                share = each.count[filled] / max(each.count.sum(), 1)
-                label = f"{name}: ECE {each.error:.4f}"
-                (line,) = axes.plot(each.confidence[filled], each.accuracy[filled], label=label, linewidth=1)
-                axes.scatter(
-                    each.confidence[filled],
-                    each.accuracy[filled],
-                    s=12 + 150 * share,
-                    marker=marker,
-                    color=line.get_color(),
-                    alpha=0.6,
-                )
+                x, y = each.confidence[filled], each.accuracy[filled]
+                (line,) = axes.plot(x, y, label=f"{name}: ECE {each.error:.4f}", linewidth=1)
+                sizes = 12 + 150 * each.count[filled] / max(each.count.sum(), 1)
+                axes.scatter(x, y, s=sizes, marker=marker, color=line.get_color(), alpha=0.6)
             axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
             axes.set_title(f"{what} ({int(bins[0].count.sum()):,})")
             # below the axes: points may be anywhere in the square
@@ -121,10 +114,12 @@ def _drawing(names: Sequence[str]) -> Iterator[tuple[Figure, list[str]]]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    names = [_shortened(printable(name)) for name in names]
+    names = [printable(name) for name in names]
+    names = [name if len(name) <= _MAX_CHARACTERS else f"{name[: _MAX_CHARACTERS - 1]}…" for name in names]
     families, missing = _fonts(set("".join(names)))
     if missing:  # escapes keep names distinct
-        names = ["".join(_escaped(c) if c in missing else c for c in name) for name in names]
+        escapes = str.maketrans({c: c.encode("unicode_escape").decode() for c in missing})
+        names = [name.translate(escapes) for name in names]
     # a name may contain dollar signs; a user's matplotlibrc must not change these plots
     plain: dict[str, Any] = {"font.family": families, "text.parse_math": False, "text.usetex": False}
     # otherwise the ids in an SVG are random
@@ -138,9 +133,8 @@ def _fonts(characters: set[str]) -> tuple[list[str], set[str]]:
     from matplotlib.font_manager import fontManager, get_font
 
     families: list[str] = []
-    missing = {c for c in characters if c != " "}
-    installed = sorted(fontManager.ttflist, key=lambda font: font.name != "DejaVu Sans")
-    for font in installed:
+    missing = characters - {" "}
+    for font in sorted(fontManager.ttflist, key=lambda font: font.name != "DejaVu Sans"):
         if families and not missing:
             break
         if font.name in families or font.name.startswith("Last Resort"):  # it draws boxes
@@ -150,14 +144,6 @@ def _fonts(characters: set[str]) -> tuple[list[str], set[str]]:
             families.append(font.name)
             missing -= found
     return families, missing
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _MAX_CHARACTERS else f"{name[: _MAX_CHARACTERS - 1]}…"
 
 
 def abbreviate(n: int) -> str:
