@@ -13,7 +13,6 @@ and one of as many as all rounds have. The last line is JSON."""
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from itertools import cycle, islice
@@ -42,9 +41,9 @@ def main() -> None:
     texts = [row.text for row in read_rows(test)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        own = [sys.executable, str(ROOT / "benchmarks" / "predict_speed_run.py"), test, arguments.model, name]
-        output = subprocess.run([*own, str(arguments.rounds)], stdout=subprocess.PIPE, check=True).stdout
-        compared = json.loads(output.splitlines()[-1])
+        words = ["-m", "benchmarks.predict_speed_run", test, arguments.model, name, str(arguments.rounds)]
+        measured([sys.executable, *words], ROOT, folder)
+        compared = json.loads((folder / "result.json").read_text())
         models = {"Predictor": arguments.model, "ONNX int8": str(folder / "ONNX-int8")}
         started = startup(models, folder, arguments.starts)
         small, large = (

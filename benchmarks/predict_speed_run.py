@@ -1,6 +1,6 @@
-"""Runs the contenders of predict_speed.py in one process: FILE MODEL FOLDER ROUNDS → a line of JSON.
+"""Runs the contenders of predict_speed.py in one process.
 
-The exports are written to FOLDER."""
+python -m benchmarks.predict_speed_run FILE MODEL FOLDER ROUNDS writes result.json and exports to FOLDER."""
 
 import json
 import os
@@ -20,11 +20,10 @@ from transformers import (
 )
 from transformers import logging as transformers_logging
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 from benchmarks.processes import measured
+from benchmarks.provenance import ROOT
 from multitask.common.device import choose_precision
+from multitask.common.shell import run_script
 from multitask.data.splits import read_split
 from multitask.data.texts import read_rows, rows_from_texts
 from multitask.data.tokenization import WordTokenizer
@@ -50,7 +49,7 @@ def main() -> None:
         "precision": str(choose_precision("auto", torch.device("cpu"))),
         "threads": torch.get_num_threads(),
     }
-    print(json.dumps(record))
+    Path(folder, "result.json").write_text(json.dumps(record))
 
 
 def exports(model: str, folder: Path) -> dict[str, Predictor]:
@@ -132,4 +131,4 @@ def scores(predictor: Predictor, test: str) -> dict[str, float | None]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

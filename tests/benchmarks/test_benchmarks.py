@@ -1,22 +1,27 @@
 """The benchmarks of processes, kills, checkpoints, predictions and serving."""
 
 import argparse
+import copy
 import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from benchmark_runs import SHORT, bench, corpus  # noqa: F401
+from benchmark_runs import SHORT, bench, corpus  # noqa: F401 - fixtures
 from conftest import ROOT
 
-from benchmarks import crash
+from benchmarks import checkpoints, crash, predict_speed, serve, small_batches
 from benchmarks.processes import measured
 from multitask.common.errors import InputError
+from multitask.export import exporter
+from multitask.export.onnx_graph import export_graph
 
 
 def test_an_error_has_the_message_of_the_process_that_failed(tmp_path):
-    code = "import sys; print('a note\\nerror: the reason\\nand more', file=sys.stderr); sys.exit(2)"
+    code = (
+        "import benchmarks, sys; print('a note\\nerror: the reason\\nand more', file=sys.stderr); sys.exit(2)"
+    )
     with pytest.raises(InputError, match="^the reason\nand more$"):
         measured([sys.executable, "-c", code], ROOT, tmp_path)
 
@@ -61,22 +66,29 @@ def test_killed_runs_are_counted_as_resumed_and_equal(tmp_path, kind, counts):
     assert list((tmp_path / "runs").iterdir()) == [tmp_path / "runs/alone"]
 
 
-def test_a_checkpoint_has_the_bytes_of_weights_and_optimizer(tiny, corpus):  # noqa: F811
+def test_a_checkpoint_has_the_bytes_of_weights_and_optimizer(tiny, corpus, bench):  # noqa: F811
     sizes = ["model.num_classes_task_a=null", "model.num_labels_task_b=null"]
     splits = [f"data.{split}={corpus / split}.jsonl" for split in ("train", "dev", "test")]
     words = ["--rounds=1", f"--backbone={tiny}", *SHORT, *sizes, *splits]
-    record = bench("checkpoints.py", *words).json
+    record = bench(checkpoints, *words).json
     # weights, two moments and best weights of the trained parts: occurring words, 3 layers, 2 heads
     assert record["megabytes"] == pytest.approx(4 * 4 * 32_000 / 1e6, rel=0.3)
 
 
-def test_table_and_record_of_prediction_speed_agree(exported, tmp_path):
-    shutil.copy(exported.rows, tmp_path / "test.jsonl")
-    words = ["--corpus", tmp_path, "--model", exported.model, "--rounds", 1, "--large", 60, "--starts", 1]
-    ended = bench("predict_speed.py", *words)
+def test_table_and_record_of_prediction_speed_agree(trained, tmp_path, bench, monkeypatch):  # noqa: F811
+    graphs = []
+
+    def export_once(model):  # exporting takes ten seconds; both exports are of the same model
+        graphs[:] = graphs or [export_graph(model)]
+        return copy.deepcopy(graphs[0])
+
+    monkeypatch.setattr(exporter, "export_graph", export_once)
+    test = shutil.copy(trained.parent.parent / "rows.jsonl", tmp_path / "test.jsonl")
+    words = ["--corpus", tmp_path, "--model", trained, "--rounds", 1, "--large", 60, "--starts", 1]
+    ended = bench(predict_speed, *words)
     record, (head, _, *rows) = ended.json, ended.tables[0]
     speeds = record["sentences_per_second"]
-    assert record["sentences"] == 3 * len(exported.rows.read_text().splitlines())
+    assert record["sentences"] == 3 * len(test.read_text().splitlines())
     assert [row[0] for row in rows] == list(speeds)
     for name, other in (("Predictor", "both pipelines"), ("embed", "sentence-transformers encode")):
         row = dict(zip(head, next(row for row in rows if row[0] == name)))
@@ -90,9 +102,9 @@ def test_table_and_record_of_prediction_speed_agree(exported, tmp_path):
     assert [found["sentences"] for found in record["from_a_file"].values()] == [record["sentences"], 60]
 
 
-def test_table_and_record_of_small_batches_agree(trained):
+def test_table_and_record_of_small_batches_agree(trained, bench):  # noqa: F811
     words = ["--data", trained.parent.parent / "rows.jsonl", "--sizes", 1, 12, "--rounds", 3, "--model"]
-    ended = bench("small_batches.py", *words, trained)
+    ended = bench(small_batches, *words, trained)
     found = ended.json["milliseconds"]
     assert {size: {way: len(each) for way, each in ways.items()} for size, ways in found.items()} == {
         "1": {"packed": 3, "padded": 3},
@@ -105,9 +117,9 @@ def test_table_and_record_of_small_batches_agree(trained):
 
 
 @pytest.mark.load
-def test_table_and_record_of_the_load_on_the_server_agree(trained):
+def test_table_and_record_of_the_load_on_the_server_agree(trained, bench):  # noqa: F811
     words = ["--model", trained, "--data", trained.parent.parent / "rows.jsonl", "--clients", 4]
-    ended = bench("serve.py", *words, "--seconds", 0.3, "--rounds", 2, "--starts", 1)
+    ended = bench(serve, *words, "--seconds", 0.3, "--rounds", 2, "--starts", 1)
     record, (head, _, *rows) = ended.json, ended.tables[0]
     closed, half = record["closed_loop"], record["open_loop"]
     found = {**closed, "batches, half the load": half}

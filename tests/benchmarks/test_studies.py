@@ -1,15 +1,18 @@
 """The studies of freezing, of joint training and of pooling."""
 
 import json
+import os
+from multiprocessing import forkserver
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benchmark_runs import SHORT, bench, corpus  # noqa: F401
+from benchmark_runs import SHORT, bench, corpus  # noqa: F401 - fixtures
 from conftest import ROOT
 
 import task_4
-from benchmarks import joint
+from benchmarks import freezing, joint, pooling
 from benchmarks.similarity_run import class_similarity
 from benchmarks.study import Study
 from model import MultiTaskTransformer, SentenceTransformer
@@ -18,10 +21,20 @@ from multitask.evaluation.intervals import RowCounts
 from multitask.inference.predictor import embed
 
 
+@pytest.fixture(scope="module")
+def keep(tmp_path_factory):
+    """The folder in which all studies keep their runs. Starts the process from which these are forked."""
+    folder = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "tests", Path(__file__).parent))))
+        forkserver.set_forkserver_preload(["quick_runs"])
+        forkserver.ensure_running()
+    return folder
+
+
 @pytest.fixture
-def words(tiny, corpus, tmp_path):  # noqa: F811
+def words(tiny, corpus, keep):  # noqa: F811
     """The command line of a small study."""
-    keep = tmp_path / "kept"
     return ["--corpus", corpus, "--backbone", tiny, "--seeds", 1, "--epochs", 1, "--keep", keep, *SHORT]
 
 
@@ -30,8 +43,8 @@ def cells(table: list[list[str]]) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(head, row)) for row in rows}
 
 
-def test_trained_parameters_and_scores_are_those_of_task_4(words, tiny, tmp_path, shell, corpus):  # noqa: F811
-    ended = bench("freezing.py", *words, "--picture", tmp_path / "picture.svg")
+def test_trained_parameters_and_scores_are_those_of_task_4(words, tiny, tmp_path, shell, corpus, bench):  # noqa: F811
+    ended = bench(freezing, *words, "--picture", tmp_path / "picture.svg")
     found, shown = ended.json["results"], cells(ended.tables[0])
     assert list(found) == list(shown)
     model = load_model(MultiTaskTransformer, tiny, new_heads=True, num_classes_task_a=2, num_labels_task_b=3)
@@ -57,12 +70,12 @@ def test_trained_parameters_and_scores_are_those_of_task_4(words, tiny, tmp_path
     row = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["test"]
     assert found["nothing frozen"]["accuracy"] == [row["accuracy"]]
     assert found["nothing frozen"]["entity_f1"] == [row["entity_f1"]]
-    again = bench("freezing.py", *words)
+    again = bench(freezing, *words)
     assert again.json["results"] == found  # also the seconds: every run was kept
 
 
-def test_one_model_is_compared_with_two_on_the_same_rows(words):
-    ended = bench("joint.py", *words, "--shares", 0.5, 1, "--turns", 1)
+def test_one_model_is_compared_with_two_on_the_same_rows(words, bench):  # noqa: F811
+    ended = bench(joint, *words, "--shares", 0.5, 1, "--turns", 1)
     results, (kinds, differences, weightings, cosines, curves) = ended.json["results"], ended.tables
     a, b = results["kinds"]["task A alone"], results["kinds"]["task B alone"]
     both, two = results["kinds"]["both in one model"], results["kinds"]["two models"]
@@ -116,15 +129,15 @@ def test_a_smaller_share_is_part_of_a_larger_one(words, tiny, corpus):  # noqa: 
     assert study.rows(0, 1.0) != study.rows(1, 1.0)
 
 
-def test_a_frozen_encoder_keeps_its_similarities_in_both_poolings(words, tiny, corpus):  # noqa: F811
-    ended = bench("pooling.py", *words)
+def test_a_frozen_encoder_keeps_its_similarities_in_both_poolings(words, tiny, corpus, bench):  # noqa: F811
+    ended = bench(pooling, *words)
     results = ended.json["results"]
     assert [row[:2] for row in ended.tables[0][2:]] == [name.rsplit(", ", 1) for name in results]
     rows = [json.loads(line) for line in (corpus / "test.jsonl").read_text().splitlines()]
     texts = [row.get("text") or " ".join(row["tokens"]) for row in rows]
     classes = np.array([["politics", "sports"].index(row["label"]) for row in rows])
-    for pooling, name in (("cls", "[CLS]"), ("mean", "mean")):
-        model = load_model(SentenceTransformer, tiny, pooling=pooling, max_length=32, stride=8)
+    for kind, name in (("cls", "[CLS]"), ("mean", "mean")):
+        model = load_model(SentenceTransformer, tiny, pooling=kind, max_length=32, stride=8)
         slow = class_similarity(embed(model, load_tokenizer(tiny), texts).astype(np.float64), classes)
         found = results[f"the heads; the encoder is as it was, {name}"]
         assert (found["nearest"], found["pairs"]) == ([slow["nearest"]], [slow["pairs"]])

@@ -1,15 +1,14 @@
 """The comparisons of training with transformers.Trainer."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
-from benchmark_runs import SHORT, bench, corpus  # noqa: F401
+from benchmark_runs import SHORT, bench, corpus  # noqa: F401 - fixtures
 from conftest import ROOT
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import time_to_score, train_speed
 from benchmarks.flops import Shape, Work, training_flops
 from benchmarks.trainer_run import ModelWithLoss, make_trainer
 from model import MultiTaskTransformer
@@ -17,8 +16,11 @@ from multitask.config.loading import load_settings
 from multitask.encoders.pretrained import load_model
 from multitask.training.preparation import prepare
 
+# the modules that run as `python -m` are also imported
+pytestmark = pytest.mark.filterwarnings("ignore:'benchmarks:RuntimeWarning")
 
-def test_table_and_record_of_training_speed_agree(tiny, corpus, tmp_path):  # noqa: F811
+
+def test_table_and_record_of_training_speed_agree(tiny, corpus, tmp_path, bench):  # noqa: F811
     words = ["--backbone", tiny, "--limit", 12, "--rounds", 1, "--batch-size", 4, "--freeze-layers", 1]
     words += [
         "--trainer-rates",
@@ -26,7 +28,7 @@ def test_table_and_record_of_training_speed_agree(tiny, corpus, tmp_path):  # no
         "training.learning_rate=1e-3",
         "training.head_learning_rate=4e-3",
     ]
-    ended = bench("train_speed.py", "--corpus", corpus, *words, *SHORT, "--output", tmp_path / "out.json")
+    ended = bench(train_speed, "--corpus", corpus, *words, *SHORT, "--output", tmp_path / "out.json")
     assert json.loads((tmp_path / "out.json").read_text()) == ended.json
     results = ended.json["results"]
     speed, settings, *_ = ended.tables
@@ -50,9 +52,9 @@ def test_table_and_record_of_training_speed_agree(tiny, corpus, tmp_path):  # no
     assert work[0] == work[1] == work[2] < work[3]
 
 
-def test_table_and_record_of_the_time_to_a_score_agree(tiny, corpus):  # noqa: F811
+def test_table_and_record_of_the_time_to_a_score_agree(tiny, corpus, bench):  # noqa: F811
     ended = bench(
-        "time_to_score.py", "--corpus", corpus, "--backbone", tiny, "--target", 0, "--batch-size", 4, *SHORT
+        time_to_score, "--corpus", corpus, "--backbone", tiny, "--target", 0, "--batch-size", 4, *SHORT
     )
     slow, *_ = results = list(ended.json["results"].values())
     head, _, *rows = ended.tables[0]
@@ -64,7 +66,7 @@ def test_table_and_record_of_the_time_to_a_score_agree(tiny, corpus):  # noqa: F
     assert rates == [("5e-05", "5e-05"), ("0.0002", "0.002"), ("0.0002", "0.002")]
 
 
-@pytest.mark.parametrize("script", ["train_speed.py", "time_to_score.py"])
+@pytest.mark.parametrize("benchmark", [train_speed, time_to_score])
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -76,12 +78,11 @@ def test_table_and_record_of_the_time_to_a_score_agree(tiny, corpus):  # noqa: F
         ),
     ],
 )
-def test_a_wrong_command_line_gives_one_line_of_error(script, words, message, tmp_path):
-    words = [*words, "--target=0.5"] if script == "time_to_score.py" else words
-    command = [sys.executable, ROOT / "benchmarks" / script, *words]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
-    assert ended.stderr.startswith(message)
+def test_a_wrong_command_line_gives_one_line_of_error(benchmark, words, message, shell):
+    words = [*words, "--target=0.5"] if benchmark is time_to_score else words
+    ended = shell(benchmark, *words)
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert ended.err.startswith(message)
 
 
 @pytest.mark.parametrize("frozen", [None, 1, 2, 3])
