@@ -19,11 +19,13 @@ from multitask.evaluation.plots import (
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures behind the image files."""
+    """The figures behind the image files. A warning of matplotlib is an error."""
     figures, save = [], Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: figures.append(self) or save(self, *a, **k))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
+        # not those about garbage of earlier tests that is collected meanwhile
+        warnings.simplefilter("default", pytest.PytestWarning)
         yield figures
 
 
