@@ -80,21 +80,21 @@ def measure(trainer: Trainer, folder: Path, rounds: int) -> tuple[float, float, 
     """Median seconds of a checkpoint, and of a plain write of its bytes, side by side; the bytes."""
     checkpoints, times = Checkpoints(folder / "checkpoints"), {"checkpoint": [], "plain": []}
     for number in range(rounds + 2):  # the first two remove none
-        since = time.perf_counter()
+        started = time.perf_counter()
         state = trainer.state_dict()
         facts = {name: value for name, value in state.items() if name != "tensors"}
         checkpoints.save(number, facts, tensor_files(state))
-        times["checkpoint"].append(time.perf_counter() - since)
+        times["checkpoint"].append(time.perf_counter() - started)
         checkpoints.wait()  # a run removes the oldest during its next steps
         files = list(checkpoints.good[-1].iterdir())
         size = sum(file.stat().st_size for file in files)
         content = os.urandom(1 << 20) * (size // (1 << 20) + 1)
-        since = time.perf_counter()
+        started = time.perf_counter()
         with open(folder / "plain", "wb") as file:
             file.write(memoryview(content)[:size])
             file.flush()
             os.fsync(file.fileno())
-        times["plain"].append(time.perf_counter() - since)
+        times["plain"].append(time.perf_counter() - started)
         (folder / "plain").unlink()
     checkpoint, plain = (statistics.median(seconds[2:]) for seconds in times.values())
     return checkpoint, plain, size

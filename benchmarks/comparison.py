@@ -106,7 +106,7 @@ class Comparison:
         """Run comparison_facts.py for the overrides of Trainer's runs and, by name, of this project's."""
         spec = {
             "overrides": self._run(*BERTS_OWN, *overrides),
-            "ours": {name: self._run(*more) for name, more in ours.items()},
+            "ours": {name: self._run(*changes) for name, changes in ours.items()},
             "bert_base": self.bert_base,
         }
         return self._worker("comparison_facts", spec)[0]

@@ -170,7 +170,7 @@ def trainer(folder: Path, every: int) -> None:
 
     settings = load_settings("config.yml")
     prepared = prepare(settings)
-    made = make_trainer(
+    run = make_trainer(
         trainer_model(settings, prepared),
         prepared.corpora["train"],
         settings,
@@ -179,8 +179,8 @@ def trainer(folder: Path, every: int) -> None:
         save_steps=every,
         save_total_limit=2,
     )
-    made.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
-    state = {name: value.contiguous() for name, value in made.model.state_dict().items()}
+    run.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
+    state = {name: value.contiguous() for name, value in run.model.state_dict().items()}
     save_file(state, folder / "last.safetensors")
 
 

@@ -56,7 +56,7 @@ def main() -> None:
     check_picture(arguments.picture)
     layers = read_config(find_backbone(arguments.backbone, None).folder)["num_hidden_layers"]
     with Study(arguments, overrides) as study:
-        results = {name: figures(each) for name, each in study.outcomes(choices(layers)).items()}
+        results = {name: figures(outcomes) for name, outcomes in study.outcomes(choices(layers)).items()}
         record = study.record(results)
     print(f"{record['corpus']}: {record['rows']:,} training sentences, {record['epochs']} epochs\n")
     print(table(record) + "\n")
@@ -69,13 +69,16 @@ def figures(outcomes: list[Outcome]) -> dict:
     """The figures of a choice; those that differ by seed are lists."""
     return {
         "trainable": outcomes[0].trainable,
-        "seconds_per_epoch": [sum(each.seconds) / max(1, len(each.seconds)) for each in outcomes],
+        "seconds_per_epoch": [sum(outcome.seconds) / max(1, len(outcome.seconds)) for outcome in outcomes],
         "epochs": len(outcomes[0].seconds),
         **{
-            name: [getattr(each, name) for each in outcomes]
+            name: [getattr(outcome, name) for outcome in outcomes]
             for name in ("total_seconds", "cpu_seconds", "peak_mib", "peak_gpu_mib")
         },
-        **{name: [each.test[name] for each in outcomes] for name in ("accuracy", "entity_f1", "exact_match")},
+        **{
+            name: [outcome.test[name] for outcome in outcomes]
+            for name in ("accuracy", "entity_f1", "exact_match")
+        },
     }
 
 

@@ -65,12 +65,14 @@ def main() -> None:
         raise InputError("--shares must be above 0 and below 1, and the last must be 1")
     with Study(arguments, overrides) as study:
         parts = study.outcomes([part(kind, share) for share in reversed(arguments.shares) for kind in KINDS])
-        weightings = study.outcomes([Run(name, (*TRAIN_ALL, *more)) for name, more in WEIGHTINGS.items()])
+        weightings = study.outcomes(
+            [Run(name, (*TRAIN_ALL, *changes)) for name, changes in WEIGHTINGS.items()]
+        )
         with_cosine = Run(COSINE, (*TRAIN_ALL, "training.gradient_cosine=true"))
         cosines = study.outcomes([with_cosine], seeds=study.seeds[:1])[COSINE][0].metrics
         whole = {kind: parts[f"{kind}, 1"] for kind in KINDS}
         results = {
-            "kinds": kinds(whole, answering(study, whole, arguments.turns)),
+            "kinds": kinds(whole, prediction_costs(study, whole, arguments.turns)),
             "differences": differences(whole),
             "weightings": {name: test_scores(outcomes) for name, outcomes in weightings.items()},
             "gradient_cosine": [row["gradient_cosine"] for row in cosines],
@@ -95,14 +97,15 @@ def part(kind: str, share: float) -> Run:
     return Run(f"{kind}, {share:g}", overrides, share=share, epochs=share**-0.5, keep=share == 1)
 
 
-def answering(study: Study, whole: dict[str, list[Outcome]], turns: int) -> dict[str, dict]:
-    """Speed and memory of predicting the test set with one model and with two: medians of `turns`
-    measurements, each in its own process."""
+def prediction_costs(study: Study, whole: dict[str, list[Outcome]], turns: int) -> dict[str, dict]:
+    """Speed and memory of predicting the test set with one model and with two.
+
+    Medians over `turns` processes."""
     models = {kind: str(Path(outcomes[0].folder, "model")) for kind, outcomes in whole.items()}
-    ways = {JOINT: [models[JOINT]], TWO: [models[A], models[B]]}
-    measured: dict[str, list[dict]] = {name: [] for name in ways}
+    folders_of = {JOINT: [models[JOINT]], TWO: [models[A], models[B]]}
+    measured: dict[str, list[dict]] = {name: [] for name in folders_of}
     for _ in range(turns):
-        for name, folders in ways.items():
+        for name, folders in folders_of.items():
             folder = study.folder / "answering"
             folder.mkdir(exist_ok=True)
             spec = {"models": folders, "test": str(study.test), "threads": study.threads * study.jobs}
@@ -110,7 +113,7 @@ def answering(study: Study, whole: dict[str, list[Outcome]], turns: int) -> dict
             study.run_in_process("prediction_cost_run", folder)
             measured[name].append(json.loads((folder / "outcome.json").read_text()))
     return {
-        name: {key: median(each[key] for each in rounds) for key in rounds[0]}
+        name: {key: median(result[key] for result in rounds) for key in rounds[0]}
         for name, rounds in measured.items()
         if rounds
     }
@@ -121,7 +124,7 @@ def kinds(whole: dict[str, list[Outcome]], answers: dict[str, dict]) -> dict[str
     figures = {
         kind: test_scores(outcomes)
         | {
-            name: [getattr(each, name) for each in outcomes]
+            name: [getattr(outcome, name) for outcome in outcomes]
             for name in ("total_seconds", "cpu_seconds", "peak_mib")
         }
         for kind, outcomes in whole.items()
@@ -134,12 +137,12 @@ def kinds(whole: dict[str, list[Outcome]], answers: dict[str, dict]) -> dict[str
         **{name: [sum(pair) for pair in zip(a[name], b[name])] for name in ("total_seconds", "cpu_seconds")},
         "peak_mib": [max(pair) for pair in zip(a["peak_mib"], b["peak_mib"])],  # one after the other
     }
-    return {name: each | {"answering": answers.get(name)} for name, each in figures.items()}
+    return {name: kind | {"answering": answers.get(name)} for name, kind in figures.items()}
 
 
 def test_scores(outcomes: list[Outcome]) -> dict[str, list[float | None]]:
     """The test scores of each seed."""
-    return {name: [each.test[name] for each in outcomes] for name in FIGURES}
+    return {name: [outcome.test[name] for outcome in outcomes] for name in FIGURES}
 
 
 def two_models(whole: dict[str, list[Outcome]]) -> list[RowCounts]:
@@ -161,10 +164,8 @@ def row_counts(outcome: Outcome) -> RowCounts:
 
 def differences(whole: dict[str, list[Outcome]]) -> dict[str, dict]:
     """The joint model's scores minus those of two models, with intervals."""
-    comparisons = compare_means([row_counts(each) for each in whole[JOINT]], two_models(whole))
-    return {
-        name: (each := comparisons[name]) and {**each._asdict(), "verdict": each.verdict} for name in FIGURES
-    }
+    comparisons = compare_means([row_counts(outcome) for outcome in whole[JOINT]], two_models(whole))
+    return {name: (c := comparisons[name]) and {**c._asdict(), "verdict": c.verdict} for name in FIGURES}
 
 
 def kinds_rows(record: dict) -> list[list[str]]:

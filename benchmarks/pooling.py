@@ -35,9 +35,9 @@ def main() -> None:
     arguments, overrides = arguments_of("Compare [CLS] and mean pooling.", OPTIONS, **DEFAULTS)
     with Study(arguments, overrides) as study:
         runs = [
-            Run(f"{trained}, {pooling}", (*how, *more), keep=True)
+            Run(f"{trained}, {pooling}", (*how, *changes), keep=True)
             for trained, how in TRAINED.items()
-            for pooling, more in POOLINGS.items()
+            for pooling, changes in POOLINGS.items()
         ]
         results = {name: figures(study, outcomes) for name, outcomes in study.outcomes(runs).items()}
         record = study.record(results)
@@ -48,8 +48,8 @@ def main() -> None:
 
 def figures(study: Study, outcomes: list[Outcome]) -> dict[str, list[float | None]]:
     """The scores and similarities of each seed."""
-    both = [each.test | similarity(study, each) for each in outcomes]
-    return {name: [each[name] for each in both] for name in FIGURES}
+    both = [outcome.test | similarity(study, outcome) for outcome in outcomes]
+    return {name: [results[name] for results in both] for name in FIGURES}
 
 
 def similarity(study: Study, outcome: Outcome) -> dict[str, float]:

@@ -74,7 +74,7 @@ def contenders(model: str, predictors: dict[str, Predictor]) -> dict[str, Callab
     of_classes = AutoModelForSequenceClassification.from_pretrained(model, **classes)
     of_tags = AutoModelForTokenClassification.from_pretrained(model)
     shared = {"tokenizer": AutoTokenizer.from_pretrained(model), "batch_size": 32, "device": "cpu"}
-    functions: dict[str, Callable] = {name: each.predict for name, each in predictors.items()}
+    functions: dict[str, Callable] = {name: predictor.predict for name, predictor in predictors.items()}
     functions[PIPELINES[0]] = pipeline("text-classification", of_classes, top_k=None, **shared)
     functions[PIPELINES[1]] = pipeline("ner", of_tags, aggregation_strategy="simple", **shared)
     functions["embed"] = lambda texts: embed(torch_model.runner, torch_model.tokenizer, texts)
@@ -94,7 +94,7 @@ def rounds(timed: dict[str, Callable], texts: list[str], count: int) -> dict[str
             function(texts)
             speeds[name].append(len(texts) / (time.perf_counter() - started))
     speeds["both pipelines"] = [1 / (1 / a + 1 / b) for a, b in zip(*(speeds[name] for name in PIPELINES))]
-    return {name: [round(speed, 1) for speed in each] for name, each in speeds.items()}
+    return {name: [round(speed, 1) for speed in values] for name, values in speeds.items()}
 
 
 def seconds_by_part(predictor: Predictor, texts: list[str]) -> dict[str, float]:

@@ -32,8 +32,8 @@ def main(folder: Path) -> None:
         loaded.append((runner_of(model), split.corpus(labels), labels))
     for _ in range(2):
         started = time.perf_counter()
-        for each in loaded:
-            evaluate(*each)
+        for runner, corpus, labels in loaded:
+            evaluate(runner, corpus, labels)
         seconds = time.perf_counter() - started
     outcome = {
         "rows_per_second": len(loaded[0][1]) / seconds,

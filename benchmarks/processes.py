@@ -116,7 +116,7 @@ def family(number: int) -> list[Process]:
         processes[process.number] = process
     members = [processes[number]] if number in processes else []
     for member in members:  # the list grows meanwhile
-        members += [each for each in processes.values() if each.parent == member.number]
+        members += [child for child in processes.values() if child.parent == member.number]
     return members
 
 

@@ -75,7 +75,7 @@ def made_by(records: Sequence[dict]) -> str:
     that they share. What differs between them follows its command in brackets."""
     facts = [_facts(record) for record in records]
     shared = [
-        [fact for fact in first if all(fact in each for each in group)] for first, *group in zip(*facts)
+        [fact for fact in first if all(fact in other for other in others)] for first, *others in zip(*facts)
     ]
     commands = []
     for number, (record, groups) in enumerate(zip(records, facts)):

@@ -25,10 +25,9 @@ def speed(results: Results) -> Figure:
     grid = figure.subplots(len(panels), 1, height_ratios=[len(bars) + 0.9 for bars in panels.values()])
     for axes, (title, bars) in zip(grid, panels.items()):
         names, speeds, own = zip(*bars)
-        drawn = axes.barh(
-            range(len(bars)), speeds, color=[OWN if each else OTHER for each in own], height=0.78
-        )
-        axes.bar_label(drawn, [f"{each:,.0f}" for each in speeds], padding=4)
+        colours = [OWN if is_own else OTHER for is_own in own]
+        drawn = axes.barh(range(len(bars)), speeds, color=colours, height=0.78)
+        axes.bar_label(drawn, [f"{value:,.0f}" for value in speeds], padding=4)
         axes.set_yticks(range(len(bars)), names)
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
         axes.set_xlim(0, 1.12 * max(speeds))  # each panel has its own scale
@@ -42,13 +41,12 @@ def speed(results: Results) -> Figure:
 def panels_of(results: Results) -> dict[str, list[Bar]]:
     """Title of a panel → its bars."""
     panels = {}
-    theirs = {OURS: "this project", DEFAULTS: "transformers.Trainer", TUNED: "the same, tuned"}
+    titles = {OURS: "this project", DEFAULTS: "transformers.Trainer", TUNED: "the same, tuned"}
     for name, what in TRAINED:
         measured = results[name]["results"]
-        bars = [
-            (shown, measured[each]["sentences_per_second"], each == OURS) for each, shown in theirs.items()
+        panels[f"Training {what}, sentences/s"] = [
+            (title, measured[key]["sentences_per_second"], key == OURS) for key, title in titles.items()
         ]
-        panels[f"Training {what}, sentences/s"] = bars
     speeds = results["predict_speed"]["sentences_per_second"]
     middle = {name: statistics.median(rounds) for name, rounds in speeds.items()}
     panels["Class, probabilities and entities, sentences/s"] = [

@@ -34,7 +34,7 @@ MB = 1e6
 
 
 def scores(results: Results) -> str:
-    """Test scores: one row per way of training."""
+    """Test scores: one row per kind of training."""
     tests = [(corpus, trained, tested(results[name])) for name, corpus, trained in RUNS]
     rows = [["corpus", "what is trained", "task A accuracy", "task B F1", "whole", "made by"]]
     for number, (corpus, trained, test) in enumerate(tests):
@@ -67,7 +67,7 @@ def training_speed(results: Results) -> str:
 
 def fastest(result: dict, sentences: int) -> float:
     """Sentences per second in the fastest round of train_speed.py."""
-    return sentences / min(statistics.mean(each["seconds"]) for each in result["rounds"])
+    return sentences / min(statistics.mean(run["seconds"]) for run in result["rounds"])
 
 
 def time_to_score(results: Results) -> str:
@@ -109,12 +109,12 @@ def scale(results: Results) -> str:
     """Time, memory and disk space by the number of sentences."""
     head = ["sentences", "file, MB", "read and encoded, s", "sentences/s", "the next run, s"]
     rows = [[*head, "anonymous memory, MB", "mapped, on disk, MB"]]
-    for each in results["scale"]["results"]:
-        first, again, count = each["first"], each["again"], each["rows"]
-        cells = [f"{count:,}", f"{each['file'] / MB:,.1f}", f"{first['seconds']:.2f}"]
+    for size in results["scale"]["results"]:
+        first, again, count = size["first"], size["again"], size["rows"]
+        cells = [f"{count:,}", f"{size['file'] / MB:,.1f}", f"{first['seconds']:.2f}"]
         cells += [f"{count / first['seconds']:,.0f}", f"{again['seconds']:.2f}"]
         cells += [f"{max(first['anonymous'], again['anonymous']) / MB:,.0f}"]
-        rows.append([*cells, f"{each['disk'] / MB:,.1f}" if each["disk"] else "–"])
+        rows.append([*cells, f"{size['disk'] / MB:,.1f}" if size["disk"] else "–"])
     return markdown(rows, left=0)
 
 

@@ -47,7 +47,7 @@ def trained_model(optimizer: torch.optim.Optimizer) -> MultiTaskTransformer:
     """The model in memory whose parameters the optimizer updates."""
     updated = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     # not isinstance, which runs code of some objects
-    models = (each for each in gc.get_objects() if issubclass(type(each), MultiTaskTransformer))
+    models = (thing for thing in gc.get_objects() if issubclass(type(thing), MultiTaskTransformer))
     return next(
         model for model in models if any(id(parameter) in updated for parameter in model.parameters())
     )
@@ -69,8 +69,8 @@ def model_facts(model: MultiTaskTransformer) -> dict[str, str]:
     attention, other, kinds = set(), set(), set()
     for name, module in model.bert.named_modules():
         if type(module).__name__.endswith("Dropout"):
-            where = attention if name.endswith("attention.self.dropout") else other
-            where.add(module.p if module.training else 0.0)
+            rates = attention if name.endswith("attention.self.dropout") else other
+            rates.add(module.p if module.training else 0.0)
             kinds.add(type(module).__name__)
     heads = (model.sentence_classifier, model.classifier)
     return {

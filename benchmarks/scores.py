@@ -46,7 +46,7 @@ def collect(runs: list[Path]) -> dict:
     """The record of these runs, ordered by seed. Raises InputError if they differ in more than the seed."""
     by_seed = sorted(
         ((flatten_settings(load_settings(folder / "config.yml")), folder) for folder in runs),
-        key=lambda each: each[0][SEED],
+        key=lambda pair: pair[0][SEED],
     )
     (first, first_run), *others = by_seed
     for other, folder in others:
@@ -55,11 +55,11 @@ def collect(runs: list[Path]) -> dict:
                 f"{key} {format_scalar(first[key])} and {format_scalar(other[key])}" for key in differ
             )
             raise InputError(f"{first_run} and {folder} differ in more than the seed: {values}")
-    seeds = [each[SEED] for each, _ in by_seed]
+    seeds = [settings[SEED] for settings, _ in by_seed]
     if repeated := {seed for seed in seeds if seeds.count(seed) > 1}:
         raise InputError(f"{SEED} is {min(repeated)} in more than one run")
     machines = [machine(folder) for _, folder in by_seed]
-    if any(each != machines[0] for each in machines):
+    if any(other != machines[0] for other in machines):
         raise InputError(f"the runs differ in threads or versions: {'; '.join(map(str, machines))}")
     tests = [test(folder) for _, folder in by_seed]
     name, flags = cpu()
@@ -70,7 +70,7 @@ def collect(runs: list[Path]) -> dict:
         "python": machines[0].get("python"),
         "hardware": {"cpu": name, "flags": flags, "threads": machines[0].get("threads")},
         "corpus": Path(first["data.test"][0]).parent.name,
-        "test": {score: [each[score] for each in tests] for score in tests[0]},
+        "test": {score: [scores[score] for scores in tests] for score in tests[0]},
     }
 
 

@@ -42,7 +42,7 @@ from multitask.inference.predictor import LATEST_MODEL
 
 logger = logging.getLogger("multitask.benchmarks")
 
-WAYS = {"batches": TASK_6, "one by one": (str(ROOT / "benchmarks" / "serve_unbatched.py"),)}
+MODES = {"batches": TASK_6, "one by one": (str(ROOT / "benchmarks" / "serve_unbatched.py"),)}
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 PACKAGES = ("torch", "fastapi", "uvicorn", "uvloop", "httptools", "gradio")
 _IDLE, _TIMEOUT = 0.15, 120.0  # CPU seconds per second; seconds
@@ -63,15 +63,15 @@ def main() -> None:
         record["start_seconds"] = starts(arguments, folder)
         with ExitStack() as stack:
             servers = {}
-            for way, words in WAYS.items():
-                (folder / way).mkdir()
-                servers[way] = stack.enter_context(serving(folder / way, arguments.model, words))
+            for mode, words in MODES.items():
+                (folder / mode).mkdir()
+                servers[mode] = stack.enter_context(serving(folder / mode, arguments.model, words))
             for server in servers.values():
                 settle(server)
             first = servers["batches"]
             before = memory(first)
             closed = by_turns(servers, requests, arguments)
-            peak, single = (statistics.median(closed[way]["rate"]) for way in WAYS)
+            peak, single = (statistics.median(closed[mode]["rate"]) for mode in MODES)
             record |= {"closed_loop": closed, "ratio": round(peak / single, 2)}
             record["open_loop"] = at_half(first, requests, peak / 2, arguments)
             record["megabytes"] = {"before": before, "after": memory(first)}
@@ -131,10 +131,10 @@ def check(statuses: dict[int, int]) -> None:
 def settle(server: Server) -> None:
     """Wait until the server is idle: after its start it embeds the sentences of the corpus for a while."""
     began, number = time.perf_counter(), server.process.pid
-    before = sum(each.seconds for each in family(number))
+    before = sum(process.seconds for process in family(number))
     while time.perf_counter() < began + _TIMEOUT:
         time.sleep(1)
-        now = sum(each.seconds for each in family(number))
+        now = sum(process.seconds for process in family(number))
         if now - before < _IDLE:
             return
         before = now
@@ -143,20 +143,20 @@ def settle(server: Server) -> None:
 
 def memory(server: Server) -> float:
     """Resident MB of all processes of the server; shared memory counts in each."""
-    return round(sum(each.memory for each in family(server.process.pid)) * 1.048576, 1)
+    return round(sum(process.memory for process in family(server.process.pid)) * 1.048576, 1)
 
 
 def by_turns(servers: dict[str, Server], requests: Sequence[bytes], arguments: argparse.Namespace) -> dict:
     """The closed loop in rounds, on each server in turn. The first round is a warm-up and is not counted."""
-    results: dict[str, list[dict]] = {way: [] for way in servers}
+    results: dict[str, list[dict]] = {mode: [] for mode in servers}
     for number in range(-1, arguments.rounds):
-        for way, server in servers.items():
+        for mode, server in servers.items():
             load = closed_loop(server.port, requests, arguments.clients, arguments.seconds)
             result = measured(server, load)
             if number >= 0:
-                results[way].append(result)
-                logger.info(f"round {number + 1}, {way}: {result['rate']:,.0f} requests/s")
-    return {way: combine(rounds) for way, rounds in results.items()}
+                results[mode].append(result)
+                logger.info(f"round {number + 1}, {mode}: {result['rate']:,.0f} requests/s")
+    return {mode: combine(rounds) for mode, rounds in results.items()}
 
 
 def at_half(server: Server, requests: Sequence[bytes], rate: float, arguments: argparse.Namespace) -> dict:
@@ -188,17 +188,17 @@ def spent(server: Server) -> dict[str, float]:
 
 def combine(rounds: Sequence[dict]) -> dict:
     """The rate of each round, and latencies and CPU time over the requests of all rounds."""
-    latencies = np.concatenate([each["latencies"] for each in rounds])
+    latencies = np.concatenate([result["latencies"] for result in rounds])
     middle = quantiles(latencies, list(SHARES.values()))
     return {
         "requests": len(latencies),
-        "rate": [round(each["rate"], 1) for each in rounds],
+        "rate": [round(result["rate"], 1) for result in rounds],
         "milliseconds": {name: round(value * 1e3, 2) for name, value in zip(SHARES, middle)},
         "cpu_milliseconds_a_request": {
-            name: round(sum(each["work"][name] for each in rounds) / len(latencies) * 1e3, 3)
+            name: round(sum(result["work"][name] for result in rounds) / len(latencies) * 1e3, 3)
             for name in rounds[0]["work"]
         },
-        "others": [round(each["others"], 3) for each in rounds],
+        "others": [round(result["others"], 3) for result in rounds],
     }
 
 

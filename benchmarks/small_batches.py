@@ -3,8 +3,8 @@
     python benchmarks/small_batches.py [--model DIR] [--data FILE] [--sizes N ...] [--rounds N]
         [--output FILE.json]
 
-A server predicts such small batches. In each round new sentences are drawn, and both ways predict the same
-sentences, one batch after the other. The last line is JSON."""
+A server predicts such small batches. In each round new sentences are drawn and predicted in both modes, one
+batch after the other. The last line is JSON."""
 
 import argparse
 import statistics
@@ -25,7 +25,7 @@ from multitask.common.shell import run_script
 from multitask.data.texts import read_rows
 from multitask.inference.predictor import Predictor
 
-WAYS = {"packed": True, "padded": False}
+MODES = {"packed": True, "padded": False}
 
 
 def main() -> None:
@@ -52,24 +52,24 @@ def options() -> argparse.Namespace:
 
 
 def measured(predictor: Predictor, rows: list, size: int, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each round, for both ways. The first round is a warm-up and is not counted."""
+    """Milliseconds of each round, in both modes. The first round is a warm-up and is not counted."""
     draw = np.random.default_rng(0)
-    times: dict[str, list[float]] = {way: [] for way in WAYS}
+    times: dict[str, list[float]] = {mode: [] for mode in MODES}
     for _ in range(rounds + 1):
         batch = [rows[at] for at in draw.choice(len(rows), size, replace=size > len(rows))]
-        for way, packs in WAYS.items():
+        for mode, packs in MODES.items():
             predictor.runner.packs = packs
             started = time.perf_counter()
             predictor.predict_examples(batch)
-            times[way].append(round(1e3 * (time.perf_counter() - started), 2))
-    return {way: each[1:] for way, each in times.items()}
+            times[mode].append(round(1e3 * (time.perf_counter() - started), 2))
+    return {mode: values[1:] for mode, values in times.items()}
 
 
 def table(milliseconds: dict[int, dict[str, list[float]]]) -> str:
     """One row per batch size: medians and their ratio."""
-    rows = [["sentences", *(f"{way}, ms" for way in WAYS), "padded / packed"]]
+    rows = [["sentences", *(f"{mode}, ms" for mode in MODES), "padded / packed"]]
     for size, times in milliseconds.items():
-        packed, padded = (statistics.median(times[way]) for way in WAYS)
+        packed, padded = (statistics.median(times[mode]) for mode in MODES)
         rows.append([str(size), f"{packed:.1f}", f"{padded:.1f}", f"{padded / packed:.2f}"])
     return markdown(rows, left=0)
 

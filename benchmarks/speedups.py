@@ -3,7 +3,7 @@
     python benchmarks/speedups.py [--rounds N] [--steps N] [--output FILE.json] [key=value ...]
 
 Everything is trained, on the CPU, in batches of 32; the data is corpus/ unless data.train=FILE names another.
-Each way has its own trainer in one process; in every round each of them takes the same number of steps. The
+Each variant has its own trainer, all in one process; in every round each takes the same number of steps. The
 table has the medians over the rounds and their ratio to both settings on. The last line is JSON."""
 
 import argparse
@@ -31,7 +31,7 @@ BASE = (
     *(f"model.backbone={BUNDLED}", "model.freeze_backbone=false", "device=cpu", "training.batch_size=32"),
     *("model.num_classes_task_a=null", "model.num_labels_task_b=null"),
 )
-WAYS = {
+VARIANTS = {
     "both on": (),
     "fast_dropout off": ("training.fast_dropout=false",),
     "occurring_rows off": ("training.occurring_rows=false",),
@@ -43,25 +43,26 @@ def main() -> None:
     overrides, words = split_overrides(sys.argv[1:])
     parser = argparse.ArgumentParser(description="Time training steps with each speedup on and off.")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=10, help="steps per round and way")
+    parser.add_argument("--steps", type=int, default=10, help="steps per round and variant")
     arguments = parse(parser, words)
-    trainers = {way: trainer([*BASE, *overrides, *changes]) for way, changes in WAYS.items()}
+    trainers = {variant: make_trainer([*BASE, *overrides, *changes]) for variant, changes in VARIANTS.items()}
     speeds = measure(trainers, arguments.rounds, arguments.steps)
-    medians = {way: statistics.median(values) for way, values in speeds.items()}
+    medians = {variant: statistics.median(values) for variant, values in speeds.items()}
     best = medians["both on"]
-    rows = [[way, f"{speed:.2f}", f"{speed / best:.3f}"] for way, speed in medians.items()]
+    rows = [[variant, f"{speed:.2f}", f"{speed / best:.3f}"] for variant, speed in medians.items()]
     print(markdown([["settings", "steps/s", "ratio to both on"], *rows]) + "\n")
     seed = trainers["both on"].settings.training.seed
     record = {
         **provenance([seed], torch.get_num_threads(), ("torch", "transformers")),
-        "steps_per_second": {way: round(speed, 3) for way, speed in medians.items()},
-        "ratio": {way: round(speed / best, 3) for way, speed in medians.items()},
-        "rounds": {way: [round(value, 3) for value in values] for way, values in speeds.items()},
+        "steps_per_second": {variant: round(speed, 3) for variant, speed in medians.items()},
+        "ratio": {variant: round(speed / best, 3) for variant, speed in medians.items()},
+        "rounds": {variant: [round(value, 3) for value in values] for variant, values in speeds.items()},
     }
     finish(record, arguments.output)
 
 
-def trainer(overrides: list[str]) -> Trainer:
+def make_trainer(overrides: list[str]) -> Trainer:
+    """A Trainer with these settings, ready for its first step."""
     settings = load_settings(ROOT / "config.yml", overrides)
     prepared = prepare(settings)
     result = Trainer(task_4.build(prepared, settings), prepared, settings)
@@ -70,18 +71,18 @@ def trainer(overrides: list[str]) -> Trainer:
 
 
 def measure(trainers: dict[str, Trainer], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Steps per second of each trainer in each round; the first round, a warm-up, is left out."""
-    batches = {way: cycle(list(each.batches())) for way, each in trainers.items()}
-    speeds: dict[str, list[float]] = {way: [] for way in trainers}
-    ways = list(trainers)
+    """Steps per second of each trainer in each round; the first round is a warm-up and is not counted."""
+    batches = {variant: cycle(list(trainer.batches())) for variant, trainer in trainers.items()}
+    speeds: dict[str, list[float]] = {variant: [] for variant in trainers}
+    variants = list(trainers)
     for number in range(rounds + 1):
-        shift = number % len(ways)  # another way begins in each round
-        for way in chain(ways[shift:], ways[:shift]):
-            since = time.perf_counter()
-            for windows in islice(batches[way], steps):
-                task_4.train_step(trainers[way], windows)
-            speeds[way].append(steps / (time.perf_counter() - since))
-    return {way: values[1:] for way, values in speeds.items()}
+        shift = number % len(variants)  # another variant comes first in each round
+        for variant in chain(variants[shift:], variants[:shift]):
+            started = time.perf_counter()
+            for windows in islice(batches[variant], steps):
+                task_4.train_step(trainers[variant], windows)
+            speeds[variant].append(steps / (time.perf_counter() - started))
+    return {variant: values[1:] for variant, values in speeds.items()}
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ class Study:
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
                 # runs that start from another run's model come last: the others have been submitted then
-                for run, seed in sorted(product(runs, seeds), key=lambda each: each[0].start is not None):
+                for run, seed in sorted(product(runs, seeds), key=lambda pair: pair[0].start is not None):
                     start = started.get((run.start, seed))
                     started[run.name, seed] = pool.submit(self._outcome, run, seed, start)
                 for number, ((name, seed), future) in enumerate(started.items(), 1):

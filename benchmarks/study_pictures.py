@@ -66,17 +66,17 @@ def learning_curves(records: Mapping[str, dict]) -> Figure:
     grid = figure.subplots(len(records), 2, squeeze=False)
     for row, (corpus, record) in zip(grid, records.items()):
         curves = record["results"]["curves"].values()
-        sentences = [each["rows"] for each in curves]
+        sentences = [share["rows"] for share in curves]
         for axes, (score, title), alone in zip(row, SCORES.items(), (A, B)):
             for kind, colour, name in ((JOINT, BLUE, "both in one model"), (alone, ORANGE, "alone")):
-                values = [each[kind][score] for each in curves]  # a list of seeds per share
-                spreads = [stdev(each) if len(each) > 1 else 0 for each in values]
+                values = [share[kind][score] for share in curves]  # a list of seeds per share
+                spreads = [stdev(seeds) if len(seeds) > 1 else 0 for seeds in values]
                 axes.errorbar(
                     sentences, list(map(fmean, values)), spreads, fmt="o-", markersize=4, color=colour,
                     capsize=2, linewidth=1.2, label=name,
                 )  # fmt: skip
             axes.set_xscale("log")
-            axes.set_xticks(sentences, [f"{each:,}" for each in sentences])
+            axes.set_xticks(sentences, [f"{count:,}" for count in sentences])
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_title(f"{corpus}: {title}", loc="left", fontsize=10, fontweight="bold")
             axes.set_xlabel("training sentences", fontsize=9)

@@ -62,7 +62,7 @@ def weightings(results: Results) -> str:
     rows = [head]
     for name in joint.WEIGHTINGS:
         weighted = [record["results"]["weightings"][name] for record in records.values()]
-        rows.append([name, *(scores(each[key]) for each in weighted for key in joint.FIGURES)])
+        rows.append([name, *(scores(result[key]) for result in weighted for key in joint.FIGURES)])
     return markdown(rows)
 
 
@@ -70,7 +70,9 @@ def cosines(results: Results) -> str:
     """The mean cosine between the tasks' gradients, by epoch."""
     by_corpus = {name: record["results"]["gradient_cosine"] for name, record in of(results, "joint").items()}
     head = ["epoch", *map(str, range(1, 1 + max(map(len, by_corpus.values()))))]
-    return markdown([head, *([name, *(f"{each:+.3f}" for each in row)] for name, row in by_corpus.items())])
+    return markdown(
+        [head, *([name, *(f"{cosine:+.3f}" for cosine in row)] for name, row in by_corpus.items())]
+    )
 
 
 def curves(results: Results) -> str:

@@ -65,12 +65,12 @@ def main() -> None:
     )
     parser.add_argument("--check", action="store_true", help="only list what differs from the records")
     arguments = parser.parse_args()
-    made, stale = write_up(ROOT)
+    contents, stale = write_up(ROOT)
     if arguments.check:
         for place in stale:
             print(f"{place} differs from benchmarks/results")
         sys.exit(1 if stale else 0)
-    for path, content in made.items():
+    for path, content in contents.items():
         if not path.exists() or path.read_bytes() != content:
             with atomic_file(path) as file:
                 file.write(content)
@@ -81,26 +81,26 @@ def write_up(root: Path) -> tuple[dict[Path, bytes], list[str]]:
     """The new content of every page and picture, and the tables and pictures that differ from it now.
 
     Raises InputError for a table that is not registered, has no end or is in no page."""
-    made, stale, placed = {}, [], set()
+    contents, stale, used = {}, [], set()
     texts = {page: (root / page).read_text(encoding="utf-8") for page in pages(root)}
     for page, text in texts.items():
         lines = []
         for place, name, old in parts(page, text):
             new = table(name, place, root) if name else old
-            placed.add(name)
+            used.add(name)
             stale += [f"{place}: table {name}"] if new != old else []
             lines += new
-        made[root / page] = ("\n".join(lines) + "\n").encode()
-    for name in (each for each in TABLES if each not in placed):
+        contents[root / page] = ("\n".join(lines) + "\n").encode()
+    for name in sorted(TABLES.keys() - used):
         raise InputError(f"{PLACES}: no place for the table {name}: <!-- table: {name} -->")
     for name, draw in PICTURES.items():
         path = root / "pictures" / name
         links = {page: f"]({'../' * page.count('/')}pictures/{name})" for page in texts}
         if not any(links[page] in text for page, text in texts.items()):
             raise InputError(f"{PLACES}: no place for the picture: ![...](pictures/{name})")
-        made[path] = svg(draw, Records(root))
-        stale += [f"pictures/{name}"] * (not path.exists() or path.read_bytes() != made[path])
-    return made, stale
+        contents[path] = svg(draw, Records(root))
+        stale += [f"pictures/{name}"] * (not path.exists() or path.read_bytes() != contents[path])
+    return contents, stale
 
 
 def pages(root: Path) -> list[str]:
@@ -113,28 +113,28 @@ def pages(root: Path) -> list[str]:
 def parts(page: str, text: str) -> Iterator[tuple[str, str | None, list[str]]]:
     """Split a page, in order, into (file:line, name, lines) for a table and (file:line, None, lines) for the
     text around it, which includes the markers. Raises InputError for wrong markers."""
-    begun: tuple[str, str | None] = (f"{page}:1", None)
+    begin, name = f"{page}:1", None  # of the part that is being read
     lines: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
-        place, (begun_at, name) = f"{page}:{number}", begun
+        place = f"{page}:{number}"
         opened = _BEGIN.fullmatch(line)
         if name and opened:
-            raise InputError(f"{begun_at}: the table {name} has no end before {place}: {END}")
+            raise InputError(f"{begin}: the table {name} has no end before {place}: {END}")
         if not name and line == END:
             raise InputError(f"{place}: an end of table without its beginning")
         if opened and opened[1] not in TABLES:
             raise InputError(f"{place}: there is no table {opened[1]}; there are {', '.join(TABLES)}")
         if opened:
-            yield begun_at, None, [*lines, line]
-            begun, lines = (place, opened[1]), []
+            yield begin, None, [*lines, line]
+            begin, name, lines = place, opened[1], []
         elif line == END:
-            yield begun_at, name, lines
-            begun, lines = (place, None), [line]
+            yield begin, name, lines
+            begin, name, lines = place, None, [line]
         else:
             lines.append(line)
-    if begun[1]:
-        raise InputError(f"{begun[0]}: the table {begun[1]} has no end: {END}")
-    yield begun[0], None, lines
+    if name:
+        raise InputError(f"{begin}: the table {name} has no end: {END}")
+    yield begin, None, lines
 
 
 def table(name: str, place: str, root: Path) -> list[str]:

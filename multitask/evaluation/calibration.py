@@ -48,8 +48,7 @@ class ConfidenceBins:
 def bin_confidences(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> ConfidenceBins:
     """Put confidences (n,), 0 to 1, into bins, with `correct` (n,) bool. An edge belongs to the bin below."""
     index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    weights = None, confidence, correct
-    return ConfidenceBins(*(np.bincount(index, each, bins) for each in weights))
+    return ConfidenceBins(*(np.bincount(index, weights, bins) for weights in (None, confidence, correct)))
 
 
 def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:

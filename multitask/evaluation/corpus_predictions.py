@@ -95,8 +95,7 @@ class _TagConfidence:
         spans = self.labels.find_spans(tags, offsets)
         in_annotated = annotated[np.searchsorted(offsets, spans[0], side="right") - 1]
         starts, ends, types = (column[in_annotated] for column in spans)
-        both = (1.0, self.temperature)
-        scores = [entity_scores(logits, self.labels, starts, ends, types, t) for t in both]
+        scores = [entity_scores(logits, self.labels, starts, ends, types, t) for t in (1.0, self.temperature)]
         self.entity_scores.append(np.stack(scores))
         begin, end = corpus.word_rows[[rows.first, rows.last]]
         first, last = np.searchsorted(corpus.spans[0], [begin, end])

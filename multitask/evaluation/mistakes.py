@@ -30,9 +30,8 @@ class Mistake(NamedTuple):
     sentence: str
 
     def __str__(self) -> str:
-        line = (
-            f"{self.probability:.4f}  {self.file}:{self.line}: predicted {self.predicted}, gold {self.gold}"
-        )
+        place = f"{self.probability:.4f}  {self.file}:{self.line}"
+        line = f"{place}: predicted {self.predicted}, gold {self.gold}"
         return f"{printable(line)}\n        {printable(self.sentence)}"
 
     def to_dict(self) -> dict[str, object]:
@@ -53,13 +52,13 @@ def most_confident_mistakes(
     A wrong entity is reported with all gold entities that it overlaps. A gold entity that no predicted one
     overlaps is reported with the mean probability of O over its words. Raises InputError if a file has
     changed since the corpus was encoded."""
-    probabilities, rows, *facts = _locate(corpus, predictions, limit)
+    rows, *columns = _locate(corpus, predictions, limit)
     examples = read_source_rows(paths, set(rows), corpus)
-    return [_mistake(examples[row], labels, *each) for row, *each in zip(rows, probabilities, *facts)]
+    return [_mistake(examples[row], labels, *facts) for row, *facts in zip(rows, *columns)]
 
 
 def _locate(corpus: EncodedCorpus, predictions: CorpusPredictions, limit: int) -> list[list]:
-    """Columns: probabilities, rows, first words in the row, words after the last, predicted ids. Both words
+    """Columns: rows, probabilities, first words in the row, words after the last, predicted ids. Both words
     are −1 for the class of a row; the id is a class or type id, −1 for no entity."""
     parts: list[tuple[np.ndarray, ...]] = []
     if predictions.classes is not None and predictions.class_probabilities is not None:
@@ -67,20 +66,20 @@ def _locate(corpus: EncodedCorpus, predictions: CorpusPredictions, limit: int) -
         wrong = np.flatnonzero(annotated & (predictions.classes != corpus.row_classes))
         no_words = np.full(len(wrong), -1)
         probabilities = predictions.class_probabilities[1, wrong]
-        parts.append((probabilities, wrong, no_words, no_words, predictions.classes[wrong]))
+        parts.append((wrong, probabilities, no_words, no_words, predictions.classes[wrong]))
     if (m := predictions.matches) is not None:
         assert predictions.entity_scores is not None and predictions.outside_probabilities is not None
         wrong = np.flatnonzero(~m.correct)
-        places = _words_in_rows(corpus, m.starts[wrong], m.ends[wrong])
-        parts.append((predictions.entity_scores[1, wrong], *places, m.types[wrong]))
+        rows, *words = _words_in_rows(corpus, m.starts[wrong], m.ends[wrong])
+        parts.append((rows, predictions.entity_scores[1, wrong], *words, m.types[wrong]))
         starts, ends = corpus.spans[0], corpus.spans[1]
         # the first predicted entity that ends after the gold one starts
         following = np.searchsorted(m.ends, starts, side="right")
         missed = np.flatnonzero(np.append(m.starts, corpus.word_rows[-1])[following] >= ends)
-        places = _words_in_rows(corpus, starts[missed], ends[missed])
-        parts.append((predictions.outside_probabilities[missed], *places, np.full(len(missed), -1)))
+        rows, *words = _words_in_rows(corpus, starts[missed], ends[missed])
+        parts.append((rows, predictions.outside_probabilities[missed], *words, np.full(len(missed), -1)))
     columns = [np.concatenate(column) for column in zip(*parts)] or [np.zeros(0)] * 5
-    order = np.lexsort((columns[2], columns[1], -columns[0]))[:limit]
+    order = np.lexsort((columns[2], columns[0], -columns[1]))[:limit]
     return [column[order].tolist() for column in columns]
 
 

@@ -99,20 +99,20 @@ def test_table_and_record_of_prediction_speed_agree(trained, tmp_path, bench, mo
     assert record["scores"]["ONNX float32"] == record["scores"]["Predictor"]
     seconds = record["seconds_of_a_round"]
     assert seconds["all"] == pytest.approx(seconds["reading"] + seconds["model"] + seconds["rest"], abs=1e-3)
-    assert [found["sentences"] for found in record["from_a_file"].values()] == [record["sentences"], 60]
+    assert [run["sentences"] for run in record["from_a_file"].values()] == [record["sentences"], 60]
 
 
 def test_table_and_record_of_small_batches_agree(trained, bench):  # noqa: F811
     words = ["--data", trained.parent.parent / "rows.jsonl", "--sizes", 1, 12, "--rounds", 3, "--model"]
     ended = bench(small_batches, *words, trained)
-    found = ended.json["milliseconds"]
-    assert {size: {way: len(each) for way, each in ways.items()} for size, ways in found.items()} == {
+    times = ended.json["milliseconds"]
+    assert {size: {mode: len(ms) for mode, ms in modes.items()} for size, modes in times.items()} == {
         "1": {"packed": 3, "padded": 3},
         "12": {"packed": 3, "padded": 3},
     }
-    for (size, packed, padded, ratio), ways in zip(ended.tables[0][2:], found.values()):
-        medians = [float(np.median(each)) for each in ways.values()]
-        assert (packed, padded) == tuple(f"{each:.1f}" for each in medians) and size in found
+    for (size, packed, padded, ratio), modes in zip(ended.tables[0][2:], times.values()):
+        medians = [float(np.median(ms)) for ms in modes.values()]
+        assert (packed, padded) == tuple(f"{median:.1f}" for median in medians) and size in times
         assert ratio == f"{medians[1] / medians[0]:.2f}"
 
 
@@ -122,15 +122,15 @@ def test_table_and_record_of_the_load_on_the_server_agree(trained, bench):  # no
     ended = bench(serve, *words, "--seconds", 0.3, "--rounds", 2, "--starts", 1)
     record, (head, _, *rows) = ended.json, ended.tables[0]
     closed, half = record["closed_loop"], record["open_loop"]
-    found = {**closed, "batches, half the load": half}
-    assert [row[0] for row in rows] == list(found)
-    for row, seen in zip(rows, found.values()):
+    loads = {**closed, "batches, half the load": half}
+    assert [row[0] for row in rows] == list(loads)
+    for row, load in zip(rows, loads.values()):
         cells = dict(zip(head, row))
-        assert cells["requests/s"] == f"{np.median(seen['rate']):,.0f} ({max(seen['rate']):,.0f})"
-        assert cells["p95"] == f"{seen['milliseconds']['p95']:.1f} ms"
-        assert len(seen["rate"]) == 2 and min(seen["cpu_milliseconds_a_request"].values()) >= 0
+        assert cells["requests/s"] == f"{np.median(load['rate']):,.0f} ({max(load['rate']):,.0f})"
+        assert cells["p95"] == f"{load['milliseconds']['p95']:.1f} ms"
+        assert len(load["rate"]) == 2 and min(load["cpu_milliseconds_a_request"].values()) >= 0
     assert record["sentences"] == 8
-    peak, single = (np.median(seen["rate"]) for seen in closed.values())
+    peak, single = (np.median(load["rate"]) for load in closed.values())
     assert record["ratio"] == pytest.approx(peak / single, abs=0.01)
     # two rounds of Poisson arrivals
     assert half["requests"] == pytest.approx(peak / 2 * 0.6, abs=5 * (peak / 2 * 0.6) ** 0.5)

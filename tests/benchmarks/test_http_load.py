@@ -27,8 +27,8 @@ async def answering(answer):
     server.close()
 
 
-def reply(body: bytes, status: int = 200, more: str = "") -> bytes:
-    return f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode() + body
+def reply(body: bytes, status: int = 200, headers: str = "") -> bytes:
+    return f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
 async def echo(path, body, writer):
@@ -129,5 +129,5 @@ def test_arrivals_are_a_poisson_process():
 
 def test_quantiles_are_observed_values():
     values = np.random.default_rng(0).exponential(size=98)
-    for share, found in zip((0.5, 0.95, 0.99), quantiles(values, (0.5, 0.95, 0.99))):
-        assert found == min(value for value in values if (values <= value).mean() >= share)
+    for share, quantile in zip((0.5, 0.95, 0.99), quantiles(values, (0.5, 0.95, 0.99))):
+        assert quantile == min(value for value in values if (values <= value).mean() >= share)

@@ -45,8 +45,8 @@ def cells(table: list[list[str]]) -> dict[str, dict[str, str]]:
 
 def test_trained_parameters_and_scores_are_those_of_task_4(words, tiny, tmp_path, shell, corpus, bench):  # noqa: F811
     ended = bench(freezing, *words, "--picture", tmp_path / "picture.svg")
-    found, shown = ended.json["results"], cells(ended.tables[0])
-    assert list(found) == list(shown)
+    results, table = ended.json["results"], cells(ended.tables[0])
+    assert list(results) == list(table)
     model = load_model(MultiTaskTransformer, tiny, new_heads=True, num_classes_task_a=2, num_labels_task_b=3)
     for name, frozen in (
         ("nothing frozen", {}),
@@ -56,10 +56,10 @@ def test_trained_parameters_and_scores_are_those_of_task_4(words, tiny, tmp_path
     ):
         model.freeze(**frozen)
         numbers = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        assert shown[name]["trainable"] == f"{numbers:,}" == f"{found[name]['trainable']:,}"
-    alone, safe = found["task A alone"], found["… then B, backbone and head A frozen"]
+        assert table[name]["trainable"] == f"{numbers:,}" == f"{results[name]['trainable']:,}"
+    alone, safe = results["task A alone"], results["… then B, backbone and head A frozen"]
     assert safe["accuracy"] == alone["accuracy"]  # exactly: nothing of task A was trained
-    assert alone["entity_f1"] == [None] and shown["task A alone"]["task B F1"] == "–"
+    assert alone["entity_f1"] == [None] and table["task A alone"]["task B F1"] == "–"
     assert safe["entity_f1"] != [None]
     overrides = [f"model.backbone={tiny}", "model.freeze_backbone=false", "training.num_epochs=1", *SHORT]
     overrides += ["model.num_classes_task_a=null", "model.num_labels_task_b=null", "data.dev=null"]
@@ -68,10 +68,10 @@ def test_trained_parameters_and_scores_are_those_of_task_4(words, tiny, tmp_path
     config = f"--config={ROOT}/config.yml"
     assert shell(task_4, config, *overrides, *data, "output_dir=run").status == 0
     row = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["test"]
-    assert found["nothing frozen"]["accuracy"] == [row["accuracy"]]
-    assert found["nothing frozen"]["entity_f1"] == [row["entity_f1"]]
+    assert results["nothing frozen"]["accuracy"] == [row["accuracy"]]
+    assert results["nothing frozen"]["entity_f1"] == [row["entity_f1"]]
     again = bench(freezing, *words)
-    assert again.json["results"] == found  # also the seconds: every run was kept
+    assert again.json["results"] == results  # also the seconds: every run was kept
 
 
 def test_one_model_is_compared_with_two_on_the_same_rows(words, bench):  # noqa: F811
@@ -103,9 +103,9 @@ def test_two_models_match_exactly_where_both_do():
     none, counts = np.full(4, -1), np.array([1, 0, 2, 1])
     a = RowCounts(ids, np.array([0, 1, 0, 0]), none, none, none, np.array([1, 1, 0, -1]))
     b = RowCounts(none, none, counts, counts + 1, counts, np.array([1, 0, 1, 1]))
-    found = joint.combine(a, b)
-    assert found.whole.tolist() == [1, 0, 0, -1]
-    assert found.predicted_class is a.predicted_class and found.predicted is b.predicted
+    both = joint.combine(a, b)
+    assert both.whole.tolist() == [1, 0, 0, -1]
+    assert both.predicted_class is a.predicted_class and both.predicted is b.predicted
 
 
 def test_a_smaller_share_is_part_of_a_larger_one(words, tiny, corpus):  # noqa: F811
@@ -139,8 +139,8 @@ def test_a_frozen_encoder_keeps_its_similarities_in_both_poolings(words, tiny, c
     for kind, name in (("cls", "[CLS]"), ("mean", "mean")):
         model = load_model(SentenceTransformer, tiny, pooling=kind, max_length=32, stride=8)
         slow = class_similarity(embed(model, load_tokenizer(tiny), texts).astype(np.float64), classes)
-        found = results[f"the heads; the encoder is as it was, {name}"]
-        assert (found["nearest"], found["pairs"]) == ([slow["nearest"]], [slow["pairs"]])
+        ours = results[f"the heads; the encoder is as it was, {name}"]
+        assert (ours["nearest"], ours["pairs"]) == ([slow["nearest"]], [slow["pairs"]])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -152,5 +152,5 @@ def test_class_similarity_equals_that_of_all_pairs(seed):
     pairs = [(cosines[i, j], classes[i] == classes[j]) for i in range(30) for j in range(i)]
     one, two = ([c for c, same in pairs if same is np.bool_(which)] for which in (True, False))
     slow = np.mean([(a > b) + 0.5 * (a == b) for a in one for b in two])
-    found = class_similarity(embeddings, classes)
-    assert found["pairs"] == pytest.approx(slow, abs=1e-3)
+    similarity = class_similarity(embeddings, classes)
+    assert similarity["pairs"] == pytest.approx(slow, abs=1e-3)

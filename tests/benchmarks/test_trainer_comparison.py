@@ -42,12 +42,12 @@ def test_table_and_record_of_training_speed_agree(tiny, corpus, tmp_path, bench)
         for name in ("Trainer", "Trainer, tuned"):
             ratio = result["sentences_per_second"] / results[name]["sentences_per_second"]
             assert cells[f"× {name}"] == f"{ratio:.3f}" == f"{result['ratio'][name]:.3f}"
-    seen = {row[0]: row[1:] for row in settings}
-    assert seen["rate of the encoder"] == ["0.001", "0.002", "0.002", "0.001"]
-    assert seen["rate of the heads"] == ["0.004", "0.005", "0.005", "0.004"]
-    assert seen["attention dropout"] == ["0", "0 and 0.1", "0 and 0.1", "0"]
-    assert seen["dropout in the encoder"] == ["0 and 0.1"] * 3 + ["0.1"]
-    assert seen["order"] == ["LengthGroupedSampler", "random", "group_by_length", "LengthGroupedSampler"]
+    cells = {row[0]: row[1:] for row in settings}
+    assert cells["rate of the encoder"] == ["0.001", "0.002", "0.002", "0.001"]
+    assert cells["rate of the heads"] == ["0.004", "0.005", "0.005", "0.004"]
+    assert cells["attention dropout"] == ["0", "0 and 0.1", "0 and 0.1", "0"]
+    assert cells["dropout in the encoder"] == ["0 and 0.1"] * 3 + ["0.1"]
+    assert cells["order"] == ["LengthGroupedSampler", "random", "group_by_length", "LengthGroupedSampler"]
     work = [results[name]["gflop_per_epoch"] for name in results]
     assert work[0] == work[1] == work[2] < work[3]
 

@@ -30,9 +30,9 @@ def project(tmp_path, monkeypatch):
 
 
 def test_every_table_and_picture_is_made_from_the_records():
-    made, stale = write_up.write_up(ROOT)
+    contents, stale = write_up.write_up(ROOT)
     assert stale == []
-    assert {path: path.read_bytes() for path in made} == made
+    assert {path: path.read_bytes() for path in contents} == contents
 
 
 @pytest.mark.parametrize("page", write_up.pages(ROOT))

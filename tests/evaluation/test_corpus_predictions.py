@@ -92,9 +92,9 @@ def test_predictions_and_confidence_equal_those_of_the_whole_corpus_at_once(
     corpus = corpus_of(str(path), predictor)
     (out,) = run_model(predictor.runner, corpus)
     monkeypatch.setattr(corpus_predictions, "decode_corpus", decode_in_small_chunks)
-    seen = []
-    predictions = predict_with_confidence(predictor, corpus, seen.append)
-    assert sum(seen) == 30 and len(seen) > 3
+    calls = []
+    predictions = predict_with_confidence(predictor, corpus, calls.append)
+    assert sum(calls) == 30 and len(calls) > 3
 
     scores = evaluate(predictor.runner, corpus, labels)
     assert score(corpus, labels, predictions.classes, predictions.tags) == scores

@@ -59,9 +59,9 @@ def test_unknown_labels_are_scored_as_by_metrics(tokenizer):
 @pytest.mark.parametrize("without", ["classes", "tags"])
 def test_a_task_that_is_not_scored_has_no_interval(tokenizer, without):
     corpus, _, classes, tags = random_corpus(tokenizer, 0)
-    given = {"classes": classes, "tags": tags, without: None}
-    scores = score(corpus, LABELS, **given)
-    limits = bootstrap_intervals(count_by_row(corpus, LABELS, **given))
+    predictions = {"classes": classes, "tags": tags, without: None}
+    scores = score(corpus, LABELS, **predictions)
+    limits = bootstrap_intervals(count_by_row(corpus, LABELS, **predictions))
     assert {name for name in METRICS if limits[name]} == {
         name for name in METRICS if scores.headline()[name] is not None
     }
@@ -126,13 +126,13 @@ def test_two_models_are_compared_on_the_same_resamples(tokenizer, better):
         ]
     )
     for i, name in enumerate(METRICS):
-        ours, (a, b) = comparison[name], slow[0, :, i]
+        result, (a, b) = comparison[name], slow[0, :, i]
         drawn = slow[1:, 0, i] - slow[1:, 1, i]
-        assert ours[:3] == pytest.approx((a, b, a - b))
-        np.testing.assert_allclose(ours[3:5], np.percentile(drawn, [2.5, 97.5]), atol=0.04)
-        assert ours.p == pytest.approx(np.mean(np.abs(drawn - (a - b)) >= abs(a - b)), abs=0.06)
-        assert ours.rows == 60
-        assert (ours.p < 0.05) == (ours.verdict in ("the first is better", "the second is better"))
+        assert result[:3] == pytest.approx((a, b, a - b))
+        np.testing.assert_allclose(result[3:5], np.percentile(drawn, [2.5, 97.5]), atol=0.04)
+        assert result.p == pytest.approx(np.mean(np.abs(drawn - (a - b)) >= abs(a - b)), abs=0.06)
+        assert result.rows == 60
+        assert (result.p < 0.05) == (result.verdict in ("the first is better", "the second is better"))
     assert (comparison["accuracy"].verdict == "the first is better") == (better > 0)
     swapped = compare(*(count_by_row(*model) for model in models[::-1]))
     assert swapped["accuracy"].difference == -comparison["accuracy"].difference
@@ -167,14 +167,16 @@ def test_the_difference_of_means_is_the_mean_of_the_differences(tokenizer):
     corpus, _, classes, tags = random_corpus(tokenizer, 0)
     random = np.random.default_rng(0)
     worse = [np.where(random.random(len(classes)) < share, 0, classes) for share in (0.2, 0.5, 0.8)]
-    a, b, c = (count_by_row(corpus, LABELS, each, tags) for each in worse)
+    a, b, c = (count_by_row(corpus, LABELS, ids, tags) for ids in worse)
     once, twice = compare(a, b), compare_means([a, a], [b, b])
     assert once == twice
     mixed = compare_means([a, b], [c, c])
     for name in METRICS:
-        apart = [compare(each, c)[name] for each in (a, b)]
-        assert mixed[name].difference == pytest.approx(np.mean([each.difference for each in apart]))
+        apart = [compare(rows, c)[name] for rows in (a, b)]
+        assert mixed[name].difference == pytest.approx(
+            np.mean([comparison.difference for comparison in apart])
+        )
     assert mixed["accuracy"].low < mixed["accuracy"].difference < mixed["accuracy"].high
     width = mixed["accuracy"].high - mixed["accuracy"].low
-    widths = [compare(each, c)["accuracy"].high - compare(each, c)["accuracy"].low for each in (a, b)]
+    widths = [compare(rows, c)["accuracy"].high - compare(rows, c)["accuracy"].low for rows in (a, b)]
     assert width < max(widths) + 0.05  # the rows of both are drawn together, not one after the other
