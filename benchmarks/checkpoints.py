@@ -1,11 +1,11 @@
-"""What a checkpoint costs, beside a plain write and fsync of as many bytes.
+"""The cost of a checkpoint, compared with a plain write and fsync of the same number of bytes.
 
     python benchmarks/checkpoints.py [--rounds N] [--backbone NAME] [--output FILE.json] [key=value ...]
 
-A run that fine-tunes the encoder on corpus/ takes some steps; then, round by round, it writes a checkpoint
-(hashes, list of sums, renames; not the removal of the oldest one, which goes on beside the next steps), and
-a file of the same number of bytes is written and synced. Printed are the medians, their ratio, and the share
-of a minute that one checkpoint takes. The last line is JSON."""
+A run fine-tunes the encoder on corpus/ for a few steps. In each round it then writes a checkpoint (with its
+checksums and renames, but without the removal of the oldest one, which happens during the next steps), and a
+file of the same number of bytes is written and synced. Printed are the medians, their ratio, and the share of
+the time that one checkpoint per minute takes. The last line is JSON."""
 
 import argparse
 import os
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def trained(overrides: list[str]) -> Trainer:
-    """A run after a few steps, when all that a checkpoint holds is there."""
+    """A run after a few steps, when everything that a checkpoint stores exists."""
     settings = load_settings(ROOT / "config.yml", overrides)
     prepared = prepare(settings)
     trainer = Trainer(task_4.build(prepared, settings).to(choose_device(settings.device)), prepared, settings)
@@ -80,21 +80,21 @@ def measure(trainer: Trainer, folder: Path, rounds: int) -> tuple[float, float, 
     """Median seconds of a checkpoint, and of a plain write of its bytes, side by side; the bytes."""
     checkpoints, times = Checkpoints(folder / "checkpoints"), {"checkpoint": [], "plain": []}
     for number in range(rounds + 2):  # the first two remove none
-        since = time.perf_counter()
+        started = time.perf_counter()
         state = trainer.state_dict()
         facts = {name: value for name, value in state.items() if name != "tensors"}
         checkpoints.save(number, facts, tensor_files(state))
-        times["checkpoint"].append(time.perf_counter() - since)
-        checkpoints.wait()  # a run removes the oldest beside its next steps
+        times["checkpoint"].append(time.perf_counter() - started)
+        checkpoints.wait()  # a run removes the oldest during its next steps
         files = list(checkpoints.good[-1].iterdir())
         size = sum(file.stat().st_size for file in files)
         content = os.urandom(1 << 20) * (size // (1 << 20) + 1)
-        since = time.perf_counter()
+        started = time.perf_counter()
         with open(folder / "plain", "wb") as file:
             file.write(memoryview(content)[:size])
             file.flush()
             os.fsync(file.fileno())
-        times["plain"].append(time.perf_counter() - since)
+        times["plain"].append(time.perf_counter() - started)
         (folder / "plain").unlink()
     checkpoint, plain = (statistics.median(seconds[2:]) for seconds in times.values())
     return checkpoint, plain, size

@@ -1,4 +1,4 @@
-"""Runs of task_4.py and of transformers.Trainer on the same data and settings, each a process of its own."""
+"""Runs of task_4.py and transformers.Trainer on the same data and settings, each in its own process."""
 
 import argparse
 import json
@@ -27,7 +27,8 @@ _SAME_TASK = ("training.task", "training.loss_weight")
 def arguments_of(
     description: str, parser_options: Sequence[tuple], **defaults
 ) -> tuple[argparse.Namespace, list[str]]:
-    """The command line → options and overrides. Raises InputError for what no comparison can take."""
+    """Parse the command line → options, and overrides of config.yml. Raises InputError for what a comparison
+    does not allow."""
     overrides, rest = split_overrides(sys.argv[1:])
     parser = argparse.ArgumentParser(description=description, epilog="key=value sets a key of config.yml")
     parser.add_argument(
@@ -46,7 +47,7 @@ def arguments_of(
             raise InputError(f"--corpus: {arguments.corpus} has no {split}.jsonl")
     for name in ("limit", "rounds", "epochs"):
         if (value := getattr(arguments, name, None)) is not None and value < 1:
-            raise InputError(f"--{name} is {value}; it is 1 or more")
+            raise InputError(f"--{name} is {value}; it must be 1 or more")
     try:
         device_name(arguments.device)
     except ValueError as error:
@@ -55,14 +56,14 @@ def arguments_of(
         if override.startswith(_SET_HERE):
             raise InputError(f"{override}: the options of this benchmark set it")
         if override.startswith(_SAME_TASK):
-            raise InputError(f"{override}: the contenders are compared on the sum of both tasks' losses")
+            raise InputError(f"{override}: all contenders minimize the sum of both losses")
     return arguments, overrides
 
 
 class Comparison:
-    """What all runs have in common, and a folder for what they leave. Use it in a `with` block.
+    """The settings that all runs share, and a temporary folder for their output. Use it in a `with` block.
 
-    `common` are the overrides that define the task; `settings` what they amount to."""
+    `common` holds the overrides that define the task."""
 
     def __init__(self, arguments: argparse.Namespace, overrides: list[str], bert_base: bool = False):
         self._folder = tempfile.TemporaryDirectory()
@@ -84,7 +85,7 @@ class Comparison:
             f"training.batch_size={arguments.batch_size}",
             f"device={arguments.device}",
             f"data.train={format_scalar(str(corpus['train']))}",
-            # both sides are scored with the model of the last epoch: Trainer evaluates nothing by default
+            # both sides are scored with the model of the last epoch: by default Trainer does not evaluate
             "data.dev=null",
             f"data.test={format_scalar(str(corpus['test']))}",
             *overrides,
@@ -98,20 +99,20 @@ class Comparison:
         self._folder.cleanup()
 
     def settings(self, *overrides: str) -> Settings:
-        """The settings of a run. Raises InputError where they are wrong."""
+        """The settings of a run with these overrides. Raises InputError if they are wrong."""
         return load_settings(ROOT / "config.yml", [*self.common, *overrides])
 
     def survey(self, overrides: Sequence[str], ours: dict[str, Sequence[str]]) -> dict:
-        """See benchmarks/survey.py: `overrides` of the Trainers' runs, those of this project's by name."""
+        """Run comparison_facts.py for the overrides of Trainer's runs and, by name, of this project's."""
         spec = {
             "overrides": self._run(*BERTS_OWN, *overrides),
-            "ours": {name: self._run(*more) for name, more in ours.items()},
+            "ours": {name: self._run(*changes) for name, changes in ours.items()},
             "bert_base": self.bert_base,
         }
-        return self._worker("survey", spec)[0]
+        return self._worker("comparison_facts", spec)[0]
 
     def ours(self, overrides: Sequence[str]) -> tuple[dict, Spent]:
-        """A run of task_4.py: seconds of its epochs, as it reports them, and its test scores."""
+        """Run task_4.py → the seconds of its epochs as it reports them, and its test scores."""
         words = self._run(*overrides)
         run = self.folder / f"run-{self._runs}"
         command = [sys.executable, str(ROOT / "task_4.py"), f"--config={ROOT / 'config.yml'}", *words]
@@ -123,8 +124,8 @@ class Comparison:
     def trainer(
         self, survey: dict, overrides: Sequence[str], tuned: bool, head_rate: float | None = None
     ) -> tuple[dict, Spent]:
-        """A run of Trainer, see benchmarks/contenders.py: with its defaults, or with what is faster here:
-        batches by length, bf16 where the hardware has it, and the better of two ways of attention."""
+        """Run trainer_run.py with Trainer's defaults, or tuned: batches by length, bf16 where the hardware
+        supports it, and the faster attention."""
         seconds = survey["attention_seconds"]
         spec = {
             "overrides": self._run(*BERTS_OWN, *overrides),
@@ -134,26 +135,26 @@ class Comparison:
             if tuned
             else {},
         }
-        return self._worker("contenders", spec)
+        return self._worker("trainer_run", spec)
 
     def _run(self, *overrides: str) -> list[str]:
-        """All overrides of one more run. Where runs keep something for later ones, this one finds nothing."""
-        if (kept := self.folder / f"cache-{self._runs}").exists():
-            shutil.rmtree(kept)
+        """All overrides of the next run. It has an empty cache: no run profits from an earlier one."""
+        if (old := self.folder / f"cache-{self._runs}").exists():
+            shutil.rmtree(old)
         self._runs += 1
         fresh = format_scalar(str(self.folder / f"cache-{self._runs}"))
         return [f"cache_dir={fresh}", *self.common, *overrides]
 
     def _worker(self, module: str, spec: dict) -> tuple[dict, Spent]:
-        asked, answer = self.folder / "spec.json", self.folder / "result.json"
-        asked.write_text(json.dumps(spec))
-        command = [sys.executable, "-m", f"benchmarks.{module}", str(asked), str(answer)]
+        spec_file, result_file = self.folder / "spec.json", self.folder / "result.json"
+        spec_file.write_text(json.dumps(spec))
+        command = [sys.executable, "-m", f"benchmarks.{module}", str(spec_file), str(result_file)]
         spent = measured(command, ROOT, self.folder, self.gpu)
-        return json.loads(answer.read_text()), spent
+        return json.loads(result_file.read_text()), spent
 
 
 def record(arguments: argparse.Namespace, survey: dict, settings: Settings, results: dict) -> dict:
-    """What the last line says: the figures, and all that they depend on."""
+    """The record for the last line: the results and what they depend on."""
     return {
         **provenance([settings.training.seed], survey["threads"], ("torch", "transformers")),
         "corpus": Path(arguments.corpus).resolve().name,

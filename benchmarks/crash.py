@@ -1,13 +1,12 @@
-"""Runs that are killed at random moments and resumed: this project, and transformers.Trainer beside it.
+"""Runs that are killed at random moments and resumed: this project and transformers.Trainer.
 
     python benchmarks/crash.py [--kills N] [--every STEPS] [--sentences N] [--epochs N] [--output FILE.json]
 
-Both fine-tune the embedded encoder on the same sentences of corpus/ and save at the same interval, keeping
-two checkpoints. One run of each is left alone; then each is killed (-9) N times, at a moment drawn evenly
-from the time between its first checkpoint and its end, and started again, by --resume and by
-resume_from_checkpoint=True, which both take the newest checkpoint that they find fit. Counted are the runs
-that could be resumed, and those whose last weights are, to the bit, those of the run that was left alone.
-The last line is JSON."""
+Both fine-tune the bundled encoder on the same sentences of corpus/ and save at the same interval, keeping two
+checkpoints. One run of each is not interrupted. Then N runs of each are killed (SIGKILL), at a moment drawn
+uniformly between the first checkpoint and the end, and resumed with --resume or resume_from_checkpoint=True;
+both use the newest checkpoint that they find usable. Counted are the runs that could be resumed, and those
+whose final weights are bit-identical with those of the uninterrupted run. The last line is JSON."""
 
 import argparse
 import hashlib
@@ -29,15 +28,15 @@ from benchmarks.provenance import finish, parse, provenance
 from benchmarks.tables import markdown
 from multitask.common.shell import run_script
 
-SEED = 0  # of the moments of the kills; that of the runs is config.yml's
+SEED = 0  # of the moments of the kills; the runs have the seed of config.yml
 
 
 class Contender(NamedTuple):
-    """How a run is begun and resumed, and where it keeps its checkpoints and its last weights."""
+    """How to start and resume a run, and where it stores checkpoints and final weights."""
 
-    begin: list[str]
+    start: list[str]  # commands, run in the folder of the run
     resume: list[str]
-    checkpoints: str
+    checkpoints: str  # a glob pattern
     weights: str
 
 
@@ -47,7 +46,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, metavar="STEPS", help="between two checkpoints")
     parser.add_argument("--sentences", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--trainer", metavar="FOLDER", help="be one run of Trainer in this folder")
+    parser.add_argument("--trainer", metavar="FOLDER", help="only run Trainer once, in this folder")
     arguments = parse(parser)
     if arguments.trainer:
         trainer(Path(arguments.trainer), arguments.every)
@@ -56,7 +55,7 @@ def main() -> None:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Print what became of each contender's runs."""
+    """Kill and resume runs of each contender, and print the counts."""
     with tempfile.TemporaryDirectory() as folder:
         results = {
             name: attempt(contender, Path(folder, str(number)), arguments)
@@ -72,7 +71,7 @@ def compare(arguments: argparse.Namespace) -> None:
 
 
 def contenders(arguments: argparse.Namespace) -> dict[str, Contender]:
-    """The two, as commands that are run in a folder with config.yml and rows.jsonl."""
+    """Both contenders, as commands for a folder with config.yml and rows.jsonl."""
     task_4 = [sys.executable, str(ROOT / "task_4.py")]
     script = [sys.executable, str(ROOT / "benchmarks/crash.py"), f"--every={arguments.every}"]
     save = f"training.checkpoint_every={arguments.every}"
@@ -90,20 +89,20 @@ def contenders(arguments: argparse.Namespace) -> dict[str, Contender]:
 
 
 def attempt(contender: Contender, folder: Path, arguments: argparse.Namespace) -> dict:
-    """Kill and resume a contender's runs → what became of them."""
-    chance, failures = random.Random(SEED), []
-    alone = begin(folder / "alone", arguments)
-    seconds = end(contender, alone, None)
-    wanted, killed, resumed, equal = weights(contender, alone), 0, 0, 0
+    """Kill and resume runs of a contender → how many were killed, resumed and equal, and error messages."""
+    draw, failures = random.Random(SEED), []
+    alone = prepare_folder(folder / "alone", arguments)
+    seconds = run_or_kill(contender, alone, None)
+    expected, killed, resumed, equal = weights_checksum(contender, alone), 0, 0, 0
     while killed < arguments.kills:
-        run = begin(folder / f"killed-{killed}", arguments)
-        if end(contender, run, chance.uniform(0, seconds)) is not None:
-            continue  # it was faster than the one that was left alone
+        run = prepare_folder(folder / f"killed-{killed}", arguments)
+        if run_or_kill(contender, run, draw.uniform(0, seconds)) is not None:
+            continue  # it ended earlier than the uninterrupted run
         killed += 1
         ended = subprocess.run(contender.resume, cwd=run, capture_output=True, text=True)
         if ended.returncode == 0:
             resumed += 1
-            equal += weights(contender, run) == wanted
+            equal += weights_checksum(contender, run) == expected
         else:
             failures.append(ended.stderr.strip().splitlines()[-1])
         print(f"{folder.name}: {killed} killed, {resumed} resumed, {equal} the same", file=sys.stderr)
@@ -111,8 +110,8 @@ def attempt(contender: Contender, folder: Path, arguments: argparse.Namespace) -
     return {"killed": killed, "resumed": resumed, "equal": equal, "failures": failures}
 
 
-def begin(folder: Path, arguments: argparse.Namespace) -> Path:
-    """A folder for a run: sentences and settings."""
+def prepare_folder(folder: Path, arguments: argparse.Namespace) -> Path:
+    """Create the folder of a run, with its sentences and settings."""
     from multitask.config.help_text import render_config
     from multitask.config.loading import load_settings
 
@@ -137,41 +136,41 @@ def begin(folder: Path, arguments: argparse.Namespace) -> Path:
     return folder
 
 
-def end(contender: Contender, folder: Path, after: float | None) -> float | None:
-    """Let a run go, and kill it so long after its first checkpoint (None: never) → the seconds from there to
-    its end, None where it was killed."""
+def run_or_kill(contender: Contender, folder: Path, after: float | None) -> float | None:
+    """Start a run and kill it `after` seconds from its first checkpoint (None: never) → the seconds from that
+    checkpoint to its end, or None if it was killed."""
     process = subprocess.Popen(
-        contender.begin, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        contender.start, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     while process.poll() is None and not list(folder.glob(contender.checkpoints)):
         time.sleep(0.001)
     started = time.monotonic()
     try:
-        _, said = process.communicate(timeout=after)
+        _, messages = process.communicate(timeout=after)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.communicate()
         return None
     if process.returncode:
-        raise RuntimeError(said)
+        raise RuntimeError(messages)
     return time.monotonic() - started
 
 
-def weights(contender: Contender, folder: Path) -> str:
+def weights_checksum(contender: Contender, folder: Path) -> str:
     return hashlib.sha256((folder / contender.weights).read_bytes()).hexdigest()
 
 
 def trainer(folder: Path, every: int) -> None:
-    """A run of Trainer on the settings in the current folder, resumed if it has a checkpoint."""
+    """Run Trainer with config.yml of the current folder; resume if `folder` has a checkpoint."""
     from safetensors.torch import save_file
 
-    from benchmarks.contenders import make_trainer, trainer_model
+    from benchmarks.trainer_run import make_trainer, trainer_model
     from multitask.config.loading import load_settings
     from multitask.training.preparation import prepare
 
     settings = load_settings("config.yml")
     prepared = prepare(settings)
-    made = make_trainer(
+    run = make_trainer(
         trainer_model(settings, prepared),
         prepared.corpora["train"],
         settings,
@@ -180,8 +179,8 @@ def trainer(folder: Path, every: int) -> None:
         save_steps=every,
         save_total_limit=2,
     )
-    made.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
-    state = {name: value.contiguous() for name, value in made.model.state_dict().items()}
+    run.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
+    state = {name: value.contiguous() for name, value in run.model.state_dict().items()}
     save_file(state, folder / "last.safetensors")
 
 

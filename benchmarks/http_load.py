@@ -1,7 +1,7 @@
-"""Load on an HTTP server of this machine: many clients in one process, each with a connection that it keeps.
+"""Puts load on an HTTP server of this machine: many clients in one process, each with a lasting connection.
 
-A client of the usual libraries costs more than the server that it asks; this one writes bytes that were made
-before, and looks for the length of the answer alone."""
+Clients of the usual libraries use more CPU time than the server. This one sends requests that were encoded
+before, and parses no more of a response than its headers."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ HOST = "127.0.0.1"
 
 
 class Answer(NamedTuple):
-    """What a server said; names of headers are lower-case."""
+    """A response; the names of its headers are lower-case."""
 
     status: int
     headers: dict[str, str]
@@ -26,45 +26,44 @@ class Answer(NamedTuple):
 
 
 class Load(NamedTuple):
-    """What came of a load: seconds that each answer took (N,), how many had which status, and answers a
-    second."""
+    """The result of a load."""
 
-    latencies: np.ndarray
-    statuses: dict[int, int]
-    rate: float
+    latencies: np.ndarray  # (N,) seconds of each response
+    statuses: dict[int, int]  # HTTP status → number of responses
+    rate: float  # responses per second
 
 
 def get(path: str) -> bytes:
-    """A request's bytes."""
+    """The bytes of a GET request."""
     return f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 
 
 def post(path: str, body: object) -> bytes:
-    """A request's bytes; a body that is not bytes is sent as JSON."""
+    """The bytes of a POST request; a body that is not bytes is sent as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
 
 class Client(asyncio.Protocol):
-    """One connection, opened at the first request and again where the server has closed it.
+    """One connection. It is opened at the first request, and again after the server has closed it.
 
-    An answer that came before the connection broke counts: a server may refuse a body that is too large
+    A response that came before the connection broke counts: a server may refuse a body that is too large
     without reading it."""
 
     def __init__(self, port: int):
         self.port = port
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future | None = None
-        self._said = bytearray()
+        self._received = bytearray()
 
     async def ask(self, request: bytes) -> Answer:
-        """Raises ConnectionError where the server ends the connection without an answer."""
+        """Send a request → the response. Raises ConnectionError if the connection ends without one."""
         await self.send(request)
         return await self._answer
 
     async def send(self, part: bytes) -> None:
-        """Send what may be a part of a request; the rest of it is left to `ask`, or to nobody."""
+        """Send a request or the beginning of one; `ask` may send the rest."""
         loop = asyncio.get_running_loop()
         if self._transport is None or self._transport.is_closing():
             await loop.create_connection(lambda: self, HOST, self.port)
@@ -73,25 +72,25 @@ class Client(asyncio.Protocol):
         self._transport.write(part)
 
     def leave(self) -> None:
-        """Go without a word, whatever was asked."""
+        """Abort the connection, even during a request."""
         if self._transport is not None:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        self._transport, self._said = transport, bytearray()
+        self._transport, self._received = transport, bytearray()
 
     def data_received(self, data: bytes) -> None:
-        self._said += data
-        end = self._said.find(b"\r\n\r\n")
+        self._received += data
+        end = self._received.find(b"\r\n\r\n")
         if end < 0:
             return
-        first, *lines = self._said[:end].decode("latin-1").split("\r\n")
+        first, *lines = self._received[:end].decode("latin-1").split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         whole = end + 4 + int(headers["content-length"])
-        if len(self._said) < whole:
+        if len(self._received) < whole:
             return
-        answer = Answer(int(first.split()[1]), headers, bytes(self._said[end + 4 : whole]))
-        del self._said[:whole]
+        answer = Answer(int(first.split()[1]), headers, bytes(self._received[end + 4 : whole]))
+        del self._received[:whole]
         if headers.get("connection", "").lower() == "close":
             self._transport.close()
         if not self._answer.done():
@@ -101,11 +100,11 @@ class Client(asyncio.Protocol):
         self._transport = None
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(ConnectionError("the server closed the connection without an answer"))
-            self._answer.exception()  # the one who asked may have gone
+            self._answer.exception()  # marks it as retrieved: the caller may have been cancelled
 
 
 async def closed_loop(port: int, requests: Sequence[bytes], clients: int, seconds: float) -> Load:
-    """So many clients, each of which asks for the next thing as soon as it has an answer."""
+    """A number of clients, each of which sends its next request as soon as it has a response."""
     began = time.perf_counter()
     latencies, statuses = [], []
 
@@ -123,10 +122,10 @@ async def closed_loop(port: int, requests: Sequence[bytes], clients: int, second
 
 
 async def open_loop(port: int, requests: Sequence[bytes], due: np.ndarray) -> Load:
-    """Requests at the times that `due` (N,) says, in seconds from now, whether others are answered or not.
+    """Send requests at the times `due` (N,), in seconds from now, without waiting for earlier responses.
 
-    A latency runs from the time at which a request was due, so that what the server delays is not hidden by
-    asking it later (Tene, "How NOT to measure latency", 2013)."""
+    Latency is measured from the time at which a request was due: otherwise a delay of the server would hide
+    itself by delaying requests (Tene, "How NOT to measure latency", 2013)."""
     began = time.perf_counter()
     idle: list[Client] = []
     latencies, statuses = [], []
@@ -138,11 +137,11 @@ async def open_loop(port: int, requests: Sequence[bytes], due: np.ndarray) -> Lo
         statuses.append(answer.status)
         idle.append(client)
 
-    async with asyncio.TaskGroup() as asked:
+    async with asyncio.TaskGroup() as tasks:
         for number, at in enumerate(due.tolist()):
             if (wait := began + at - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
-            asked.create_task(ask(requests[number % len(requests)], at))
+            tasks.create_task(ask(requests[number % len(requests)], at))
     for client in idle:
         client.leave()
     return _load(latencies, statuses, time.perf_counter() - began)
@@ -154,12 +153,12 @@ def _load(latencies: list[float], statuses: list[int], seconds: float) -> Load:
 
 
 def arrivals(rate: float, seconds: float, seed: int) -> np.ndarray:
-    """Times (N,) within so many seconds at which independent clients come, `rate` of them a second: a Poisson
-    process, whose number is Poisson and whose times, given the number, are uniform."""
+    """Random arrival times (N,) of independent clients, `rate` per second: a Poisson process. Its number of
+    arrivals has a Poisson distribution, and given the number, the times are uniform."""
     draw = np.random.default_rng(seed)
     return np.sort(draw.uniform(0, seconds, draw.poisson(rate * seconds)))
 
 
 def quantiles(latencies: Iterable[float], shares: Sequence[float]) -> list[float]:
-    """For each share the least value that so many of the values do not exceed: one that was seen."""
+    """For each share the smallest observed value that this share of the values does not exceed."""
     return np.quantile(latencies, shares, method="inverted_cdf").tolist()

@@ -1,13 +1,14 @@
-"""One model for both tasks or two, loss weightings, and how much data is needed.
+"""One model for both tasks against two models, loss weightings, and learning curves.
 
     python benchmarks/joint.py [--corpus FOLDER] [--limit N] [--epochs N] [--seeds N] [--jobs N]
         [--keep DIR] [--batch-size N] [--device cpu|cuda] [--backbone NAME] [--output FILE.json]
         [--shares S ...] [--turns N] [--picture FILE.svg] [key=value ...]
 
-Nothing is frozen. The same data, rates and epochs train task A alone, task B alone and both; the differences
-have intervals by the paired bootstrap over test rows, of the means of all seeds. Then both with other weights
-of their losses; the cosine between their gradients, by epoch; and all three with parts of the data, where a
-share s has 1/√s times the epochs, so that few sentences are seen more often. The last line is JSON."""
+Nothing is frozen. Task A alone, task B alone and both are trained with the same data, rates and epochs. The
+differences are between the means of all seeds; their intervals are from the paired bootstrap over test rows.
+The next runs train both tasks with other loss weights, measure the cosine between the tasks' gradients by
+epoch, and train all three kinds with shares of the data: a share s gets 1/√s times the epochs, so that a
+small share is seen more often. The last line is JSON."""
 
 import json
 import sys
@@ -20,8 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.comparison import arguments_of
 from benchmarks.names import JOINT, TWO, A, B
+from benchmarks.pictures import check_picture, write_picture
 from benchmarks.provenance import finish
-from benchmarks.study import DEFAULTS, OPTIONS, TALLY_ARRAYS, TRAIN_ALL, Outcome, Run, Study, check_picture
+from benchmarks.study import DEFAULTS, OPTIONS, TALLY_ARRAYS, TRAIN_ALL, Outcome, Run, Study
+from benchmarks.study_pictures import learning_curves
 from benchmarks.tables import markdown, scores
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
@@ -42,8 +45,14 @@ FIGURES = tuple(TITLES)
 
 
 def main() -> None:
-    shares = {"type": float, "nargs": "+", "default": SHARES, "metavar": "S", "help": "of the data, each ≤ 1"}
-    turns = {"type": int, "default": 5, "metavar": "N", "help": "to measure answering in; 0: not at all (5)"}
+    shares = {
+        "type": float,
+        "nargs": "+",
+        "default": SHARES,
+        "metavar": "S",
+        "help": "of the data, each ≤ 1",
+    }
+    turns = {"type": int, "default": 5, "metavar": "N", "help": "rounds that measure prediction; 0: none (5)"}
     options = (
         *OPTIONS,
         ("--shares", shares),
@@ -53,17 +62,19 @@ def main() -> None:
     arguments, overrides = arguments_of("Compare joint and single training.", options, **DEFAULTS)
     check_picture(arguments.picture)
     if any(not 0 < share < 1 for share in arguments.shares[:-1]) or arguments.shares[-1] != 1:
-        raise InputError("--shares are above 0, and the last of them is 1")
+        raise InputError("--shares must be above 0 and below 1, and the last must be 1")
     with Study(arguments, overrides) as study:
         parts = study.outcomes([part(kind, share) for share in reversed(arguments.shares) for kind in KINDS])
-        weightings = study.outcomes([Run(name, (*TRAIN_ALL, *more)) for name, more in WEIGHTINGS.items()])
-        slow = Run(COSINE, (*TRAIN_ALL, "training.gradient_cosine=true"))
-        cosines = study.outcomes([slow], seeds=study.seeds[:1])[COSINE][0].metrics
+        weightings = study.outcomes(
+            [Run(name, (*TRAIN_ALL, *changes)) for name, changes in WEIGHTINGS.items()]
+        )
+        with_cosine = Run(COSINE, (*TRAIN_ALL, "training.gradient_cosine=true"))
+        cosines = study.outcomes([with_cosine], seeds=study.seeds[:1])[COSINE][0].metrics
         whole = {kind: parts[f"{kind}, 1"] for kind in KINDS}
         results = {
-            "kinds": kinds(whole, answering(study, whole, arguments.turns)),
+            "kinds": kinds(whole, prediction_costs(study, whole, arguments.turns)),
             "differences": differences(whole),
-            "weightings": {name: test_scores(found) for name, found in weightings.items()},
+            "weightings": {name: test_scores(outcomes) for name, outcomes in weightings.items()},
             "gradient_cosine": [row["gradient_cosine"] for row in cosines],
             "curves": {
                 str(share): {"rows": parts[f"{JOINT}, {share:g}"][0].sentences}
@@ -73,89 +84,88 @@ def main() -> None:
         }
         record = study.record(results)
     print(f"{record['corpus']}: {record['rows']:,} training sentences, {record['epochs']} epochs\n")
-    for each in (kinds_rows, differences_rows, weightings_rows, cosine_rows, curves_rows):
-        print(markdown(each(record)) + "\n")
+    for rows_of in (kinds_rows, differences_rows, weightings_rows, cosine_rows, curves_rows):
+        print(markdown(rows_of(record)) + "\n")
     if arguments.picture:
-        from benchmarks.study_pictures import learning_curves, write
-
-        write(arguments.picture, learning_curves, record)
+        write_picture(arguments.picture, learning_curves, record)
     finish(record, arguments.output)
 
 
 def part(kind: str, share: float) -> Run:
-    """Training with a share of the data. Models of all of it are kept, to see what answers cost."""
+    """A run with a share of the data. Models trained with all data are kept, to measure prediction."""
     overrides = (*TRAIN_ALL, *KINDS[kind])
     return Run(f"{kind}, {share:g}", overrides, share=share, epochs=share**-0.5, keep=share == 1)
 
 
-def answering(study: Study, whole: dict[str, list[Outcome]], turns: int) -> dict[str, dict]:
-    """What it takes to answer the test set with one model and with two, by turns, each in its process."""
-    models = {kind: str(Path(found[0].folder, "model")) for kind, found in whole.items()}
-    ways = {JOINT: [models[JOINT]], TWO: [models[A], models[B]]}
-    taken: dict[str, list[dict]] = {name: [] for name in ways}
+def prediction_costs(study: Study, whole: dict[str, list[Outcome]], turns: int) -> dict[str, dict]:
+    """Speed and memory of predicting the test set with one model and with two.
+
+    Medians over `turns` processes."""
+    models = {kind: str(Path(outcomes[0].folder, "model")) for kind, outcomes in whole.items()}
+    folders_of = {JOINT: [models[JOINT]], TWO: [models[A], models[B]]}
+    measured: dict[str, list[dict]] = {name: [] for name in folders_of}
     for _ in range(turns):
-        for name, folders in ways.items():
+        for name, folders in folders_of.items():
             folder = study.folder / "answering"
             folder.mkdir(exist_ok=True)
             spec = {"models": folders, "test": str(study.test), "threads": study.threads * study.jobs}
             (folder / "spec.json").write_text(json.dumps(spec))
-            study.in_a_process("answering_run", folder)
-            taken[name].append(json.loads((folder / "outcome.json").read_text()))
+            study.run_in_process("prediction_cost_run", folder)
+            measured[name].append(json.loads((folder / "outcome.json").read_text()))
     return {
-        name: {key: median(each[key] for each in found) for key in found[0]}
-        for name, found in taken.items()
-        if found
+        name: {key: median(result[key] for result in rounds) for key in rounds[0]}
+        for name, rounds in measured.items()
+        if rounds
     }
 
 
 def kinds(whole: dict[str, list[Outcome]], answers: dict[str, dict]) -> dict[str, dict]:
     """Scores and costs of each kind of training, and of two models together."""
-    found = {
+    figures = {
         kind: test_scores(outcomes)
         | {
-            name: [getattr(each, name) for each in outcomes]
+            name: [getattr(outcome, name) for outcome in outcomes]
             for name in ("total_seconds", "cpu_seconds", "peak_mib")
         }
         for kind, outcomes in whole.items()
     }
-    a, b = found[A], found[B]
-    found[TWO] = {
+    a, b = figures[A], figures[B]
+    figures[TWO] = {
         "accuracy": a["accuracy"],
         "entity_f1": b["entity_f1"],
         "exact_match": [float(both.whole[both.whole >= 0].mean()) for both in two_models(whole)],
         **{name: [sum(pair) for pair in zip(a[name], b[name])] for name in ("total_seconds", "cpu_seconds")},
         "peak_mib": [max(pair) for pair in zip(a["peak_mib"], b["peak_mib"])],  # one after the other
     }
-    return {name: figures | {"answering": answers.get(name)} for name, figures in found.items()}
+    return {name: kind | {"answering": answers.get(name)} for name, kind in figures.items()}
 
 
-def test_scores(found: list[Outcome]) -> dict[str, list[float | None]]:
-    """Of each seed."""
-    return {name: [each.test[name] for each in found] for name in FIGURES}
+def test_scores(outcomes: list[Outcome]) -> dict[str, list[float | None]]:
+    """The test scores of each seed."""
+    return {name: [outcome.test[name] for outcome in outcomes] for name in FIGURES}
 
 
 def two_models(whole: dict[str, list[Outcome]]) -> list[RowCounts]:
-    """What a model for each task together make of each test row, for each seed."""
-    return [together(tally_of(a), tally_of(b)) for a, b in zip(whole[A], whole[B])]
+    """The row counts of one model per task together, for each seed."""
+    return [combine(row_counts(a), row_counts(b)) for a, b in zip(whole[A], whole[B])]
 
 
-def together(a: RowCounts, b: RowCounts) -> RowCounts:
-    """The classes of one tally with the entities of the other."""
+def combine(a: RowCounts, b: RowCounts) -> RowCounts:
+    """The classes of the first model with the entities of the second."""
     whole = np.where((a.whole >= 0) & (b.whole >= 0), a.whole & b.whole, -1)
     return RowCounts(a.gold_class, a.predicted_class, b.correct, b.predicted, b.gold, whole)
 
 
-def tally_of(outcome: Outcome) -> RowCounts:
+def row_counts(outcome: Outcome) -> RowCounts:
+    """What each test row adds to the metrics of a run."""
     with np.load(Path(outcome.folder, "tally.npz")) as arrays:
         return RowCounts(*(arrays[name] for name in TALLY_ARRAYS))
 
 
 def differences(whole: dict[str, list[Outcome]]) -> dict[str, dict]:
-    """The joint model's scores less those of two models."""
-    found = compare_means([tally_of(each) for each in whole[JOINT]], two_models(whole))
-    return {
-        name: found[name] and {**found[name]._asdict(), "verdict": found[name].verdict} for name in FIGURES
-    }
+    """The joint model's scores minus those of two models, with intervals."""
+    comparisons = compare_means([row_counts(outcome) for outcome in whole[JOINT]], two_models(whole))
+    return {name: (c := comparisons[name]) and {**c._asdict(), "verdict": c.verdict} for name in FIGURES}
 
 
 def kinds_rows(record: dict) -> list[list[str]]:

@@ -1,13 +1,13 @@
-"""[CLS] or the mean over tokens: for the class of a sentence, and for how alike two sentences are.
+"""[CLS] pooling against mean pooling: for the class of a sentence, and for the similarity of sentences.
 
     python benchmarks/pooling.py [--corpus FOLDER] [--limit N] [--epochs N] [--seeds N] [--jobs N]
         [--keep DIR] [--batch-size N] [--device cpu|cuda] [--backbone NAME] [--output FILE.json]
         [key=value ...]
 
-Both poolings, with the backbone frozen and with nothing frozen. Likeness is measured on the test set, by
-cosine, for lack of sentence pairs that people have scored: how often the nearest other sentence is of the
-same class, and how often a pair of one class is nearer than a pair of two (the area under the ROC curve).
-The last line is JSON."""
+Both poolings, with the backbone frozen and with nothing frozen. There are no sentence pairs with similarity
+scores; cosine similarity is therefore measured on the classes of the test set: how often the nearest other
+sentence has the same class, and how often a pair of one class is nearer than a pair of two classes (the area
+under the ROC curve). The last line is JSON."""
 
 import json
 import sys
@@ -16,9 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.comparison import arguments_of
-from benchmarks.freezing import HEADS
 from benchmarks.provenance import finish
-from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study
+from benchmarks.study import DEFAULTS, HEADS, OPTIONS, TRAIN_ALL, Outcome, Run, Study
 from benchmarks.tables import markdown, scores
 from multitask.common.shell import run_script
 
@@ -36,30 +35,30 @@ def main() -> None:
     arguments, overrides = arguments_of("Compare [CLS] and mean pooling.", OPTIONS, **DEFAULTS)
     with Study(arguments, overrides) as study:
         runs = [
-            Run(f"{trained}, {pooling}", (*how, *more), keep=True)
+            Run(f"{trained}, {pooling}", (*how, *changes), keep=True)
             for trained, how in TRAINED.items()
-            for pooling, more in POOLINGS.items()
+            for pooling, changes in POOLINGS.items()
         ]
-        results = {name: figures(study, found) for name, found in study.outcomes(runs).items()}
+        results = {name: figures(study, outcomes) for name, outcomes in study.outcomes(runs).items()}
         record = study.record(results)
     print(f"{record['corpus']}: {record['rows']:,} training sentences, {record['epochs']} epochs\n")
     print(markdown(rows_of(record), left=2) + "\n")
     finish(record, arguments.output)
 
 
-def figures(study: Study, found: list[Outcome]) -> dict[str, list[float | None]]:
-    """Of each seed."""
-    both = [each.test | likeness(study, each) for each in found]
-    return {name: [each[name] for each in both] for name in FIGURES}
+def figures(study: Study, outcomes: list[Outcome]) -> dict[str, list[float | None]]:
+    """The scores and similarities of each seed."""
+    both = [outcome.test | similarity(study, outcome) for outcome in outcomes]
+    return {name: [results[name] for results in both] for name in FIGURES}
 
 
-def likeness(study: Study, outcome: Outcome) -> dict[str, float]:
-    """How near sentences of a class are to each other by a kept model's embeddings."""
+def similarity(study: Study, outcome: Outcome) -> dict[str, float]:
+    """How similar the sentences of a class are, by the embeddings of a kept model."""
     folder = Path(outcome.folder)
-    answer = folder / "likeness.json"
-    if not answer.is_file():
-        study.in_a_process("likeness_run", folder)
-    return json.loads(answer.read_text())
+    result = folder / "likeness.json"  # kept runs have this name
+    if not result.is_file():
+        study.run_in_process("similarity_run", folder)
+    return json.loads(result.read_text())
 
 
 def rows_of(record: dict) -> list[list[str]]:

@@ -1,19 +1,18 @@
-"""Predictions a second, beside transformers' pipelines and sentence-transformers.
+"""Predictions per second, compared with transformers' pipelines and sentence-transformers.
 
     python benchmarks/predict_speed.py --corpus FOLDER [--model DIR] [--rounds N] [--large N]
         [--starts N] [--output FILE.json]
 
-The texts of FOLDER/test.jsonl, three times over, are predicted by each contender in turn, round by round, in
-one process on a CPU: class, probabilities and entities by Predictor, by its exports to ONNX in float32 and
-int8, and by the two pipelines that together give as much (text-classification and ner, batches of 32);
-embeddings by `embed` and by sentence-transformers' encode. Then the command itself is run: one sentence,
-beside the imports that loading a BERT takes at least, and --large sentences from a file, beside as many as
-the rounds have. The last line is JSON."""
+In each round every contender predicts the texts of FOLDER/test.jsonl, three times over, in one process on a
+CPU. Class, probabilities and entities come from Predictor, from its ONNX exports in float32 and int8, and
+from the two pipelines that together give the same (text-classification and ner, batches of 32); embeddings
+come from `embed` and from sentence-transformers' encode. Then the command itself is measured: with one
+sentence, compared with the imports that loading a BERT needs, and with two files, one of --large sentences
+and one of as many as all rounds have. The last line is JSON."""
 
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from itertools import cycle, islice
@@ -22,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-# no torch here: a process that is started here would be counted as if it had the memory of this one
+# no torch here: its memory would count for the processes that are started here, see processes.py
 from benchmarks.processes import Spent, measured
 from benchmarks.provenance import finish, parse, provenance
 from benchmarks.tables import figure, markdown
@@ -42,9 +41,9 @@ def main() -> None:
     texts = [row.text for row in read_rows(test)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        own = [sys.executable, str(ROOT / "benchmarks" / "predictors.py"), test, arguments.model, name]
-        said = subprocess.run([*own, str(arguments.rounds)], stdout=subprocess.PIPE, check=True).stdout
-        compared = json.loads(said.splitlines()[-1])
+        words = ["-m", "benchmarks.predict_speed_run", test, arguments.model, name, str(arguments.rounds)]
+        measured([sys.executable, *words], ROOT, folder)
+        compared = json.loads((folder / "result.json").read_text())
         models = {"Predictor": arguments.model, "ONNX int8": str(folder / "ONNX-int8")}
         started = startup(models, folder, arguments.starts)
         small, large = (
@@ -62,17 +61,17 @@ def main() -> None:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Time predictions beside those of other libraries.")
-    parser.add_argument("--corpus", required=True, metavar="FOLDER", help="with test.jsonl in it")
-    parser.add_argument("--model", default=LATEST_MODEL, metavar="DIR", help="trained on that corpus")
+    parser = argparse.ArgumentParser(description="Compare the speed of predictions with other libraries.")
+    parser.add_argument("--corpus", required=True, metavar="FOLDER", help="a folder with test.jsonl")
+    parser.add_argument("--model", default=LATEST_MODEL, metavar="DIR", help="a model trained on that corpus")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--large", type=int, default=100_000, metavar="N", help="sentences of the large file")
-    parser.add_argument("--starts", type=int, default=5, help="of the command, and of the imports")
+    parser.add_argument("--starts", type=int, default=5, help="of the command, and of the imports alone")
     return parse(parser)
 
 
 def startup(models: dict[str, str], folder: Path, starts: int) -> dict[str, list[float]]:
-    """Seconds of the command with one sentence and each model, and of the imports alone, in turn."""
+    """Seconds of the command with one sentence for each model, and of the imports alone, in each round."""
     commands = {"imports": ["-c", IMPORTS]}
     for name, model in models.items():
         commands[name] = [TASK_5, "predict", SENTENCE, "--model", model, "--device", "cpu"]
@@ -84,7 +83,7 @@ def startup(models: dict[str, str], folder: Path, starts: int) -> dict[str, list
 
 
 def from_file(model: str, folder: Path, texts: list[str], count: int) -> dict[str, float]:
-    """The command over a file of so many lines: all of its seconds, sentences a second, peak memory."""
+    """Run the command on a file with `count` lines → its seconds, sentences per second and peak memory."""
     source, target = folder / "texts.txt", folder / "answers.jsonl"
     with open(source, "w", encoding="utf-8") as file:
         file.writelines(f"{text}\n" for text in islice(cycle(texts), count))
@@ -102,19 +101,19 @@ def from_file(model: str, folder: Path, texts: list[str], count: int) -> dict[st
 
 
 def report(record: dict) -> str:
-    """The record for a person: medians, with the fastest round in brackets."""
+    """The record as text: medians, with the fastest round in brackets."""
     speeds = record["sentences_per_second"]
-    middle = {name: statistics.median(found) for name, found in speeds.items()}
+    middle = {name: statistics.median(rounds) for name, rounds in speeds.items()}
     beside = {name: "both pipelines" for name in ("Predictor", "ONNX float32", "ONNX int8")}
     beside["embed"] = "sentence-transformers encode"
     rows = [["", "sentences/s", "beside", "times", "accuracy", "entity F1", "whole"]]
-    for name, found in speeds.items():
+    for name, rounds in speeds.items():
         other = beside.get(name)
         scored = record["scores"].get(name, {})
         rows.append(
             [
                 name,
-                f"{middle[name]:,.0f} ({max(found):,.0f})",
+                f"{middle[name]:,.0f} ({max(rounds):,.0f})",
                 other or "",
                 f"{middle[name] / middle[other]:.2f}" if other else "",
                 *(figure(scored.get(key), ".4f") for key in ("accuracy", "entity_f1", "exact_match")),
@@ -131,10 +130,10 @@ def report(record: dict) -> str:
         f"One sentence: {one:.2f} s, the imports alone {imports:.2f} s: {one / imports:.2f} times; "
         f"as ONNX {light:.2f} s."
     )
-    for size, found in record["from_a_file"].items():
+    for size, run in record["from_a_file"].items():
         lines.append(
-            f"A {size} file of {found['sentences']:,}: {found['seconds']:.0f} s, "
-            f"{found['sentences_per_second']:,.0f} sentences/s, peak memory {found['megabytes']:,.0f} MB"
+            f"A {size} file of {run['sentences']:,}: {run['seconds']:.0f} s, "
+            f"{run['sentences_per_second']:,.0f} sentences/s, peak memory {run['megabytes']:,.0f} MB"
         )
     return "\n".join(lines)
 

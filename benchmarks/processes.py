@@ -1,7 +1,7 @@
-"""A command as a process of its own: its time, its peak memory, and whether others kept the machine busy.
+"""Runs a command in its own process and measures its time, its peak memory and the load from others.
 
-Nothing here or in comparison.py imports torch: Linux counts the peak memory of the process that starts
-another as the other's too, so that one has to be small."""
+Nothing here or in comparison.py imports torch: Linux counts the peak memory of a process also for a process
+that it starts, which means that the starting process must be small."""
 
 import os
 import platform
@@ -14,33 +14,37 @@ from typing import NamedTuple
 
 from multitask.common.errors import InputError
 
-_LOAD = 0.7  # of the last minute, a core, before the first run; after that it is mostly that of these runs
+_LOAD = 0.7  # load per core in the minute before the first run; later, the load is that of the runs
 _OTHERS = 0.1  # share of all cores
 _GPU_MEMORY = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
 
 
 class Spent(NamedTuple):
-    """Of a process: seconds, peak memory in MiB (gpu_memory: None without a GPU), the machine's load a core
-    before it, and the share of all cores that others used meanwhile (None where that can't be known)."""
+    """What a process used."""
 
     seconds: float
-    memory: float
-    gpu_memory: float | None
-    load: float
-    others: float | None
+    memory: float  # peak, MiB
+    gpu_memory: float | None  # peak, MiB; None without a GPU
+    load: float  # of the machine before it, per core
+    others: float | None  # share of all cores that other processes used meanwhile; None if not known
 
 
 def measured(command: Sequence[str], root: Path, folder: Path, gpu: int | None = None) -> Spent:
-    """Run a command to its end, with `root` to import from and what it says in `folder`.
+    """Run a command to its end and measure it.
 
-    `gpu`: the number of the one whose memory is watched. Raises InputError with the command's own words where
-    it fails."""
+    Args:
+        root: a folder from which it can import.
+        folder: gets its messages, in the file `stderr`.
+        gpu: the number of the GPU whose memory is measured.
+
+    Raises:
+        InputError: it failed; the text is its own last message."""
     path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
     watch = None if gpu is None else GpuMemory(gpu)
     load, busy, started = os.getloadavg()[0] / os.cpu_count(), busy_seconds(), time.perf_counter()
-    with open(folder / "stderr", "w+", errors="replace") as said:
+    with open(folder / "stderr", "w+", errors="replace") as messages:
         process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=said, env={**os.environ, "PYTHONPATH": path}
+            command, stdout=subprocess.DEVNULL, stderr=messages, env={**os.environ, "PYTHONPATH": path}
         )
         try:
             _, status, usage = os.wait4(process.pid, 0)
@@ -49,38 +53,38 @@ def measured(command: Sequence[str], root: Path, folder: Path, gpu: int | None =
             if process.returncode is None:
                 process.kill()
         seconds = time.perf_counter() - started
-        said.seek(0)
-        check(process.returncode, said.read())
+        messages.seek(0)
+        check(process.returncode, messages.read())
     own = usage.ru_utime + usage.ru_stime
     others = None if busy is None else max(0.0, busy_seconds() - busy - own) / seconds / os.cpu_count()
     return Spent(seconds, usage.ru_maxrss / 1024, watch and watch.peak(), load, others)
 
 
 def is_busy(runs: Sequence[Spent], first: bool) -> bool:
-    """Whether other work disturbed one of the runs; `first`: the first of them began the comparison."""
+    """Whether other load disturbed one of the runs. `first`: runs[0] is the first run of the comparison."""
     before = first and runs[0].load > _LOAD
     return before or any((run.others or 0) > _OTHERS for run in runs)
 
 
 class GpuMemory:
-    """The most memory that a GPU's processes took since now, asked for five times a second."""
+    """The peak memory of a GPU from now on, measured five times per second."""
 
     def __init__(self, number: int):
         self._command = [*_GPU_MEMORY, f"--id={number}"]
         self._before = self._now()
-        self._most, self._ended = self._before, threading.Event()
+        self._peak, self._ended = self._before, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def peak(self) -> float | None:
-        """MiB above what was taken at the start; None where nvidia-smi gives no answer."""
+        """Peak MiB above those used at the start; None if nvidia-smi does not work."""
         self._ended.set()
         self._thread.join()
-        return None if self._before is None else self._most - self._before
+        return None if self._before is None else self._peak - self._before
 
     def _watch(self) -> None:
         while self._before is not None and not self._ended.wait(0.2):
-            self._most = max(self._most, self._now() or 0.0)
+            self._peak = max(self._peak, self._now() or 0.0)
 
     def _now(self) -> float | None:
         try:
@@ -90,34 +94,34 @@ class GpuMemory:
 
 
 class Process(NamedTuple):
-    """Of a process: its number, the one that started it, seconds of all its threads, resident MiB."""
+    """A process of this machine."""
 
-    number: int
+    number: int  # process id
     parent: int
-    seconds: float
-    memory: float
+    seconds: float  # CPU time of all its threads
+    memory: float  # resident MiB
 
 
 def family(number: int) -> list[Process]:
-    """A process and all that it and its children started, itself first; [] where it has ended."""
-    found = {}
+    """A process and all its descendants, itself first; [] if it has ended."""
+    processes = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = path.read_text().rpartition(")")[2].split()  # a name may have blanks and brackets
+            fields = path.read_text().rpartition(")")[2].split()  # a name may contain blanks and brackets
         except OSError:  # it has ended
             continue
         ticks, pages = int(fields[11]) + int(fields[12]), int(fields[21])
         memory = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
         process = Process(int(path.parent.name), int(fields[1]), ticks / os.sysconf("SC_CLK_TCK"), memory)
-        found[process.number] = process
-    members = [found[number]] if number in found else []
-    for member in members:  # which grows meanwhile
-        members += [each for each in found.values() if each.parent == member.number]
+        processes[process.number] = process
+    members = [processes[number]] if number in processes else []
+    for member in members:  # the list grows meanwhile
+        members += [child for child in processes.values() if child.parent == member.number]
     return members
 
 
 def cpu() -> tuple[str, list[str]]:
-    """The processor's name and its vector extensions, where the system tells them."""
+    """The name of the processor and its vector extensions, as far as the system reports them."""
     info = Path("/proc/cpuinfo")
     fields = {}
     for line in info.read_text().splitlines() if info.exists() else []:
@@ -127,18 +131,18 @@ def cpu() -> tuple[str, list[str]]:
     return fields.get("model name", platform.machine()), flags
 
 
-def check(status: int, said: str) -> None:
-    """Raises InputError with what the command said at its end."""
+def check(status: int, messages: str) -> None:
+    """Raises InputError with the last message of a command if its exit status is not 0."""
     if status:
-        _, mark, error = f"\n{said}".rpartition("\nerror: ")
-        lines = said.strip().splitlines()
+        _, mark, error = f"\n{messages}".rpartition("\nerror: ")
+        lines = messages.strip().splitlines()
         raise InputError(
             error.strip() if mark else f"a run ended with status {status}: {(lines or [''])[-1]}"
         )
 
 
 def busy_seconds() -> float | None:
-    """Seconds that all cores worked since the system started, those taken by its host counted."""
+    """Busy seconds of all cores since the system started, with those that its host took; None if unknown."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return None

@@ -1,6 +1,6 @@
-"""What made a record of figures: the command, seeds, versions and machine, in one form for all of them.
+"""Provenance of a record of results: the command, seeds, versions and machine that made it.
 
-Nothing here imports torch: see benchmarks/processes.py."""
+Nothing here imports torch, see processes.py."""
 
 import argparse
 import json
@@ -16,14 +16,14 @@ from benchmarks.processes import cpu
 from multitask.common.atomic_files import atomic_file, check_writable
 
 ROOT = Path(__file__).resolve().parent.parent
-_FROM_THE_ROOT = re.compile(r"(?<![^=,\[ ])/[^,\] ]+")  # also in key=[/a/b.jsonl, /a/c.jsonl]
+_ABSOLUTE_PATH = re.compile(r"(?<![^=,\[ ])/[^,\] ]+")  # also in key=[/a/b.jsonl, /a/c.jsonl]
 
 
 def parse(parser: argparse.ArgumentParser, words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line (None: this process's), with --output for the record.
+    """Parse the command line (None: that of this process), with --output for the record.
 
-    Raises InputError for a name that can't become a file, before anything is measured."""
-    parser.add_argument("--output", metavar="FILE.json", help="where the last line goes, too")
+    Raises InputError if the file cannot be written, before anything is measured."""
+    parser.add_argument("--output", metavar="FILE.json", help="also write the last line to this file")
     arguments = parser.parse_args(words)
     if arguments.output:
         check_writable(arguments.output, ".json")
@@ -31,11 +31,11 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str] | None = None) -
 
 
 def provenance(seeds: Sequence[int] | None, threads: int | None, packages: Sequence[str]) -> dict:
-    """Of the script that runs now; its record begins with it. seeds: [] where nothing is drawn; None where
-    seeds or threads are not known."""
+    """The provenance of the running script, with which its record begins. seeds: [] if nothing is random;
+    None if seeds or threads are not known."""
     name, flags = cpu()
     outputs = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--output", "--picture", "--keep"):  # where things go changes nothing in them
+    for flag in ("--output", "--picture", "--keep"):  # output paths do not change the results
         outputs.add_argument(flag)
     _, words = outputs.parse_known_args(sys.argv[1:])
     return {
@@ -48,12 +48,14 @@ def provenance(seeds: Sequence[int] | None, threads: int | None, packages: Seque
 
 
 def command(script: str, words: Sequence[str]) -> str:
-    """`python script words`, as a shell takes it; of paths outside of the project the end is shown."""
-    return " ".join(["python", script, *(shlex.quote(_FROM_THE_ROOT.sub(_shown, word)) for word in words)])
+    """The shell command `python script words`; paths outside the project are shortened to their end."""
+    return " ".join(
+        ["python", script, *(shlex.quote(_ABSOLUTE_PATH.sub(_shorten_path, word)) for word in words)]
+    )
 
 
-def _shown(match: re.Match) -> str:
-    """A path from the root: within the project from there, else its last part, of a file with its folder."""
+def _shorten_path(match: re.Match) -> str:
+    """An absolute path → relative to the project; outside it, the last part, of a file with its folder."""
     path = Path(match[0])
     if path.is_relative_to(ROOT):
         return str(path.relative_to(ROOT))
@@ -61,7 +63,7 @@ def _shown(match: re.Match) -> str:
 
 
 def finish(record: dict, output: str | None) -> None:
-    """The record as the last line, and in the file asked for."""
+    """Print the record as the last line, and write it to the output file if there is one."""
     if output:
         with atomic_file(output) as file:
             file.write(f"{json.dumps(record, indent=1, ensure_ascii=False)}\n".encode())
@@ -69,11 +71,11 @@ def finish(record: dict, output: str | None) -> None:
 
 
 def made_by(records: Sequence[dict]) -> str:
-    """Where the figures of these records are from, in a line: the commands, several of them lettered, and
-    what they ran with. What is not the same for all stands behind its command."""
+    """One line with the commands of these records, lettered if several, then the seeds, machine and versions
+    that they share. What differs between them follows its command in brackets."""
     facts = [_facts(record) for record in records]
     shared = [
-        [fact for fact in first if all(fact in each for each in group)] for first, *group in zip(*facts)
+        [fact for fact in first if all(fact in other for other in others)] for first, *others in zip(*facts)
     ]
     commands = []
     for number, (record, groups) in enumerate(zip(records, facts)):
@@ -84,12 +86,12 @@ def made_by(records: Sequence[dict]) -> str:
 
 
 def letter(number: int) -> str:
-    """The name of the command of the record of this number, from 0, under a table of several."""
+    """The letter of a command under a table: 0 → A."""
     return chr(ord("A") + number)
 
 
 def _facts(record: dict) -> list[list[str]]:
-    """What is known of seeds, machine and versions, in words."""
+    """The known seeds, machine and versions in words, as three lists."""
     seeds, hardware = record["seeds"] or [], record["hardware"]
     listed = (
         f"{seeds[0]}–{seeds[-1]}"

@@ -1,11 +1,12 @@
-"""The tables of results in README.md and docs/, each made from records (see write_up.py)."""
+"""The tables of results in README.md and docs/, made from records in benchmarks/results/ for write_up.py."""
 
 import statistics
 
 from benchmarks import serve, small_batches
-from benchmarks.nearest_sentences import table as nearest_table
 from benchmarks.names import DEFAULTS, OURS, TUNED
+from benchmarks.nearest_sentences import table as nearest_table
 from benchmarks.provenance import letter
+from benchmarks.records import Results
 from benchmarks.speedups import table as speedups_table
 from benchmarks.tables import markdown, spread
 
@@ -22,7 +23,7 @@ TRAINED = (
     ("train_speed_frozen", "the heads"),
 )
 PIPELINES, ENCODE = "both pipelines", "sentence-transformers encode"
-PREDICTED = (  # a contender of predict_speed.py, its name, what it stands beside, and that one's name
+PREDICTED = (  # a contender of predict_speed.py, its name in the table, its rival, and the rival's name
     ("Predictor", "`Predictor`", PIPELINES, "both pipelines"),
     ("ONNX float32", "exported to ONNX", PIPELINES, "both pipelines"),
     ("ONNX int8", "exported with `--int8`", PIPELINES, "both pipelines"),
@@ -32,11 +33,10 @@ PREDICTED = (  # a contender of predict_speed.py, its name, what it stands besid
 )
 SCORES = ("accuracy", "entity_f1", "exact_match")
 MB = 1e6
-Results = dict[str, dict]  # records by name
 
 
 def scores(results: Results) -> str:
-    """Test scores, a row a way of training."""
+    """Test scores: one row per kind of training."""
     tests = [(corpus, trained, tested(results[name])) for name, corpus, trained in RUNS]
     rows = [["corpus", "what is trained", "task A accuracy", "task B F1", "whole", "made by"]]
     for number, (corpus, trained, test) in enumerate(tests):
@@ -45,35 +45,35 @@ def scores(results: Results) -> str:
 
 
 def tested(record: dict) -> dict[str, list[float]]:
-    """Of a record of scores.py, or Trainer's side of one of trainer_scores.py."""
+    """The test scores in a record of scores.py, or those of Trainer in a record of trainer_scores.py."""
     return record["test"] if "test" in record else record["results"]["transformers.Trainer"]["test"]
 
 
 def training_speed(results: Results) -> str:
-    """Sentences a second of training and peak memory, a row a way of freezing."""
+    """Training speed and peak memory: one row per choice of what is frozen."""
     head = ["what is trained", "sentences/s", "Trainer", "tuned", "times Trainer", "times tuned"]
     rows = [[*head, "peak MiB: here / Trainer / tuned", "made by"]]
     for number, (name, what) in enumerate(TRAINED):
         record = results[name]
-        found = [record["results"][contender] for contender in (OURS, DEFAULTS, TUNED)]
-        sentences, epochs = record["survey"]["rows"], len(found[0]["rounds"][0]["seconds"])
-        middle = [result["sentences_per_second"] for result in found]
-        best = [fastest(result, sentences) for result in found]
+        runs = [record["results"][contender] for contender in (OURS, DEFAULTS, TUNED)]
+        sentences, epochs = record["survey"]["rows"], len(runs[0]["rounds"][0]["seconds"])
+        middle = [result["sentences_per_second"] for result in runs]
+        best = [fastest(result, sentences) for result in runs]
         ratios = [f"{middle[0] / middle[i]:.1f} ({best[0] / best[i]:.1f})" for i in (1, 2)]
-        memory = " / ".join(f"{result['peak_mib']:,.0f}" for result in found)
+        memory = " / ".join(f"{result['peak_mib']:,.0f}" for result in runs)
         work = f"{what}, {epochs} epoch{'s' * (epochs > 1)} of {sentences:,}"
-        speeds = [f"{median:,.0f} ({most:,.0f})" for median, most in zip(middle, best)]
+        speeds = [f"{median:,.0f} ({fast:,.0f})" for median, fast in zip(middle, best)]
         rows.append([work, *speeds, *ratios, memory, letter(number)])
     return markdown(rows)
 
 
 def fastest(result: dict, sentences: int) -> float:
-    """Sentences a second of the fastest round of train_speed.py."""
-    return sentences / min(statistics.mean(each["seconds"]) for each in result["rounds"])
+    """Sentences per second in the fastest round of train_speed.py."""
+    return sentences / min(statistics.mean(run["seconds"]) for run in result["rounds"])
 
 
 def time_to_score(results: Results) -> str:
-    """What 2,000 sentences of training come to, at usual and at higher rates."""
+    """Time and scores of training on 2,000 sentences, at usual and at higher rates."""
     rows = [["", "seconds of training", "task A accuracy", "task B F1"]]
     for name, result in results["time_to_score"]["results"].items():
         seconds = f"{result['training_seconds']:.0f}"
@@ -82,21 +82,21 @@ def time_to_score(results: Results) -> str:
 
 
 def predictions(results: Results) -> str:
-    """Sentences a second of predicting and embedding, beside transformers and sentence-transformers."""
+    """Sentences per second of prediction and embedding, with transformers and sentence-transformers."""
     record = results["predict_speed"]
     speeds = record["sentences_per_second"]
-    middle = {name: statistics.median(found) for name, found in speeds.items()}
+    middle = {name: statistics.median(rounds) for name, rounds in speeds.items()}
     rows = [["", "sentences/s", "times", "accuracy", "entity F1", "whole"]]
-    for name, shown, other, others_name in PREDICTED:
+    for name, title, rival, rival_name in PREDICTED:
         test = record["scores"].get(name)
-        times = f"{middle[name] / middle[other]:.1f} × {others_name}" if other else ""
+        times = f"{middle[name] / middle[rival]:.1f} × {rival_name}" if rival else ""
         cells = [f"{test[score]:.4f}" for score in SCORES] if test else [""] * len(SCORES)
-        rows.append([shown, f"{middle[name]:,.0f} ({max(speeds[name]):,.0f})", times, *cells])
+        rows.append([title, f"{middle[name]:,.0f} ({max(speeds[name]):,.0f})", times, *cells])
     return markdown(rows)
 
 
 def batches(results: Results) -> str:
-    """Milliseconds of a few sentences, packed and padded."""
+    """Milliseconds for a few sentences, packed and padded."""
     return small_batches.table(results["small_batches"]["milliseconds"])
 
 
@@ -111,27 +111,27 @@ def nearest_sentences(results: Results) -> str:
 
 
 def serving(results: Results) -> str:
-    """Requests a second and how long each takes, with batches and without: of a model, and of its export."""
+    """Requests per second and latency, with and without batches: for a model and for its int8 export."""
     (head, *model), (_, *export) = (serve.rows(results[name]) for name in ("serve", "serve_int8"))
     rows = [*model, *([f"int8 export: {name}", *cells] for name, *cells in export)]
     return markdown([[*head, "made by"], *([*row, letter(at // len(model))] for at, row in enumerate(rows))])
 
 
 def scale(results: Results) -> str:
-    """Time, memory and disk by the number of sentences."""
+    """Time, memory and disk space by the number of sentences."""
     head = ["sentences", "file, MB", "read and encoded, s", "sentences/s", "the next run, s"]
     rows = [[*head, "anonymous memory, MB", "mapped, on disk, MB"]]
-    for each in results["scale"]["results"]:
-        first, again, count = each["first"], each["again"], each["rows"]
-        cells = [f"{count:,}", f"{each['file'] / MB:,.1f}", f"{first['seconds']:.2f}"]
+    for size in results["scale"]["results"]:
+        first, again, count = size["first"], size["again"], size["rows"]
+        cells = [f"{count:,}", f"{size['file'] / MB:,.1f}", f"{first['seconds']:.2f}"]
         cells += [f"{count / first['seconds']:,.0f}", f"{again['seconds']:.2f}"]
         cells += [f"{max(first['anonymous'], again['anonymous']) / MB:,.0f}"]
-        rows.append([*cells, f"{each['disk'] / MB:,.1f}" if each["disk"] else "–"])
+        rows.append([*cells, f"{size['disk'] / MB:,.1f}" if size["disk"] else "–"])
     return markdown(rows, left=0)
 
 
 def crash(results: Results) -> str:
-    """What became of runs that were killed."""
+    """How many killed runs could be resumed."""
     rows = [["", "killed", "could be resumed", "ended with the same weights"]]
     for name, result in results["crash"]["results"].items():
         rows.append([name, *(str(result[key]) for key in ("killed", "resumed", "equal"))])
@@ -139,7 +139,7 @@ def crash(results: Results) -> str:
 
 
 def checkpoint(results: Results) -> str:
-    """What a checkpoint costs."""
+    """The cost of a checkpoint."""
     record = results["checkpoints"]
     head = ["a checkpoint, MB", "seconds", "a plain write and fsync, s", "ratio", "one a minute takes"]
     cells = [f"{record['megabytes']:.0f}", f"{record['checkpoint_seconds']:.2f}"]

@@ -1,12 +1,12 @@
-"""Time, memory and disk that a corpus takes before training starts, by its number of sentences.
+"""Time, memory and disk space for preparing a corpus, by its number of sentences.
 
     python benchmarks/scale.py [--corpus FOLDER] [--rows N ...] [--output FILE.json]
 
-The sentences have the classes and tags of the corpus's own, drawn at random, and at each tag a random one of
-the words that have it. Each number of rows is prepared twice, each time by a process of its own: first the
-files are read, checked and encoded, then what was kept of a large corpus is mapped. Anonymous memory is what
-can't be dropped and read again: the whole process's, with torch, and its growth while the corpus is prepared.
-No model is loaded. The last line is JSON."""
+Each sentence has the class and tags of a random sentence of the corpus, and for each tag a random word that
+has this tag in the corpus. Each number of rows is prepared twice, by two processes: the first reads, checks
+and encodes the files; the second memory-maps the cache of a large corpus. Anonymous memory cannot be dropped
+and read again; reported are that of the whole process, with torch, and its growth during preparation. No
+model is loaded. The last line is JSON."""
 
 import argparse
 import json
@@ -41,7 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time and memory before training, by the number of rows.")
     parser.add_argument("--corpus", default=str(ROOT / "corpus"), help="a folder with train.jsonl")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--prepare", metavar="FILE", help=argparse.SUPPRESS)  # what the own processes do
+    parser.add_argument(
+        "--prepare", metavar="FILE", help=argparse.SUPPRESS
+    )  # for the processes that it starts
     arguments = parse(parser)
     if arguments.prepare:
         print(json.dumps(measure(arguments.prepare)))
@@ -61,7 +63,7 @@ def main() -> None:
     record = {
         **provenance(
             arguments.rows, torch.get_num_threads(), ("tokenizers", "numpy")
-        ),  # rows are drawn with their number
+        ),  # the seed is the number of rows
         "corpus": Path(arguments.corpus).name,
         "results": results,
     }
@@ -69,7 +71,7 @@ def main() -> None:
 
 
 def scale(source: Path, rows: int) -> dict:
-    """What a corpus of so many rows takes: bytes of the file and the disk, and two runs."""
+    """Measure a corpus of this many rows: bytes of its file and cache, and two preparations."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.jsonl"
         write(source, rows, path)
@@ -83,23 +85,23 @@ def scale(source: Path, rows: int) -> dict:
 
 
 def write(source: Path, rows: int, path: Path) -> None:
-    """Random sentences like those of `source`, as JSON Lines."""
+    """Write random sentences like those of `source` as JSON Lines."""
     with open(source, encoding="utf-8") as file:
-        given = [row for row in map(json.loads, file) if row.get("tags")]
+        templates = [row for row in map(json.loads, file) if row.get("tags")]
     words = defaultdict(list)
-    for row in given:
+    for row in templates:
         for word, tag in zip(row["tokens"], row["tags"]):
             words[tag].append(word)
     draw = random.Random(rows)
     with open(path, "w", encoding="utf-8") as file:
         for _ in range(rows):
-            row = draw.choice(given)
+            row = draw.choice(templates)
             tokens = [draw.choice(words[tag]) for tag in row["tags"]]
             file.write(json.dumps({**row, "tokens": tokens}, ensure_ascii=False) + "\n")
 
 
 def measure(path: str) -> dict:
-    """Prepare a run on a file: seconds, bytes of anonymous memory at its peak, and of mapped arrays."""
+    """Prepare a run on a file → seconds, peak bytes of anonymous memory, and bytes of mapped arrays."""
     null = ("data.dev", "data.test", "model.num_classes_task_a", "model.num_labels_task_b")
     overrides = [f"model.backbone={BUNDLED}", f"data.train={path}", *(f"{key}=null" for key in null)]
     settings = load_settings(None, overrides)
@@ -123,11 +125,11 @@ def measure(path: str) -> dict:
 
 
 def anonymous() -> int:
-    """Bytes of memory of this process that no file stands behind."""
+    """Bytes of this process's memory that are not backed by a file."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
-    raise OSError("this kernel does not say how much memory is anonymous")
+    raise OSError("this kernel does not report anonymous memory")
 
 
 if __name__ == "__main__":

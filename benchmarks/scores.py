@@ -1,10 +1,10 @@
-"""The test scores of finished runs of task_4.py that differ in nothing but the seed, as one record.
+"""Collects the test scores of finished runs of task_4.py that differ only in the seed into one record.
 
     python benchmarks/scores.py RUN [RUN ...] [--output FILE.json]
 
-The command in the record names what differs from config.yml, with S for the seed where they are several.
-Threads and versions are those in the runs' checkpoints (none: not known); the processor is that of the
-machine on which this is called, which is to be the one of the runs. The last line is JSON."""
+The command in the record has the settings that differ from config.yml, with S for the seed of several runs.
+Threads and versions come from the checkpoints of the runs; without checkpoints they are unknown. The
+processor is that of this machine: call this on the machine of the runs. The last line is JSON."""
 
 import argparse
 import json
@@ -26,40 +26,42 @@ from multitask.training.checkpoint import Checkpoints
 
 SEED = "training.seed"
 PACKAGES = ("torch", "transformers")
-_OWN = (SEED, "output_dir")  # what runs of one record may differ in
+_OWN = (SEED, "output_dir")  # settings in which the runs of a record may differ
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Put the test scores of runs that differ by seed together.")
+    parser = argparse.ArgumentParser(
+        description="Collect the test scores of runs that differ only in the seed."
+    )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="the folder of a finished run of task_4.py")
     arguments = parse(parser)
-    record = collected([Path(name) for name in arguments.runs])
+    record = collect([Path(name) for name in arguments.runs])
     rows = [["test", f"{len(arguments.runs)} runs"]]
     rows += [[name, spread(values, ".4f")] for name, values in record["test"].items() if None not in values]
     print(markdown(rows))
     finish(record, arguments.output)
 
 
-def collected(runs: list[Path]) -> dict:
-    """The record of these runs, in the order of their seeds. Raises InputError where they are no series."""
-    found = sorted(
+def collect(runs: list[Path]) -> dict:
+    """The record of these runs, ordered by seed. Raises InputError if they differ in more than the seed."""
+    by_seed = sorted(
         ((flatten_settings(load_settings(folder / "config.yml")), folder) for folder in runs),
-        key=lambda each: each[0][SEED],
+        key=lambda pair: pair[0][SEED],
     )
-    (first, first_run), *others = found
+    (first, first_run), *others = by_seed
     for other, folder in others:
         if differ := [key for key in first if key not in _OWN and first[key] != other[key]]:
-            said = "; ".join(
+            values = "; ".join(
                 f"{key} {format_scalar(first[key])} and {format_scalar(other[key])}" for key in differ
             )
-            raise InputError(f"{first_run} and {folder} differ in more than the seed: {said}")
-    seeds = [each[SEED] for each, _ in found]
-    if twice := {seed for seed in seeds if seeds.count(seed) > 1}:
-        raise InputError(f"{SEED} is {min(twice)} in more than one run")
-    machines = [machine(folder) for _, folder in found]
-    if any(each != machines[0] for each in machines):
+            raise InputError(f"{first_run} and {folder} differ in more than the seed: {values}")
+    seeds = [settings[SEED] for settings, _ in by_seed]
+    if repeated := {seed for seed in seeds if seeds.count(seed) > 1}:
+        raise InputError(f"{SEED} is {min(repeated)} in more than one run")
+    machines = [machine(folder) for _, folder in by_seed]
+    if any(other != machines[0] for other in machines):
         raise InputError(f"the runs differ in threads or versions: {'; '.join(map(str, machines))}")
-    tests = [test(folder) for _, folder in found]
+    tests = [test(folder) for _, folder in by_seed]
     name, flags = cpu()
     return {
         "command": command("task_4.py", overrides(first, seeds)),
@@ -68,25 +70,25 @@ def collected(runs: list[Path]) -> dict:
         "python": machines[0].get("python"),
         "hardware": {"cpu": name, "flags": flags, "threads": machines[0].get("threads")},
         "corpus": Path(first["data.test"][0]).parent.name,
-        "test": {score: [each[score] for each in tests] for score in tests[0]},
+        "test": {score: [scores[score] for scores in tests] for score in tests[0]},
     }
 
 
 def overrides(chosen: dict[str, Any], seeds: list[int]) -> list[str]:
-    """key=value for all that differs from the project's config.yml."""
-    usual = flatten_settings(load_settings(ROOT / "config.yml"))
+    """key=value for each setting that differs from the project's config.yml."""
+    defaults = flatten_settings(load_settings(ROOT / "config.yml"))
     words = [
         f"{key}={format_scalar(value)}"
         for key, value in chosen.items()
-        if key not in _OWN and value != usual[key]
+        if key not in _OWN and value != defaults[key]
     ]
     if len(seeds) > 1:
         return [*words, f"{SEED}=S"]
-    return [*words, f"{SEED}={seeds[0]}"] if seeds[0] != usual[SEED] else words
+    return [*words, f"{SEED}={seeds[0]}"] if seeds[0] != defaults[SEED] else words
 
 
 def test(folder: Path) -> dict[str, float | None]:
-    """The test scores of a run. Raises InputError where it has none."""
+    """The test scores of a run. Raises InputError if it has none."""
     path = folder / "metrics.jsonl"
     try:
         scores = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])["test"]
@@ -98,12 +100,12 @@ def test(folder: Path) -> dict[str, float | None]:
 
 
 def machine(folder: Path) -> dict[str, Any]:
-    """Threads and versions of a run as its newest checkpoint has them; {} without one."""
+    """Threads and versions of a run, from its newest checkpoint; {} without a checkpoint."""
     checkpoint, _ = Checkpoints(folder / "checkpoints").newest()
     if checkpoint is None:
         return {}
-    found = checkpoint.facts["origin"]["machine"]
-    return {name: found[name] for name in ("threads", "python", *PACKAGES)}
+    facts = checkpoint.facts["origin"]["machine"]
+    return {name: facts[name] for name in ("threads", "python", *PACKAGES)}
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Requests that task_6.py answers in a second, how long each waits, and what batches gain.
+"""Requests per second and latency of task_6.py, with and without batches.
 
     python benchmarks/serve.py [--model DIR] [--data FILE] [--clients N] [--seconds S] [--rounds N]
         [--starts N] [--output FILE.json]
 
-The server runs on this machine in processes of its own, the clients in this one: they share the cores.
-Closed loop: --clients clients send one sentence each to /predict, again and again; round by round to a server
-that joins requests into batches, and to one that gives its model one sentence at a time. Open loop: requests
-come at random times (Poisson), half as many a second as the closed loop had answered, and wait for no earlier
-one; latencies run from the time at which a request was due. Start: from the command to the first
-answer of /predict, and of the page. The last line is JSON."""
+The server runs on this machine in its own processes, the clients run in this one: they share the cores.
+Closed loop: each of --clients clients sends one sentence to /predict, again and again; in each round to a
+server that joins requests into batches, and to one whose model reads one sentence at a time. Open loop:
+requests arrive at random times (Poisson) at half the rate of the closed loop and do not wait for earlier
+responses; latency is measured from the time at which a request was due. Start: the time from the command to
+the first response of /predict, and to that of the page. The last line is JSON."""
 
 import argparse
 import asyncio
@@ -42,10 +42,10 @@ from multitask.inference.predictor import LATEST_MODEL
 
 logger = logging.getLogger("multitask.benchmarks")
 
-WAYS = {"batches": TASK_6, "one by one": (str(ROOT / "benchmarks" / "one_by_one.py"),)}
+MODES = {"batches": TASK_6, "one by one": (str(ROOT / "benchmarks" / "serve_unbatched.py"),)}
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 PACKAGES = ("torch", "fastapi", "uvicorn", "uvloop", "httptools", "gradio")
-_QUIET, _PATIENCE = 0.15, 120.0  # of a core; seconds
+_IDLE, _TIMEOUT = 0.15, 120.0  # CPU seconds per second; seconds
 
 
 def main() -> None:
@@ -63,15 +63,15 @@ def main() -> None:
         record["start_seconds"] = starts(arguments, folder)
         with ExitStack() as stack:
             servers = {}
-            for way, words in WAYS.items():
-                (folder / way).mkdir()
-                servers[way] = stack.enter_context(serving(folder / way, arguments.model, words))
+            for mode, words in MODES.items():
+                (folder / mode).mkdir()
+                servers[mode] = stack.enter_context(serving(folder / mode, arguments.model, words))
             for server in servers.values():
                 settle(server)
             first = servers["batches"]
             before = memory(first)
             closed = by_turns(servers, requests, arguments)
-            peak, single = (statistics.median(closed[way]["rate"]) for way in WAYS)
+            peak, single = (statistics.median(closed[mode]["rate"]) for mode in MODES)
             record |= {"closed_loop": closed, "ratio": round(peak / single, 2)}
             record["open_loop"] = at_half(first, requests, peak / 2, arguments)
             record["megabytes"] = {"before": before, "after": memory(first)}
@@ -82,36 +82,36 @@ def main() -> None:
 def options() -> argparse.Namespace:
     parser = model_and_data("Load on task_6.py.")
     parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each round")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each round (5)")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--starts", type=int, default=3, help="that are timed")
+    parser.add_argument("--starts", type=int, default=3, help="number of timed starts (3)")
     return parse(parser)
 
 
 def model_and_data(description: str) -> argparse.ArgumentParser:
-    """A command line that names a model, and sentences for it."""
+    """A command line with a model and sentences for it."""
     parser = argparse.ArgumentParser(description=description)
     sentences = str(ROOT / "corpus" / "test.jsonl")
     parser.add_argument(
         "--model", default=LATEST_MODEL, metavar="DIR", help=f"a model folder ({LATEST_MODEL})"
     )
-    parser.add_argument("--data", default=sentences, metavar="FILE", help="where sentences are from")
+    parser.add_argument("--data", default=sentences, metavar="FILE", help="a file with sentences")
     return parser
 
 
 def starts(arguments: argparse.Namespace, folder: Path) -> dict[str, list[float]]:
-    """Seconds from the command to the first good answer of /predict, and to that of the page."""
-    asked = {"predict": ("POST", "/predict", b'{"texts": ["a sentence"]}'), "page": ("GET", "/", None)}
-    seconds: dict[str, list[float]] = {name: [] for name in asked}
+    """Seconds from the command to the first response of /predict, and to that of the page."""
+    requests = {"predict": ("POST", "/predict", b'{"texts": ["a sentence"]}'), "page": ("GET", "/", None)}
+    seconds: dict[str, list[float]] = {name: [] for name in requests}
     for _ in range(arguments.starts):
         with serving(folder, arguments.model) as server, ThreadPoolExecutor() as pool:
-            for name, ended in zip(asked, pool.map(partial(answered, server.port), asked.values())):
+            for name, ended in zip(requests, pool.map(partial(answered, server.port), requests.values())):
                 seconds[name].append(round(ended - server.started, 2))
     return seconds
 
 
 def answered(port: int, request: tuple[str, str, bytes | None]) -> float:
-    """Ask once → the time at which the answer was there. Raises InputError where it is not 200."""
+    """Send one request → the time of the response. Raises InputError if its status is not 200."""
     method, path, body = request
     connection = http.client.HTTPConnection(HOST, port)
     connection.request(method, path, body, {"Content-Type": "application/json"})
@@ -123,87 +123,87 @@ def answered(port: int, request: tuple[str, str, bytes | None]) -> float:
 
 
 def check(statuses: dict[int, int]) -> None:
-    """Raises InputError for other answers than good ones: they cost less, and would be counted alike."""
+    """Raises InputError for other statuses than 200: failed requests cost less and must not be counted."""
     if set(statuses) - {200}:
-        raise InputError(f"not all answers are good: {statuses} of each status")
+        raise InputError(f"some requests failed; responses by status: {statuses}")
 
 
 def settle(server: Server) -> None:
-    """Wait until it does nothing, as it does not while it learns the neighbours of sentences."""
+    """Wait until the server is idle: after its start it embeds the sentences of the corpus for a while."""
     began, number = time.perf_counter(), server.process.pid
-    before = sum(each.seconds for each in family(number))
-    while time.perf_counter() < began + _PATIENCE:
+    before = sum(process.seconds for process in family(number))
+    while time.perf_counter() < began + _TIMEOUT:
         time.sleep(1)
-        now = sum(each.seconds for each in family(number))
-        if now - before < _QUIET:
+        now = sum(process.seconds for process in family(number))
+        if now - before < _IDLE:
             return
         before = now
-    logger.warning(f"the server is still at work after {_PATIENCE:.0f} s: figures may be too low")
+    logger.warning(f"the server is still busy after {_TIMEOUT:.0f} s: the rates may be too low")
 
 
 def memory(server: Server) -> float:
-    """Resident MB of all its processes; what they share counts in each."""
-    return round(sum(each.memory for each in family(server.process.pid)) * 1.048576, 1)
+    """Resident MB of all processes of the server; shared memory counts in each."""
+    return round(sum(process.memory for process in family(server.process.pid)) * 1.048576, 1)
 
 
 def by_turns(servers: dict[str, Server], requests: Sequence[bytes], arguments: argparse.Namespace) -> dict:
-    """The closed loop, round by round; what is not counted comes first, for what is only done once."""
-    found: dict[str, list[dict]] = {way: [] for way in servers}
+    """The closed loop in rounds, on each server in turn. The first round is a warm-up and is not counted."""
+    results: dict[str, list[dict]] = {mode: [] for mode in servers}
     for number in range(-1, arguments.rounds):
-        for way, server in servers.items():
+        for mode, server in servers.items():
             load = closed_loop(server.port, requests, arguments.clients, arguments.seconds)
-            seen = measured(server, load)
+            result = measured(server, load)
             if number >= 0:
-                found[way].append(seen)
-                logger.info(f"round {number + 1}, {way}: {seen['rate']:,.0f} requests/s")
-    return {way: joined(rounds) for way, rounds in found.items()}
+                results[mode].append(result)
+                logger.info(f"round {number + 1}, {mode}: {result['rate']:,.0f} requests/s")
+    return {mode: combine(rounds) for mode, rounds in results.items()}
 
 
 def at_half(server: Server, requests: Sequence[bytes], rate: float, arguments: argparse.Namespace) -> dict:
-    """The open loop at that many requests a second, with other times of arrival in each round."""
+    """The open loop at `rate` requests per second, with new arrival times in each round."""
     rounds = []
     for seed in range(arguments.rounds):
         due = arrivals(rate, arguments.seconds, seed)
         rounds.append(measured(server, open_loop(server.port, requests, due)))
-    return joined(rounds)
+    return combine(rounds)
 
 
 def measured(server: Server, load: Coroutine[object, object, Load]) -> dict:
-    """What a load came to, the seconds that each process worked for it, and the share of others."""
+    """Run a load → its rate and latencies, the CPU seconds of each process, and the share of other load."""
     before, busy, began = spent(server), busy_seconds(), time.perf_counter()
-    found = asyncio.run(load)
+    result = asyncio.run(load)
     seconds = time.perf_counter() - began
     work = {name: now - before.get(name, 0.0) for name, now in spent(server).items()}
-    check(found.statuses)
+    check(result.statuses)
     others = max(0.0, busy_seconds() - busy - sum(work.values())) / seconds / os.cpu_count()
-    return {"rate": found.rate, "latencies": found.latencies, "work": work, "others": others}
+    return {"rate": result.rate, "latencies": result.latencies, "work": work, "others": others}
 
 
 def spent(server: Server) -> dict[str, float]:
-    """Seconds of all cores so far: of the server, of the process with its model, of the clients."""
+    """CPU seconds so far of the server, of the process with its model, and of the clients."""
     first, *children = family(server.process.pid)
     model = sum(child.seconds for child in children)
     return {"server": first.seconds, "model": model, "clients": time.process_time()}
 
 
-def joined(rounds: Sequence[dict]) -> dict:
-    """Of several rounds: the rate of each, and over the requests of all, latencies and CPU time."""
-    latencies = np.concatenate([each["latencies"] for each in rounds])
+def combine(rounds: Sequence[dict]) -> dict:
+    """The rate of each round, and latencies and CPU time over the requests of all rounds."""
+    latencies = np.concatenate([result["latencies"] for result in rounds])
     middle = quantiles(latencies, list(SHARES.values()))
     return {
         "requests": len(latencies),
-        "rate": [round(each["rate"], 1) for each in rounds],
+        "rate": [round(result["rate"], 1) for result in rounds],
         "milliseconds": {name: round(value * 1e3, 2) for name, value in zip(SHARES, middle)},
         "cpu_milliseconds_a_request": {
-            name: round(sum(each["work"][name] for each in rounds) / len(latencies) * 1e3, 3)
+            name: round(sum(result["work"][name] for result in rounds) / len(latencies) * 1e3, 3)
             for name in rounds[0]["work"]
         },
-        "others": [round(each["others"], 3) for each in rounds],
+        "others": [round(result["others"], 3) for result in rounds],
     }
 
 
 def rows(record: dict) -> list[list[str]]:
-    """A row a load: medians of rates, with the best round in brackets, latencies, CPU time a request."""
+    """One row per load: median rate, with the best round in brackets, latencies, and CPU time per request."""
     table = [["", "requests/s", *SHARES, "CPU: server", "model", "clients"]]
     for name, load in {**record["closed_loop"], "batches, half the load": record["open_loop"]}.items():
         rates, work = load["rate"], load["cpu_milliseconds_a_request"]
@@ -214,16 +214,16 @@ def rows(record: dict) -> list[list[str]]:
 
 
 def report(record: dict) -> str:
-    """The record for a person."""
+    """The record as text."""
     started, used = record["start_seconds"], record["megabytes"]
     return "\n".join(
         [
             markdown(rows(record)),
             "",
-            f"Batches bring {record['ratio']:.2f} times the requests a second of one by one.",
-            f"Start: {statistics.median(started['predict']):.1f} s to the first answer of /predict, "
+            f"With batches it answers {record['ratio']:.2f} times as many requests per second.",
+            f"Start: {statistics.median(started['predict']):.1f} s to the first response of /predict, "
             f"{statistics.median(started['page']):.1f} s to the page.",
-            f"Memory of all its processes: {used['before']:,.0f} MB before, {used['after']:,.0f} MB after.",
+            f"Memory of its processes: {used['before']:,.0f} MB before, {used['after']:,.0f} MB after.",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""task_6.py as a process of its own, on a port that is free."""
+"""Starts task_6.py in its own process, on a free port."""
 
 import os
 import re
@@ -19,15 +19,15 @@ _ADDRESS = re.compile(r"Page: http://127\.0\.0\.1:(\d+)/")
 
 
 class Server(NamedTuple):
-    """A server that answers: its process, its port, when it was started, and the file of its messages."""
+    """A running server."""
 
     process: subprocess.Popen
     port: int
-    started: float
-    said: Path
+    started: float  # time.perf_counter() at its start
+    messages: Path  # file with its messages
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send it a signal and wait → its exit status."""
+        """Send a signal and wait for the end → the exit status."""
         self.process.send_signal(number)
         return self.process.wait()
 
@@ -39,26 +39,30 @@ def serving(
     words: Sequence[str] = TASK_6,
     environment: Mapping[str, str | None] | None = None,
 ) -> Iterator[Server]:
-    """Start `python WORDS --model MODEL`, with what it says in the folder; at the end it is killed, and all
-    that it started. What is None in the environment is left out of it.
+    """Start `python WORDS --model MODEL`, wait until it serves, and at the end kill it with all its children.
 
-    Raises InputError with its own words where it does not come to answer."""
-    said, started = folder / "messages", time.perf_counter()
-    given = {**os.environ, **(environment or {})}
-    with open(said, "w") as messages:
+    Args:
+        folder: gets its messages.
+        environment: changes to the environment; a variable that is None is removed.
+
+    Raises:
+        InputError: it ended before it served; the text is its own last message."""
+    path, started = folder / "messages", time.perf_counter()
+    variables = {**os.environ, **(environment or {})}
+    with open(path, "w") as messages:
         process = subprocess.Popen(
             [sys.executable, *words, "--model", model],
             stdout=subprocess.PIPE,
             stderr=messages,
             text=True,
-            env={name: value for name, value in given.items() if value is not None},
+            env={name: value for name, value in variables.items() if value is not None},
         )
     try:
         line = process.stdout.readline()
         if not (address := _ADDRESS.match(line)):
             process.stdout.close()
-            check(process.wait() or 1, said.read_text(errors="replace"))
-        yield Server(process, int(address[1]), started, said)
+            check(process.wait() or 1, path.read_text(errors="replace"))
+        yield Server(process, int(address[1]), started, path)
     finally:
         for member in family(process.pid):
             os.kill(member.number, signal.SIGKILL)

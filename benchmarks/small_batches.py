@@ -1,10 +1,10 @@
-"""Milliseconds that a few sentences of unlike lengths take, as a server meets them: packed and padded.
+"""Time for predicting a few sentences of different lengths at once, packed and padded.
 
     python benchmarks/small_batches.py [--model DIR] [--data FILE] [--sizes N ...] [--rounds N]
         [--output FILE.json]
 
-Round by round the sentences are drawn anew, and both ways read the same ones, one batch after the other. The
-last line is JSON."""
+A server predicts such small batches. In each round new sentences are drawn and predicted in both modes, one
+batch after the other. The last line is JSON."""
 
 import argparse
 import statistics
@@ -25,17 +25,17 @@ from multitask.common.shell import run_script
 from multitask.data.texts import read_rows
 from multitask.inference.predictor import Predictor
 
-WAYS = {"packed": True, "padded": False}
+MODES = {"packed": True, "padded": False}
 
 
 def main() -> None:
-    import torch  # not for those who import the table
+    import torch  # importing the table must not need it
 
     arguments = options()
     rows = list(read_rows(arguments.data))
     predictor = Predictor.from_pretrained(arguments.model, "cpu")
     if not getattr(predictor.runner, "packs", False):
-        raise InputError(f"{arguments.model}: nothing is packed here: it is for torch models on a CPU")
+        raise InputError(f"{arguments.model}: this model is not packed; only torch models on a CPU are")
     record = {
         **provenance([0], torch.get_num_threads(), ("torch", "transformers")),
         "milliseconds": {size: measured(predictor, rows, size, arguments.rounds) for size in arguments.sizes},
@@ -46,30 +46,30 @@ def main() -> None:
 
 def options() -> argparse.Namespace:
     parser = model_and_data("Batches of a few sentences, packed and padded.")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 4, 8, 16, 32], help="of batches")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 4, 8, 16, 32], help="batch sizes")
     parser.add_argument("--rounds", type=int, default=30)
     return parse(parser)
 
 
-def measured(predictor, rows: list, size: int, rounds: int) -> dict[str, list[float]]:
-    """The milliseconds of each round; the first one, in which libraries make ready, is left out."""
+def measured(predictor: Predictor, rows: list, size: int, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each round, in both modes. The first round is a warm-up and is not counted."""
     draw = np.random.default_rng(0)
-    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    times: dict[str, list[float]] = {mode: [] for mode in MODES}
     for _ in range(rounds + 1):
         batch = [rows[at] for at in draw.choice(len(rows), size, replace=size > len(rows))]
-        for way, packs in WAYS.items():
+        for mode, packs in MODES.items():
             predictor.runner.packs = packs
-            began = time.perf_counter()
+            started = time.perf_counter()
             predictor.predict_examples(batch)
-            found[way].append(round(1e3 * (time.perf_counter() - began), 2))
-    return {way: each[1:] for way, each in found.items()}
+            times[mode].append(round(1e3 * (time.perf_counter() - started), 2))
+    return {mode: values[1:] for mode, values in times.items()}
 
 
 def table(milliseconds: dict[int, dict[str, list[float]]]) -> str:
-    """A row a size of batch: medians, and their ratio."""
-    rows = [["sentences", *(f"{way}, ms" for way in WAYS), "padded / packed"]]
-    for size, found in milliseconds.items():
-        packed, padded = (statistics.median(found[way]) for way in WAYS)
+    """One row per batch size: medians and their ratio."""
+    rows = [["sentences", *(f"{mode}, ms" for mode in MODES), "padded / packed"]]
+    for size, times in milliseconds.items():
+        packed, padded = (statistics.median(times[mode]) for mode in MODES)
         rows.append([str(size), f"{packed:.1f}", f"{padded:.1f}", f"{padded / packed:.2f}"])
     return markdown(rows, left=0)
 

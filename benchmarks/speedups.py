@@ -3,7 +3,7 @@
     python benchmarks/speedups.py [--rounds N] [--steps N] [--output FILE.json] [key=value ...]
 
 Everything is trained, on the CPU, in batches of 32; the data is corpus/ unless data.train=FILE names another.
-Each combination has its own trainer in one process; in every round each of them takes the same number of
+Each variant has its own trainer in one process; in every round each of them takes the same number of
 steps. The last line is JSON."""
 
 import argparse
@@ -12,26 +12,25 @@ import sys
 import time
 from itertools import chain, cycle, islice
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import task_4
 from benchmarks.provenance import finish, parse, provenance
 from benchmarks.tables import markdown
 from multitask.common.shell import run_script
 from multitask.config.loading import load_settings, split_overrides
 from multitask.encoders.pretrained import BUNDLED
-from multitask.training.preparation import prepare
-from multitask.training.trainer import Trainer
+
+if TYPE_CHECKING:  # importing the table must not import torch
+    from multitask.training.trainer import Trainer
 
 BASE = (
     *(f"model.backbone={BUNDLED}", "model.freeze_backbone=false", "device=cpu", "training.batch_size=32"),
     *("model.num_classes_task_a=null", "model.num_labels_task_b=null"),
 )
-WAYS = {
+VARIANTS = {
     "both": (),
     "occurring_rows alone": ("training.fast_dropout=false",),
     "fast_dropout alone": ("training.occurring_rows=false",),
@@ -40,23 +39,30 @@ WAYS = {
 
 
 def main() -> None:
+    import torch
+
     overrides, words = split_overrides(sys.argv[1:])
     parser = argparse.ArgumentParser(description="Time training steps with each speedup on and off.")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=10, help="steps per round and way")
+    parser.add_argument("--steps", type=int, default=10, help="steps per round and variant")
     arguments = parse(parser, words)
-    trainers = {way: trainer([*BASE, *overrides, *changes]) for way, changes in WAYS.items()}
+    trainers = {variant: make_trainer([*BASE, *overrides, *changes]) for variant, changes in VARIANTS.items()}
     speeds = measure(trainers, arguments.rounds, arguments.steps)
     seed = trainers["both"].settings.training.seed
     record = {
         **provenance([seed], torch.get_num_threads(), ("torch", "transformers")),
-        "rounds": {way: [round(value, 3) for value in values] for way, values in speeds.items()},
+        "rounds": {variant: [round(value, 3) for value in values] for variant, values in speeds.items()},
     }
     print(table({"here": record}) + "\n")
     finish(record, arguments.output)
 
 
-def trainer(overrides: list[str]) -> Trainer:
+def make_trainer(overrides: list[str]) -> "Trainer":
+    """A Trainer with these settings, ready for its first step."""
+    import task_4
+    from multitask.training.preparation import prepare
+    from multitask.training.trainer import Trainer
+
     settings = load_settings(ROOT / "config.yml", overrides)
     prepared = prepare(settings)
     result = Trainer(task_4.build(prepared, settings), prepared, settings)
@@ -64,29 +70,31 @@ def trainer(overrides: list[str]) -> Trainer:
     return result
 
 
-def measure(trainers: dict[str, Trainer], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Steps per second of each trainer in each round; the first round, a warm-up, is left out."""
-    batches = {way: cycle(list(each.batches())) for way, each in trainers.items()}
-    speeds: dict[str, list[float]] = {way: [] for way in trainers}
-    ways = list(trainers)
+def measure(trainers: dict[str, "Trainer"], rounds: int, steps: int) -> dict[str, list[float]]:
+    """Steps per second of each trainer in each round; the first round is a warm-up and is not counted."""
+    from task_4 import train_step
+
+    batches = {variant: cycle(list(trainer.batches())) for variant, trainer in trainers.items()}
+    speeds: dict[str, list[float]] = {variant: [] for variant in trainers}
+    variants = list(trainers)
     for number in range(rounds + 1):
-        shift = number % len(ways)  # another way begins in each round
-        for way in chain(ways[shift:], ways[:shift]):
-            since = time.perf_counter()
-            for windows in islice(batches[way], steps):
-                task_4.train_step(trainers[way], windows)
-            speeds[way].append(steps / (time.perf_counter() - since))
-    return {way: values[1:] for way, values in speeds.items()}
+        shift = number % len(variants)  # another variant comes first in each round
+        for variant in chain(variants[shift:], variants[:shift]):
+            started = time.perf_counter()
+            for windows in islice(batches[variant], steps):
+                train_step(trainers[variant], windows)
+            speeds[variant].append(steps / (time.perf_counter() - started))
+    return {variant: values[1:] for variant, values in speeds.items()}
 
 
 def table(records: dict[str, dict]) -> str:
-    """Records by the name of their corpus → one row per way: median steps per second, and the median of the
-    rounds' ratios to neither setting (a round's ways ran within seconds of each other)."""
+    """Records by the name of their corpus → one row per variant: median steps per second, and the median of the
+    rounds' ratios to neither setting (a round's variants ran within seconds of each other)."""
     rows = [["", *(cell for corpus in records for cell in (f"{corpus}, steps/s", "times neither"))]]
-    for way in WAYS:
-        row = [way]
+    for variant in VARIANTS:
+        row = [variant]
         for record in records.values():
-            speeds, base = (record["rounds"][name] for name in (way, "neither"))
+            speeds, base = (record["rounds"][name] for name in (variant, "neither"))
             ratio = statistics.median(speed / plain for speed, plain in zip(speeds, base))
             row += [f"{statistics.median(speeds):.2f}", f"{ratio:.2f}"]
         rows.append(row)

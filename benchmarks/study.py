@@ -1,7 +1,7 @@
-"""Runs of task_4.py that differ in one choice, over several seeds, each run a process of its own.
+"""Runs of task_4.py that differ in one choice, over several seeds, each run in its own process.
 
-What is run once is kept where --keep says: an interrupted study goes on there, and two studies that need the
-same run share it."""
+Finished runs are kept in the folder --keep: an interrupted study resumes there, and two studies share a run
+that both need."""
 
 import hashlib
 import importlib
@@ -21,7 +21,7 @@ from typing import NamedTuple
 from benchmarks.processes import check
 from benchmarks.provenance import ROOT, provenance
 from multitask.common import shell
-from multitask.common.atomic_files import atomic_file, check_writable
+from multitask.common.atomic_files import atomic_file
 from multitask.common.errors import InputError
 from multitask.config.help_text import flatten_settings
 from multitask.config.loading import load_settings
@@ -32,59 +32,51 @@ logger = logging.getLogger("multitask.benchmarks")
 OPTIONS = (
     ("--epochs", {"type": int, "default": 3}),
     ("--seeds", {"type": int, "default": 3, "help": "seeds 0, 1, … (3)"}),
-    ("--jobs", {"type": int, "default": 2, "help": "runs at once, which share the cores (2)"}),
-    ("--keep", {"metavar": "DIR", "help": "keep finished runs here, and use those that are there"}),
+    ("--jobs", {"type": int, "default": 2, "help": "runs at once; they share the cores (2)"}),
+    ("--keep", {"metavar": "DIR", "help": "keep finished runs in this folder and reuse them"}),
 )
 DEFAULTS = {"corpus": str(ROOT / "corpus"), "batch_size": 16}
 TRAIN_ALL = ("model.freeze_backbone=false",)
-# chosen on EWT's dev set for the installed encoder, see README
+HEADS = ("model.freeze_backbone=true", "training.head_learning_rate=1e-2")  # heads take a higher rate
+# chosen on EWT's dev set for the bundled encoder, see README
 RATES = ("training.learning_rate=2e-4", "training.head_learning_rate=2e-3")
-# RowCounts in tally.npz; kept runs have these names
+# the arrays of RowCounts in tally.npz; kept runs have these names
 TALLY_ARRAYS = ("gold_class", "said_class", "correct", "said", "gold", "whole")
 
 
-def check_picture(path: str | None) -> None:
-    """Raises InputError for a name that can't become a picture, before anything is measured."""
-    if path:
-        check_writable(path, ".svg")
-
-
 class Run(NamedTuple):
-    """A choice: what it sets, the name of the run whose model it starts from, and how much of the training
-    data it gets. `epochs` are times --epochs; 0: heads as they are drawn. `keep`: its model is asked for."""
+    """One choice of a study: a run for each seed."""
 
     name: str
     overrides: tuple[str, ...] = ()
-    start: str | None = None
-    share: float = 1.0
-    epochs: float = 1.0
-    keep: bool = False
+    start: str | None = None  # the name of the run whose model it starts from
+    share: float = 1.0  # of the training data
+    epochs: float = 1.0  # times --epochs; 0: untrained heads
+    keep: bool = False  # keep its model
 
 
 class Outcome(NamedTuple):
-    """What a run with one seed came to: numbers that it trained, seconds of each epoch, seconds (wall clock
-    and CPU, without importing torch) and MiB at the peak until its model was saved, and test scores of all
-    that the model has learned. `folder` has the rows' tally, and the model where it is kept."""
+    """The result of a run with one seed. Times and memory are measured until its model is saved."""
 
-    trainable: int
+    trainable: int  # parameters
     sentences: int
-    seconds: list[float]
-    total_seconds: float
-    cpu_seconds: float
+    seconds: list[float]  # of each epoch
+    total_seconds: float  # wall clock, without importing torch
+    cpu_seconds: float  # likewise
     peak_mib: float
     peak_gpu_mib: float | None
-    test: dict
-    metrics: list[dict]
-    folder: str
+    test: dict  # scores of all tasks that the model has learned
+    metrics: list[dict]  # lines of metrics.jsonl
+    folder: str  # with tally.npz, and the model if kept
 
 
 class Study:
-    """A corpus, and what all runs on it have in common. Use it in a `with` block."""
+    """A corpus and the settings that all runs on it share. Use it in a `with` block."""
 
     def __init__(self, arguments: Namespace, overrides: Sequence[str]):
         for name in ("seeds", "jobs"):
             if (value := getattr(arguments, name)) < 1:
-                raise InputError(f"--{name} is {value}; it is 1 or more")
+                raise InputError(f"--{name} is {value}; it must be 1 or more")
         self._temporary = None if arguments.keep else tempfile.TemporaryDirectory()
         self.folder = Path(arguments.keep or self._temporary.name).resolve()
         self.seeds, self.jobs, self.epochs = range(arguments.seeds), arguments.jobs, arguments.epochs
@@ -101,14 +93,14 @@ class Study:
             f"training.batch_size={arguments.batch_size}",
             "training.checkpoint_every=null",
             f"device={arguments.device}",
-            # all runs are scored with their last epoch's model: choosing among epochs is another question
+            # every run is scored with the model of its last epoch: choosing an epoch is another question
             "data.dev=null",
             "data.test=null",
             "cache_dir=null",
             *overrides,
         ]
-        load_settings(ROOT / "config.yml", self._common)  # mistakes are said before anything runs
-        # the processes of the runs are forked from one that has imported torch: seconds saved for each
+        load_settings(ROOT / "config.yml", self._common)  # reports wrong settings before anything runs
+        # runs are forked from a process that has imported torch, which saves seconds for each
         os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(["benchmarks.study_run"])
@@ -121,13 +113,13 @@ class Study:
             self._temporary.cleanup()
 
     def outcomes(self, runs: Sequence[Run], seeds: Sequence[int] | None = None) -> dict[str, list[Outcome]]:
-        """Every run with every seed, or these."""
+        """Run everything with every seed (None: those of the study) → run's name → an Outcome per seed."""
         seeds, started = self.seeds if seeds is None else seeds, {}
         total = len(runs) * len(seeds)
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
-                # those that wait for others come last, when these have begun
-                for run, seed in sorted(product(runs, seeds), key=lambda each: each[0].start is not None):
+                # runs that start from another run's model come last: the others have been submitted then
+                for run, seed in sorted(product(runs, seeds), key=lambda pair: pair[0].start is not None):
                     start = started.get((run.start, seed))
                     started[run.name, seed] = pool.submit(self._outcome, run, seed, start)
                 for number, ((name, seed), future) in enumerate(started.items(), 1):
@@ -139,7 +131,7 @@ class Study:
         return {run.name: [started[run.name, seed].result() for seed in seeds] for run in runs}
 
     def record(self, results: dict) -> dict:
-        """Results, and how they came about."""
+        """Results with their provenance, as the last line has them."""
         return {
             **provenance(self.seeds, self.threads, ("torch", "transformers")),
             "corpus": self.corpus.name,
@@ -150,7 +142,7 @@ class Study:
         }
 
     def _outcome(self, run: Run, seed: int, start: Future | None) -> Outcome:
-        """A run with one seed: from where it is kept, or run now."""
+        """A run with one seed: a kept one, or run now."""
         begin = start.result().folder if start else None
         train = self.rows(seed, run.share)
         epochs = max(1, round(self.epochs * run.epochs))
@@ -159,11 +151,11 @@ class Study:
         backbone = Path(begin).name if begin else self._backbone
         settings = flatten_settings(load_settings(ROOT / "config.yml", words))
         facts = json.dumps([settings, trained, backbone, self.threads]).encode()
-        named = b"\0".join([facts, self.test.read_bytes(), *train])  # all that an outcome depends on but code
-        folder = self.folder / hashlib.sha256(named).hexdigest()[:16]
-        answer = folder / "outcome.json"
-        if answer.is_file() and ((folder / "model").is_dir() or not run.keep):
-            return Outcome(**json.loads(answer.read_text()), folder=str(folder))
+        key = b"\0".join([facts, self.test.read_bytes(), *train])  # all that it depends on except code
+        folder = self.folder / hashlib.sha256(key).hexdigest()[:16]
+        result = folder / "outcome.json"
+        if result.is_file() and ((folder / "model").is_dir() or not run.keep):
+            return Outcome(**json.loads(result.read_text()), folder=str(folder))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "train.jsonl").write_bytes(b"".join(train))
         words.append(f"data.train={format_scalar(str(folder / 'train.jsonl'))}")
@@ -172,21 +164,22 @@ class Study:
         spec["threads"] = self.threads
         with atomic_file(folder / "spec.json") as file:
             file.write(json.dumps(spec).encode())
-        self.in_a_process("study_run", folder)
-        return Outcome(**json.loads(answer.read_text()), folder=str(folder))
+        self.run_in_process("study_run", folder)
+        return Outcome(**json.loads(result.read_text()), folder=str(folder))
 
-    def in_a_process(self, module: str, folder: Path) -> None:
-        """Call main(folder) of a module of benchmarks/ in a process of its own, with torch imported.
+    def run_in_process(self, module: str, folder: Path) -> None:
+        """Call main(folder) of a module of benchmarks/ in a new process that has torch imported.
 
-        Raises InputError where it fails."""
+        Raises InputError with the last message of the process if it fails."""
         process = self._processes.Process(target=_main_of, args=(module, folder))
         process.start()
         process.join()
         check(process.exitcode, (folder / "stderr").read_text(errors="replace"))
 
     def rows(self, seed: int, share: float) -> list[bytes]:
-        """Rows of the training file: all, or the first of an order that the seed draws, so that a smaller
-        part is part of a larger one, and the seeds' spread is also that of other data."""
+        """A share of the training rows in an order drawn with the seed, or all rows in their own order.
+
+        A smaller share is part of a larger one, and the spread over seeds includes that over data."""
         if self._limit is None and share == 1:
             return self._train
         rows = random.Random(seed).sample(self._train, len(self._train))[: self._limit]
@@ -194,9 +187,9 @@ class Study:
 
 
 def _main_of(module: str, folder: Path) -> None:
-    """What a process that was just forked does; what it says goes into a file."""
-    with open(folder / "stderr", "w") as said, open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(said.fileno(), 2)
+    """Run in a forked process, with its messages in the file `stderr` of the folder."""
+    with open(folder / "stderr", "w") as messages, open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 1)
+        os.dup2(messages.fileno(), 2)
     main = importlib.import_module(f"benchmarks.{module}").main
     shell.run_script(lambda: main(folder))

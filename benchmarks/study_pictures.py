@@ -1,14 +1,12 @@
-"""Pictures of the studies: score against time by what is frozen, and scores by how much data there is."""
+"""Pictures of the studies: score against time by what is frozen, and learning curves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from benchmarks.names import JOINT, A, B
-from benchmarks.records import svg
-from multitask.common.atomic_files import atomic_file
 
 if TYPE_CHECKING:  # takes a second to import
     from matplotlib.axes import Axes
@@ -16,8 +14,8 @@ if TYPE_CHECKING:  # takes a second to import
 
 SCORES = {"accuracy": "task A accuracy", "entity_f1": "task B F1"}
 BLUE, ORANGE, GREY = "#2563a8", "#c2570c", "#6b7280"
-LAYERS = "layers frozen"  # in the names of the choices that are joined by a line
-NAMED = {  # short names of the others, and where they stand beside their point
+LAYERS = "layers frozen"  # choices with this ending are joined by a line
+NAMED = {  # short names of the others, and their offset from the point
     "backbone frozen": ("backbone", (7, -11)),
     "backbone frozen, 10 times the epochs": ("backbone,\n10 × epochs", (7, -11)),
     "nothing frozen": ("nothing", (7, 3)),
@@ -25,14 +23,8 @@ NAMED = {  # short names of the others, and where they stand beside their point
 }
 
 
-def write(path: str, draw: Callable[[Mapping[str, dict]], Figure], record: dict) -> None:
-    """A study's picture into a file."""
-    with atomic_file(path) as file:
-        file.write(svg(draw, {record["corpus"]: record}))
-
-
 def score_against_time(records: Mapping[str, dict]) -> Figure:
-    """A row of panels a corpus: each choice's mean score over the CPU seconds of its runs."""
+    """A row of panels for each corpus (name → record): mean scores by the CPU seconds of a run."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.3, 3.4 * len(records)), layout="constrained")
@@ -65,7 +57,8 @@ def _point(result: dict, score: str) -> tuple[float, float]:
 
 
 def learning_curves(records: Mapping[str, dict]) -> Figure:
-    """A row of panels a corpus: scores of one model for both tasks, and of one for each, by sentences."""
+    """A row of panels for each corpus (name → record): scores by training sentences, of one model for both
+    tasks and of a model for one task."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
@@ -73,17 +66,17 @@ def learning_curves(records: Mapping[str, dict]) -> Figure:
     grid = figure.subplots(len(records), 2, squeeze=False)
     for row, (corpus, record) in zip(grid, records.items()):
         curves = record["results"]["curves"].values()
-        sentences = [each["rows"] for each in curves]
+        sentences = [share["rows"] for share in curves]
         for axes, (score, title), alone in zip(row, SCORES.items(), (A, B)):
             for kind, colour, name in ((JOINT, BLUE, "both in one model"), (alone, ORANGE, "alone")):
-                found = [each[kind][score] for each in curves]
-                spreads = [stdev(each) if len(each) > 1 else 0 for each in found]
+                values = [share[kind][score] for share in curves]  # a list of seeds per share
+                spreads = [stdev(seeds) if len(seeds) > 1 else 0 for seeds in values]
                 axes.errorbar(
-                    sentences, list(map(fmean, found)), spreads, fmt="o-", markersize=4, color=colour,
+                    sentences, list(map(fmean, values)), spreads, fmt="o-", markersize=4, color=colour,
                     capsize=2, linewidth=1.2, label=name,
                 )  # fmt: skip
             axes.set_xscale("log")
-            axes.set_xticks(sentences, [f"{each:,}" for each in sentences])
+            axes.set_xticks(sentences, [f"{count:,}" for count in sentences])
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_title(f"{corpus}: {title}", loc="left", fontsize=10, fontweight="bold")
             axes.set_xlabel("training sentences", fontsize=9)

@@ -1,7 +1,7 @@
-"""One run of a study, see study.py, in a process of its own.
+"""One run of study.py in its own process.
 
-It trains with task_4.py's own code, and then has the model answer the test set, for all that it has learned;
-task_4.py itself scores the tasks that were trained only."""
+It trains with the code of task_4.py, and then scores the model on the test set in all tasks that it has
+learned; task_4.py itself scores only the tasks that this run trained."""
 
 import json
 import resource
@@ -28,22 +28,22 @@ from multitask.training.preparation import prepare
 
 
 def main(folder: Path) -> None:
-    """Do what the folder's spec.json says; the answer is its outcome.json."""
+    """Train as spec.json in the folder says, and write outcome.json and tally.npz."""
     started = time.perf_counter()
     spec = json.loads((folder / "spec.json").read_text())
     torch.set_num_threads(spec["threads"])
     config, out = str(ROOT / "config.yml"), folder / "run"
-    shutil.rmtree(out, ignore_errors=True)  # of one that was interrupted
+    shutil.rmtree(out, ignore_errors=True)  # left by an interrupted run
     settings = load_settings(config, spec["overrides"])
     device = choose_device(settings.device)
-    answer = {"seconds": [], "metrics": []}
+    outcome = {"seconds": [], "metrics": []}
     if spec["trained"]:
         sys.argv = ["task_4.py", f"--config={config}", f"output_dir={out}", *spec["overrides"]]
         task_4.main()
         rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()][:-1]
-        answer = {"seconds": [row["seconds"] for row in rows], "metrics": rows}
+        outcome = {"seconds": [row["seconds"] for row in rows], "metrics": rows}
     used = resource.getrusage(resource.RUSAGE_SELF)
-    answer |= {
+    outcome |= {
         "total_seconds": time.perf_counter() - started,
         "cpu_seconds": used.ru_utime + used.ru_stime,
         "peak_mib": used.ru_maxrss / 1024,
@@ -51,25 +51,25 @@ def main(folder: Path) -> None:
     }
     prepared = prepare(settings)
     model = task_4.build(prepared, settings)
-    answer["sentences"] = len(prepared.corpora["train"])
-    answer["trainable"] = trainable(model, settings, prepared) if spec["trained"] else 0
+    outcome["sentences"] = len(prepared.corpora["train"])
+    outcome["trainable"] = trainable(model, settings, prepared) if spec["trained"] else 0
     predictor = Predictor(model, prepared.tokenizer, prepared.labels)
     if spec["trained"]:
         model = load_model(task_4.MultiTaskTransformer, out / "model").to(device)
         predictor = Predictor(model, load_tokenizer(out / "model"), labels_from_config(model.config))
-    found = evaluate_file(predictor, folder.name, spec["test"])
-    answer["test"] = found.scores.headline()
-    np.savez(folder / "tally.npz", **dict(zip(TALLY_ARRAYS, found.row_counts())))
+    evaluation = evaluate_file(predictor, folder.name, spec["test"])
+    outcome["test"] = evaluation.scores.headline()
+    np.savez(folder / "tally.npz", **dict(zip(TALLY_ARRAYS, evaluation.row_counts())))
     if spec["keep"]:
         shutil.rmtree(folder / "model", ignore_errors=True)
         (out / "model").rename(folder / "model")
     shutil.rmtree(out, ignore_errors=True)
     with atomic_file(folder / "outcome.json") as file:
-        file.write(json.dumps(answer).encode())
+        file.write(json.dumps(outcome).encode())
 
 
 def trainable(model, settings, prepared) -> int:
-    """How many numbers the settings leave to train; changes the model."""
+    """The number of parameters that these settings train. Changes the model."""
     every_row = settings.training.model_copy(update={"occurring_rows": False})
     settings = settings.model_copy(update={"training": every_row})
     configure_model(model, prepared.corpora["train"], settings, "sdpa")

@@ -1,17 +1,17 @@
-"""The tables of the studies in task_3.md, made from their records (see write_up.py)."""
+"""The tables of the studies in task_3.md, made from their records for write_up.py."""
 
 from statistics import fmean
 
 from benchmarks import freezing, joint, pooling
 from benchmarks.names import JOINT, TWO
-from benchmarks.result_tables import Results
+from benchmarks.records import Results
 from benchmarks.tables import figure, markdown, scores
 
 CORPORA = {"EWT": "uner_ewt", "SNIPS": "snips"}
 
 
 def of(results: Results, study: str) -> dict[str, dict]:
-    """The records of a study by the names of the corpora."""
+    """Corpus → the record of a study."""
     return {name: results[f"{study}_{file}"] for name, file in CORPORA.items()}
 
 
@@ -32,16 +32,17 @@ def what_to_freeze(results: Results) -> str:
 
 
 def freezing_corpus(results: Results) -> str:
+    """The same for corpus/, with all costs."""
     return freezing.table(results["freezing_corpus"])
 
 
 def one_or_two(results: Results) -> str:
-    """The differences between one model and two, with their intervals."""
+    """The differences between one model and two models, with intervals."""
     return _stacked({name: joint.differences_rows(record) for name, record in of(results, "joint").items()})
 
 
 def costs(results: Results) -> str:
-    """What training and answering take, of one model and of two."""
+    """Time and memory of training and prediction, for one model and for two."""
     rows = [["", "", "training CPU s", "peak MiB", "answers/s", "MiB to answer"]]
     for corpus, record in of(results, "joint").items():
         for name in (JOINT, TWO):
@@ -53,23 +54,25 @@ def costs(results: Results) -> str:
 
 
 def weightings(results: Results) -> str:
-    """Scores with other weights of the losses, on both corpora."""
+    """Scores by loss weights, on both corpora."""
     records = of(results, "joint")
     head = ["weights of the losses, A : B"]
     for corpus in records:
         head += [f"{corpus}: task A accuracy", "task B F1", "whole"]
     rows = [head]
     for name in joint.WEIGHTINGS:
-        found = [record["results"]["weightings"][name] for record in records.values()]
-        rows.append([name, *(scores(each[name]) for each in found for name in joint.FIGURES)])
+        weighted = [record["results"]["weightings"][name] for record in records.values()]
+        rows.append([name, *(scores(result[key]) for result in weighted for key in joint.FIGURES)])
     return markdown(rows)
 
 
 def cosines(results: Results) -> str:
     """The mean cosine between the tasks' gradients, by epoch."""
-    found = {name: record["results"]["gradient_cosine"] for name, record in of(results, "joint").items()}
-    head = ["epoch", *map(str, range(1, 1 + max(map(len, found.values()))))]
-    return markdown([head, *([name, *(f"{each:+.3f}" for each in row)] for name, row in found.items())])
+    by_corpus = {name: record["results"]["gradient_cosine"] for name, record in of(results, "joint").items()}
+    head = ["epoch", *map(str, range(1, 1 + max(map(len, by_corpus.values()))))]
+    return markdown(
+        [head, *([name, *(f"{cosine:+.3f}" for cosine in row)] for name, row in by_corpus.items())]
+    )
 
 
 def curves(results: Results) -> str:
@@ -78,13 +81,13 @@ def curves(results: Results) -> str:
 
 
 def poolings(results: Results) -> str:
-    """[CLS] and the mean, for classes and for likeness."""
+    """[CLS] and mean pooling: scores and similarity within classes."""
     tables = {name: pooling.rows_of(record) for name, record in of(results, "pooling").items()}
     return _stacked(tables, left=3)
 
 
 def _stacked(tables: dict[str, list[list[str]]], left: int = 2) -> str:
-    """Rows of tables with the same head, under each other, the table's name before each."""
+    """One table from tables with the same head; each row begins with the name of its table."""
     head = next(iter(tables.values()))[0]
     rows = [[name, *row] for name, (_, *table) in tables.items() for row in table]
     return markdown([["", *head], *rows], left=left)

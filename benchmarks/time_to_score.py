@@ -1,11 +1,11 @@
-"""Time to a test score: this project and a tuned transformers.Trainer, at usual and at higher rates.
+"""Time to a test score: this project and a tuned transformers.Trainer, at usual and higher learning rates.
 
     python benchmarks/time_to_score.py --corpus FOLDER --target F1 [--limit N] [--batch-size 32]
         [--device cpu|cuda] [--backbone NAME] [--output FILE.json] [key=value ...]
 
-Trainer, tuned as in train_speed.py, for 10 epochs at 5e-5, and for 3 at 2e-4 with 2e-3 for the heads; this
-project for those 3. Nothing is frozen, the model of the last epoch is scored, each run is a process of its
-own. The last line is JSON."""
+Trainer, tuned as in train_speed.py, runs for 10 epochs at 5e-5, and for 3 epochs at 2e-4 with 2e-3 for the
+heads; this project runs for 3 epochs at the same rates. Nothing is frozen, the model of the last epoch is
+scored, and each run is its own process. The last line is JSON."""
 
 import sys
 from pathlib import Path
@@ -34,7 +34,7 @@ def main() -> None:
     arguments, overrides = arguments_of("Compare the time to a test score.", options)
     for override in overrides:
         if override.startswith(tuple(key.partition("=")[0] for key in HIGHER)):
-            raise InputError(f"{override}: the rates and epochs compared here are fixed")
+            raise InputError(f"{override}: this benchmark fixes the rates and epochs")
     with Comparison(arguments, overrides) as comparison:
         settings = comparison.settings(*HIGHER, *ALL_TRAINED)
         slow, fast = [*USUAL, *ALL_TRAINED], [*HIGHER, *ALL_TRAINED]

@@ -1,14 +1,15 @@
-"""Training speed of this project, of transformers.Trainer with its defaults, and of Trainer tuned.
+"""Training speed of this project, of transformers.Trainer with its defaults, and of a tuned Trainer.
 
     python benchmarks/train_speed.py --corpus FOLDER [--limit N] [--epochs N] [--rounds R] [--batch-size 32]
         [--frozen | --freeze-layers N] [--device cpu|cuda] [--backbone NAME | --bert-base]
         [--trainer-rates RATE[,HEAD_RATE]] [--output FILE.json] [key=value ...]
 
-The same encoder, windows, heads, losses, epochs, batch size and seed; every run is a process of its own, and
-the contenders take turns. Seconds are of the epochs alone, without start, evaluation and saving; figures are
-medians over the rounds. key=value goes to this project; Trainer takes from it the data, windows, seed, epochs
-and rate, and has BERT's own dropout. Tuned: batches by length, bf16 where the hardware has it, and the faster
-of two ways of attention. A frozen part has no dropout on any side. The last line is JSON."""
+All have the same encoder, windows, heads, losses, epochs, batch size and seed. Every run is its own process,
+and the contenders take turns. Times are those of the epochs, without start, evaluation and saving; figures
+are medians over the rounds. key=value sets a setting of this project; Trainer takes the data, windows, seed,
+epochs and learning rate from it and has BERT's own dropout. Tuned: batches by length, bf16 where the hardware
+supports it, and the faster of two attention implementations. Frozen parts have no dropout. The last line is
+JSON."""
 
 import logging
 import statistics
@@ -37,7 +38,10 @@ OPTIONS = (
     ("--frozen", {"action": "store_true", "help": "train the heads only"}),
     ("--freeze-layers", {"type": int, "metavar": "N", "help": "freeze the embeddings and N lowest layers"}),
     ("--bert-base", {"action": "store_true", "help": "an encoder of bert-base's size, random weights"}),
-    ("--trainer-rates", {"metavar": "RATE[,HEAD_RATE]", "help": "Trainer's rates (training.learning_rate)"}),
+    (
+        "--trainer-rates",
+        {"metavar": "RATE[,HEAD_RATE]", "help": "Trainer's learning rates (training.learning_rate)"},
+    ),
 )
 Result = tuple[dict, Spent]
 
@@ -45,7 +49,7 @@ Result = tuple[dict, Spent]
 def main() -> None:
     arguments, overrides = arguments_of("Compare training speed with transformers.Trainer.", OPTIONS)
     if arguments.frozen and arguments.freeze_layers is not None:
-        raise InputError("--frozen freezes all layers: --freeze-layers can't be given with it")
+        raise InputError("--frozen freezes all layers; do not give --freeze-layers with it")
     frozen = [
         f"model.freeze_backbone={str(arguments.frozen).lower()}",
         f"model.freeze_layers={arguments.freeze_layers or 0}",
@@ -76,18 +80,18 @@ def main() -> None:
 
 
 def trainer_rates(text: str | None) -> tuple[float | None, float | None]:
-    """RATE[,HEAD_RATE] → both; None for what is not given."""
+    """RATE[,HEAD_RATE] → both rates; None for a rate that is missing. Raises InputError for other text."""
     try:
         rates = [float(part) for part in text.split(",")] if text else []
     except ValueError:
         rates = [0.0]
     if len(rates) > 2 or any(not rate > 0 for rate in rates):
-        raise InputError(f"--trainer-rates is {text}; it is RATE or RATE,HEAD_RATE")
+        raise InputError(f"--trainer-rates is {text}; it must be RATE or RATE,HEAD_RATE")
     return tuple([*rates, None, None][:2])
 
 
 def in_turns(runs: dict[str, Callable[[], Result]], rounds: int) -> dict[str, list[Result]]:
-    """Every contender once a round, round after round."""
+    """Run every contender once in each round."""
     results: dict[str, list[Result]] = {name: [] for name in runs}
     for number in range(1, rounds + 1):
         for name, start in runs.items():
@@ -98,16 +102,16 @@ def in_turns(runs: dict[str, Callable[[], Result]], rounds: int) -> dict[str, li
 
 
 def summarise(rounds: dict[str, list[Result]], survey: dict, settings: Settings) -> dict[str, dict]:
-    """Each contender's medians, its ratios to the two Trainers, and the single rounds."""
+    """For each contender the medians, the ratios to both Trainers, and the single rounds."""
     results = {}
     for number, (name, outcomes) in enumerate(rounds.items()):
         reports, spent = [report for report, _ in outcomes], [spent for _, spent in outcomes]
         per_epoch = [sum(report["seconds"]) / len(report["seconds"]) for report in reports]
-        seen = survey["ours"].get(name) or reports[0]["settings"]
+        observed = survey["ours"].get(name) or reports[0]["settings"]
         frozen = None if name == ALL_TRAINED else frozen_layers(settings, survey)
         flops = training_flops(Shape(*survey["shape"]), Work(*survey["work"]), frozen)
         seconds = statistics.median(per_epoch)
-        rate = survey["gflops"].get(seen["precision"].split()[0])
+        rate = survey["gflops"].get(observed["precision"].split()[0])
         results[name] = {
             "sentences_per_second": survey["rows"] / seconds,
             "seconds_per_epoch": seconds,
@@ -117,7 +121,7 @@ def summarise(rounds: dict[str, list[Result]], survey: dict, settings: Settings)
             "gflop_per_epoch": flops / 1e9,
             "share_of_matrix_rate": rate and flops / seconds / 1e9 / rate,
             "busy": is_busy(spent, first=number == 0),
-            "settings": seen,
+            "settings": observed,
             "rounds": [report | {"process": run._asdict()} for report, run in outcomes],
         }
     for result in results.values():
@@ -127,7 +131,7 @@ def summarise(rounds: dict[str, list[Result]], survey: dict, settings: Settings)
 
 
 def frozen_layers(settings: Settings, survey: dict) -> int | None:
-    """How many of the lowest layers are frozen together with the embeddings; None: nothing is."""
+    """The number of lowest layers that are frozen together with the embeddings; None: nothing is frozen."""
     if settings.model.freeze_backbone:
         return Shape(*survey["shape"]).layers
     return settings.model.freeze_layers or None

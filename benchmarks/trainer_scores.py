@@ -2,11 +2,11 @@
 
     python benchmarks/trainer_scores.py [--corpus FOLDER] [--epochs N] [--seeds N] [--output FILE.json]
 
-Both fine-tune the whole embedded encoder with the same data, windows, labels, epochs and batch size, keep the
-epoch with the best dev score (mean of accuracy and entity F1) and are scored by the same code. Trainer runs
-with its defaults otherwise: one rate for all parameters, linear decay without warm-up, no weight decay,
-BERT's dropout of 0.1 also in attention, and the plain sum of both mean losses. Each rate of the grid is tried
-with seed 0; the best by dev then runs with all seeds. The last line is JSON."""
+Both fine-tune the whole bundled encoder with the same data, windows, labels, epochs and batch size, choose
+the epoch with the best dev score (mean of accuracy and entity F1), and are scored by the same code. Otherwise
+Trainer has its defaults: one rate for all parameters, linear decay without warm-up, no weight decay, BERT's
+dropout of 0.1 also in attention, and the sum of both mean losses. Each rate of the grid is tried with seed 0;
+the rate with the best dev score then runs with all seeds. The last line is JSON."""
 
 import argparse
 import json
@@ -22,9 +22,9 @@ from transformers import TrainerCallback
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.comparison import BERTS_OWN, ROOT
-from benchmarks.contenders import make_trainer, trainer_model
 from benchmarks.provenance import finish, parse, provenance
 from benchmarks.tables import spread
+from benchmarks.trainer_run import make_trainer, trainer_model
 from model import MultiTaskTransformer
 from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
@@ -34,7 +34,7 @@ from multitask.evaluation.evaluate import evaluate
 from multitask.training.preparation import Prepared, prepare
 
 RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
-Run = Callable[[float, int], tuple[float, dict]]  # rate, seed → the best dev score, and the test figures
+Run = Callable[[float, int], tuple[float, dict]]  # rate, seed → the best dev score, and the test scores
 
 
 def main() -> None:
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def compare(run: Run, seeds: int) -> dict:
-    """The best rate of RATES on dev with seed 0, and the test figures of all seeds with it."""
+    """Find the best rate of RATES on dev with seed 0 → that rate and the test scores of all seeds with it."""
     first = {rate: run(rate, 0) for rate in RATES}
     for rate, (dev, test) in first.items():
         print(f"rate {rate:.0e}: dev {dev:.4f}, test {test}", file=sys.stderr, flush=True)
@@ -86,7 +86,7 @@ def compare(run: Run, seeds: int) -> dict:
 
 
 def ours(base: list[str], rate: float, seed: int) -> tuple[float, dict]:
-    """A run of task_4.py with its defaults but for the rate."""
+    """Run task_4.py with its defaults except for the rate."""
     with tempfile.TemporaryDirectory() as folder:
         overrides = [f"training.learning_rate={rate}", f"training.seed={seed}", f"output_dir={folder}/run"]
         command = [sys.executable, "task_4.py", *base, *overrides]
@@ -97,7 +97,7 @@ def ours(base: list[str], rate: float, seed: int) -> tuple[float, dict]:
 
 
 class KeepBest(TrainerCallback):
-    """Dev scores after every epoch, and the weights of the best."""
+    """Scores the model on dev after every epoch and keeps the best weights."""
 
     def __init__(self, model: MultiTaskTransformer, prepared: Prepared):
         self.model, self.prepared, self.best, self.weights = model, prepared, -1.0, None
@@ -110,7 +110,7 @@ class KeepBest(TrainerCallback):
 
 
 def trainer(base: list[str], rate: float, seed: int) -> tuple[float, dict]:
-    """A run of transformers.Trainer."""
+    """Run transformers.Trainer."""
     overrides = [*base, *BERTS_OWN, f"training.learning_rate={rate}", f"training.seed={seed}"]
     settings: Settings = load_settings(ROOT / "config.yml", overrides)
     prepared = prepare(settings)

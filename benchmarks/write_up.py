@@ -1,10 +1,11 @@
-"""Make the tables of results in README.md, task_3.md and docs/, and their pictures, from benchmarks/results/.
+"""Fill in the tables of README.md, task_3.md and docs/, and draw their pictures, from benchmarks/results/.
 
     python benchmarks/write_up.py [--check]
 
-A table stands in a page between `<!-- table: NAME -->` and `<!-- end of table -->`, each a line of its own,
-and ends with a line that says what made it. Every table and picture registered below is made; where one can't
-be, nothing is written. --check writes nothing, names what is not as the records have it, and ends with 1."""
+A table stands between the lines `<!-- table: NAME -->` and `<!-- end of table -->` of a page; its last line
+names the commands that made it. Every table and picture registered below is made; if one fails, nothing is
+written. --check writes nothing, lists what differs from the records, and exits with status 1 if anything
+does."""
 
 import argparse
 import logging
@@ -18,16 +19,17 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import result_pictures, result_tables, study_pictures, study_tables
+from benchmarks.pictures import svg
 from benchmarks.provenance import made_by
-from benchmarks.records import Records, svg
+from benchmarks.records import Records
 from multitask.common.atomic_files import atomic_file
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
 
 logger = logging.getLogger("multitask.benchmarks")
 
-# name → function(results) → Markdown. results["x"] is the record in benchmarks/results/x.json; whatever is
-# read so is named under the table, lettered in that order (see benchmarks/provenance.py)
+# name → function(results) → Markdown. results["x"] is the record in benchmarks/results/x.json. The records
+# that a function reads are named under its table, lettered in the order of reading
 TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "scores": result_tables.scores,
     "training speed": result_tables.training_speed,
@@ -63,14 +65,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Make the tables and pictures of results from their records."
     )
-    parser.add_argument("--check", action="store_true", help="only name what is not as the records have it")
+    parser.add_argument("--check", action="store_true", help="only list what differs from the records")
     arguments = parser.parse_args()
-    made, stale = write_up(ROOT)
+    contents, stale = write_up(ROOT)
     if arguments.check:
         for place in stale:
-            print(f"{place} is not what benchmarks/results has")
+            print(f"{place} differs from benchmarks/results")
         sys.exit(1 if stale else 0)
-    for path, content in made.items():
+    for path, content in contents.items():
         if not path.exists() or path.read_bytes() != content:
             with atomic_file(path) as file:
                 file.write(content)
@@ -78,29 +80,29 @@ def main() -> None:
 
 
 def write_up(root: Path) -> tuple[dict[Path, bytes], list[str]]:
-    """Every page and picture as it is to be, and which tables and pictures are not so yet.
+    """The new content of every page and picture, and the tables and pictures that differ from it now.
 
-    Raises InputError for a table that is not registered, has no end or stands in no page."""
-    made, stale, placed = {}, [], set()
+    Raises InputError for a table that is not registered, has no end or is in no page."""
+    contents, stale, used = {}, [], set()
     texts = {page: (root / page).read_text(encoding="utf-8") for page in pages(root)}
     for page, text in texts.items():
         lines = []
         for place, name, old in parts(page, text):
             new = table(name, place, root) if name else old
-            placed.add(name)
+            used.add(name)
             stale += [f"{place}: table {name}"] if new != old else []
             lines += new
-        made[root / page] = ("\n".join(lines) + "\n").encode()
-    for name in (each for each in TABLES if each not in placed):
+        contents[root / page] = ("\n".join(lines) + "\n").encode()
+    for name in sorted(TABLES.keys() - used):
         raise InputError(f"{PLACES}: no place for the table {name}: <!-- table: {name} -->")
     for name, draw in PICTURES.items():
         path = root / "pictures" / name
         links = {page: f"]({'../' * page.count('/')}pictures/{name})" for page in texts}
         if not any(links[page] in text for page, text in texts.items()):
             raise InputError(f"{PLACES}: no place for the picture: ![...](pictures/{name})")
-        made[path] = svg(draw, Records(root))
-        stale += [f"pictures/{name}"] * (not path.exists() or path.read_bytes() != made[path])
-    return made, stale
+        contents[path] = svg(draw, Records(root))
+        stale += [f"pictures/{name}"] * (not path.exists() or path.read_bytes() != contents[path])
+    return contents, stale
 
 
 def pages(root: Path) -> list[str]:
@@ -111,34 +113,34 @@ def pages(root: Path) -> list[str]:
 
 
 def parts(page: str, text: str) -> Iterator[tuple[str, str | None, list[str]]]:
-    """The page in order: (file:line, None, lines) of what is not made here, and (file:line, name, lines) of
-    the tables, without their marks, which belong to what stands around. Raises InputError."""
-    begun: tuple[str, str | None] = (f"{page}:1", None)
+    """Split a page, in order, into (file:line, name, lines) for a table and (file:line, None, lines) for the
+    text around it, which includes the markers. Raises InputError for wrong markers."""
+    begin, name = f"{page}:1", None  # of the part that is being read
     lines: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
-        place, (begun_at, name) = f"{page}:{number}", begun
+        place = f"{page}:{number}"
         opened = _BEGIN.fullmatch(line)
         if name and opened:
-            raise InputError(f"{begun_at}: the table {name} has no end before {place}: {END}")
+            raise InputError(f"{begin}: the table {name} has no end before {place}: {END}")
         if not name and line == END:
-            raise InputError(f"{place}: the end of a table that was not begun")
+            raise InputError(f"{place}: an end of table without its beginning")
         if opened and opened[1] not in TABLES:
             raise InputError(f"{place}: there is no table {opened[1]}; there are {', '.join(TABLES)}")
         if opened:
-            yield begun_at, None, [*lines, line]
-            begun, lines = (place, opened[1]), []
+            yield begin, None, [*lines, line]
+            begin, name, lines = place, opened[1], []
         elif line == END:
-            yield begun_at, name, lines
-            begun, lines = (place, None), [line]
+            yield begin, name, lines
+            begin, name, lines = place, None, [line]
         else:
             lines.append(line)
-    if begun[1]:
-        raise InputError(f"{begun[0]}: the table {begun[1]} has no end: {END}")
-    yield begun[0], None, lines
+    if name:
+        raise InputError(f"{begin}: the table {name} has no end: {END}")
+    yield begin, None, lines
 
 
 def table(name: str, place: str, root: Path) -> list[str]:
-    """The lines of a table, with what made it."""
+    """The lines of a table and the line that names its commands."""
     records = Records(root)
     try:
         text = TABLES[name](records)

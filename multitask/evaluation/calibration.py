@@ -7,7 +7,7 @@ import numpy as np
 
 from multitask.common import distributed
 from multitask.data.corpus import EncodedCorpus
-from multitask.data.labels import UNLABELLED, LabelSpace
+from multitask.data.labels import LabelSpace
 from multitask.inference.runner import run_model, runner_of
 
 BOUNDS = 0.05, 20.0  # lowest and highest temperature
@@ -48,17 +48,16 @@ class ConfidenceBins:
 def bin_confidences(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> ConfidenceBins:
     """Put confidences (n,), 0 to 1, into bins, with `correct` (n,) bool. An edge belongs to the bin below."""
     index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    weights = None, confidence, correct
-    return ConfidenceBins(*(np.bincount(index, each, bins) for each in weights))
+    return ConfidenceBins(*(np.bincount(index, weights, bins) for weights in (None, confidence, correct)))
 
 
 def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
-    """The temperature within BOUNDS that minimizes the cross-entropy of logits (n, K) and gold ids (n,).
-
-    Guo et al. 2017, §4.2. Gold ids outside 0..K−1 are ignored. Returns 1 if no id is left or if all
-    temperatures are equally good. Logits that are always correct give the lowest temperature."""
+    """The temperature within BOUNDS that minimizes the cross-entropy of logits (n, K) and gold ids (n,), Guo
+    et al. 2017, §4.2. Ids outside 0..K−1 are ignored. Returns 1 if no id is left or if all temperatures are
+    equally good; the lowest temperature if all logits are correct."""
     # the loss is convex in the inverse temperature: its slope only rises, so the bounds bracket the minimum
     low, high = 1 / BOUNDS[1], 1 / BOUNDS[0]
+    logits, gold = _labelled(logits, gold)
     slope_low, slope_high = (_derivatives(logits, gold, end)[0] for end in (low, high))
     if slope_low >= 0 or slope_high <= 0:
         return 1.0 if slope_low >= 0 >= slope_high else BOUNDS[1] if slope_low >= 0 else BOUNDS[0]
@@ -80,15 +79,12 @@ def _derivatives(logits: np.ndarray, gold: np.ndarray, inverse: float) -> tuple[
     first = second = 0.0
     for start in range(0, len(gold), BLOCK_SIZE):
         ids = gold[start : start + BLOCK_SIZE]
-        usable = np.flatnonzero((ids >= 0) & (ids < logits.shape[1]))
-        z = logits[start + usable].astype(np.float64)
-        if not len(z):
-            continue
+        z = logits[start : start + BLOCK_SIZE].astype(np.float64)
         z -= z.max(1, keepdims=True)
         powers = np.exp(inverse * z)
         probabilities = powers / powers.sum(1, keepdims=True)
         mean = (probabilities * z).sum(1)
-        first += float((mean - z[np.arange(len(z)), ids[usable]]).sum())
+        first += float((mean - z[np.arange(len(z)), ids]).sum())
         second += float((probabilities * (z - mean[:, None]) ** 2).sum())
     return first, second
 
@@ -126,7 +122,7 @@ def sample_rows(corpus: EncodedCorpus) -> list[tuple[int, int]]:
 
 
 def _labelled(logits: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    known = (gold != UNLABELLED) & (gold < logits.shape[1])  # larger ids stand for unknown labels
+    known = (gold >= 0) & (gold < logits.shape[1])  # larger ids stand for unknown labels
     return logits[known], gold[known]
 
 

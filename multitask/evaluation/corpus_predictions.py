@@ -29,6 +29,19 @@ class CorpusPredictions(NamedTuple):
     outside_probabilities: np.ndarray | None = None  # (E,) mean probability of O in each gold entity
     word_bins: tuple[ConfidenceBins, ConfidenceBins] | None = None  # of the tags of annotated rows
 
+    def class_bins(self, corpus: EncodedCorpus) -> list[ConfidenceBins]:
+        """Bins of the classes of annotated rows, at temperature 1 and at the model's own. Needs task A."""
+        assert self.classes is not None and self.class_probabilities is not None
+        annotated = corpus.row_classes != UNLABELLED
+        correct = (self.classes == corpus.row_classes)[annotated]
+        return [bin_confidences(row[annotated], correct) for row in self.class_probabilities]
+
+    def entity_bins(self) -> list[ConfidenceBins]:
+        """Bins of the entities predicted in annotated rows, at temperature 1 and at the model's own. An
+        entity is correct if both ends and the type are. Needs task B."""
+        assert self.matches is not None and self.entity_scores is not None
+        return [bin_confidences(scores, self.matches.correct) for scores in self.entity_scores]
+
 
 def predict_with_confidence(
     predictor: Predictor,
@@ -82,8 +95,7 @@ class _TagConfidence:
         spans = self.labels.find_spans(tags, offsets)
         in_annotated = annotated[np.searchsorted(offsets, spans[0], side="right") - 1]
         starts, ends, types = (column[in_annotated] for column in spans)
-        both = (1.0, self.temperature)
-        scores = [entity_scores(logits, self.labels, starts, ends, types, t) for t in both]
+        scores = [entity_scores(logits, self.labels, starts, ends, types, t) for t in (1.0, self.temperature)]
         self.entity_scores.append(np.stack(scores))
         begin, end = corpus.word_rows[[rows.first, rows.last]]
         first, last = np.searchsorted(corpus.spans[0], [begin, end])
@@ -102,21 +114,6 @@ class _TagConfidence:
         bins = reduce(ConfidenceBins.plus, before), reduce(ConfidenceBins.plus, after)
         outside = _concatenate_columns(self.outside_probabilities)[0]
         return _concatenate_columns(self.entity_scores), outside, bins
-
-
-def class_bins(predictions: CorpusPredictions, corpus: EncodedCorpus) -> list[ConfidenceBins]:
-    """Bins of the classes of annotated rows, at temperature 1 and at the model's own. Task A is required."""
-    assert predictions.classes is not None and predictions.class_probabilities is not None
-    annotated = corpus.row_classes != UNLABELLED
-    correct = (predictions.classes == corpus.row_classes)[annotated]
-    return [bin_confidences(row[annotated], correct) for row in predictions.class_probabilities]
-
-
-def entity_bins(predictions: CorpusPredictions) -> list[ConfidenceBins]:
-    """Bins of the entities predicted in annotated rows, at temperature 1 and at the model's own. An entity is
-    correct if both ends and the type are. Task B is required."""
-    assert predictions.matches is not None and predictions.entity_scores is not None
-    return [bin_confidences(scores, predictions.matches.correct) for scores in predictions.entity_scores]
 
 
 def _concatenate_columns(parts: list[np.ndarray]) -> np.ndarray:

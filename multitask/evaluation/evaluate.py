@@ -1,4 +1,4 @@
-"""Evaluates a model on annotated rows: metrics, intervals, calibration, mistakes, and a second model."""
+"""Evaluates a model on annotated rows, alone or compared with a second model."""
 
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -17,12 +17,7 @@ from multitask.data.splits import read_split, warn_unknown_labels
 from multitask.data.tokenization import WordTokenizer
 from multitask.evaluation import intervals
 from multitask.evaluation.calibration import ConfidenceBins
-from multitask.evaluation.corpus_predictions import (
-    CorpusPredictions,
-    class_bins,
-    entity_bins,
-    predict_with_confidence,
-)
+from multitask.evaluation.corpus_predictions import CorpusPredictions, predict_with_confidence
 from multitask.evaluation.metrics import UNKNOWN_LABEL, Scores, score, scores_table
 from multitask.evaluation.mistakes import Mistake, most_confident_mistakes
 from multitask.evaluation.plots import confusion, draw_confusion, draw_reliability
@@ -59,10 +54,10 @@ class Evaluation:
         """Name → the model's temperature, and confidence bins at temperature 1 and at that temperature."""
         bins: dict[str, tuple[float, list[ConfidenceBins]]] = {}
         if self.scores.task_a:
-            bins["classes"] = self.temperatures[0], class_bins(self.predictions, self.corpus)
+            bins["classes"] = self.temperatures[0], self.predictions.class_bins(self.corpus)
         if self.scores.task_b:
             bins["words' tags"] = self.temperatures[1], list(self.predictions.word_bins or ())
-            bins["found entities"] = self.temperatures[1], entity_bins(self.predictions)
+            bins["found entities"] = self.temperatures[1], self.predictions.entity_bins()
         return bins
 
 
@@ -103,9 +98,8 @@ def evaluate_corpus(
     tasks: Collection[str] = TASKS,
     progress: Callable[[int], object] | None = None,
 ) -> Evaluation:
-    """Evaluate a model on a corpus that was encoded from these files. The scores are those of `evaluate`.
-
-    Several processes share the rows, and every process gets the whole evaluation."""
+    """Evaluate a model on a corpus that was encoded from these files. Several processes share the rows, and
+    all of them get the whole evaluation, with the scores of `evaluate`."""
     labels, config = predictor.labels, predictor.config
     predictions = predict_with_confidence(predictor, corpus, progress, tasks)
     temperatures = float(config.temperature_task_a), float(config.temperature_task_b)
@@ -114,9 +108,8 @@ def evaluate_corpus(
 
 
 def evaluation_to_dict(first: Evaluation, second: Evaluation | None = None) -> dict:
-    """All figures of an evaluation, for JSON, and its comparison with a second model on the same file.
-
-    Raises InputError if a file has changed since it was read, or if the models share no scored task."""
+    """All figures of an evaluation, for JSON, and its comparison with a second model on the same file. Raises
+    InputError if a file has changed since it was read, or if the models share no scored task."""
     row = first.scores.to_dict()
     limits = intervals.bootstrap_intervals(first.row_counts())
     row["intervals"] = {name: interval and list(interval) for name, interval in limits.items()}
@@ -140,9 +133,8 @@ def evaluation_to_dict(first: Evaluation, second: Evaluation | None = None) -> d
 
 
 def compare_models(first: Evaluation, second: Evaluation) -> dict[str, intervals.Comparison | None]:
-    """Compare two models on the same rows, in the tasks that both have learned.
-
-    Raises InputError if the rows are not the same, or if no task is scored for both."""
+    """Compare two models on the same rows in the tasks that are scored for both. Raises InputError if the
+    rows are not the same, or if there is no such task."""
     files = ", ".join(first.files)
     if not np.array_equal(first.corpus.row_lines, second.corpus.row_lines):
         raise InputError(f"{files}: changed while it was read")
@@ -153,17 +145,13 @@ def compare_models(first: Evaluation, second: Evaluation) -> dict[str, intervals
     for task in sorted(first.tasks ^ second.tasks):
         model = (second if task in first.tasks else first).model
         logger.info(f"{task} is not compared: {model} has not learned it")
-    return intervals.bootstrap_difference(first.row_counts(tasks), second.row_counts(tasks))
+    return intervals.compare_means([first.row_counts(tasks)], [second.row_counts(tasks)])
 
 
 def evaluation_to_text(evaluation: Evaluation, row: dict) -> str:
     """An evaluation as text; `row` is its `evaluation_to_dict`."""
-    rows = len(evaluation.corpus)
-    warning = (
-        f"; too few rows for reliable intervals (below {intervals.MIN_ROWS})"
-        if rows < intervals.MIN_ROWS
-        else ""
-    )
+    rows, needed = len(evaluation.corpus), intervals.MIN_ROWS
+    warning = f"; too few rows for reliable intervals (below {needed})" if rows < needed else ""
     lines = [scores_table(evaluation.scores)]
     lines.append(f"95 % intervals, {intervals.RESAMPLES:,} resamples of {rows:,} rows{warning}")
     for name in intervals.METRICS:
@@ -179,40 +167,33 @@ def evaluation_to_text(evaluation: Evaluation, row: dict) -> str:
     if row["mistakes"]:
         lines.append(f"The {len(row['mistakes'])} wrong predictions with the highest confidence")
         lines += [str(Mistake(*mistake.values())) for mistake in row["mistakes"]]
-    if "against" in row:
-        lines += _comparison_lines(evaluation.model, row["against"])
+    if against := row.get("against"):
+        second = against["model"]
+        lines.append(f"First: {evaluation.model}; second: {second}; both scored on the same resamples")
+        lines.append("  metric        first  second  difference  95 % interval            p  result")
+        for name in intervals.METRICS:
+            if c := against[name]:
+                lines.append(
+                    f"  {name:<11}  {c['first']:.4f}  {c['second']:.4f}  {c['difference']:+10.4f}  "
+                    f"{c['low']:+.4f} to {c['high']:+.4f}  {c['p']:.4f}  {c['verdict']}"
+                )
     return "\n".join(lines)
 
 
-def _comparison_lines(model: str, against: dict) -> list[str]:
-    lines = [
-        f"First: {model}; second: {against['model']}; both scored on the same resamples",
-        "  metric        first  second  difference  95 % interval            p  result",
-    ]
-    for name in intervals.METRICS:
-        if c := against[name]:
-            interval = f"{c['low']:+.4f} to {c['high']:+.4f}"
-            lines.append(
-                f"  {name:<11}  {c['first']:.4f}  {c['second']:.4f}  {c['difference']:+10.4f}  {interval}  "
-                f"{c['p']:.4f}  {c['verdict']}"
-            )
-    return lines
-
-
-def confusion_matrices(evaluation: Evaluation) -> dict[str, tuple[np.ndarray, list[str]]]:
-    """The confusion matrix of each scored task: (C, C) counts by gold id and predicted id, and C names."""
+def confusion_matrices(evaluation: Evaluation) -> dict[str, tuple[str, np.ndarray, list[str]]]:
+    """Task → title, (C, C) counts by gold id and predicted id, and C names, for each scored task."""
     corpus, labels, predictions = evaluation.corpus, evaluation.labels, evaluation.predictions
     matrices = {}
     if evaluation.scores.task_a and predictions.classes is not None:
         names, annotated = [*labels.classes, UNKNOWN_LABEL], corpus.row_classes != UNLABELLED
         gold, predicted = corpus.row_classes[annotated], predictions.classes[annotated]
-        matrices["task_a"] = confusion(gold, predicted, len(names)), names
+        matrices["task_a"] = "Classes of sentences", confusion(gold, predicted, len(names)), names
     if evaluation.scores.task_b and predictions.tags is not None:
         names, annotated = ["O", *labels.types, UNKNOWN_LABEL], corpus.word_tags != UNLABELLED
         gold, predicted = corpus.word_tags[annotated], predictions.tags[annotated]
         if labels.scheme != "IO":  # B and I of a type → the type
             gold, predicted = (gold + 1) // 2, (predicted + 1) // 2
-        matrices["task_b"] = confusion(gold, predicted, len(names)), names
+        matrices["task_b"] = "Types of words", confusion(gold, predicted, len(names)), names
     return matrices
 
 
@@ -225,9 +206,7 @@ def draw_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write confusion matrices and reliability diagrams of the scored tasks to a folder, as PNG files."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {"task_a": "confusion_classes", "task_b": "confusion_types"}
-    titles = {"task_a": "Classes of sentences", "task_b": "Types of words"}
-    matrices = confusion_matrices(evaluation)
-    plots = {names[task]: draw_confusion(titles[task], *matrix) for task, matrix in matrices.items()}
+    plots = {names[task]: draw_confusion(*plot) for task, plot in confusion_matrices(evaluation).items()}
     plots["reliability"] = draw_reliability(reliability(evaluation))
     for name, content in plots.items():
         with atomic_file(folder / f"{name}.png") as file:

@@ -118,20 +118,15 @@ def bootstrap_intervals(rows: RowCounts, seed: int = 0) -> dict[str, tuple[float
     }
 
 
-def bootstrap_difference(first: RowCounts, second: RowCounts, seed: int = 0) -> dict[str, Comparison | None]:
-    """Compare two models on the same rows by the paired bootstrap: both are scored on the same resamples.
-    None for a metric that one of them lacks.
-
-    p is how often the difference of a resample, shifted to mean 0, is at least as far from 0 as the observed
-    one, on either side (Koehn 2004; Berg-Kirkpatrick, Burkett & Klein 2012)."""
-    return compare_means([first], [second], seed)
-
-
 def compare_means(
     first: Sequence[RowCounts], second: Sequence[RowCounts], seed: int = 0
 ) -> dict[str, Comparison | None]:
-    """`bootstrap_difference` of the mean metrics of two groups of models, such as several seeds of two kinds
-    of training. The interval covers other rows, not other seeds."""
+    """Compare two groups of models, such as several seeds of two kinds of training, by their mean metrics on
+    the same rows: the paired bootstrap scores all models on the same resamples. None for a metric that one
+    group lacks. The interval covers other rows, not other seeds.
+
+    p is how often the difference of a resample, shifted to mean 0, is at least as far from 0 as the observed
+    one, on either side (Koehn 2004; Berg-Kirkpatrick, Burkett & Klein 2012)."""
     columns, counts = group_equal_rows([column for rows in (*first, *second) for column in rows])
     width = len(RowCounts._fields)
     models = [RowCounts(*columns[at : at + width]) for at in range(0, len(columns), width)]
@@ -142,29 +137,22 @@ def compare_means(
 
     observed = [scores[0] for scores in means(counts[None])]
     differences = np.concatenate([a - b for a, b in map(means, resample_counts(counts, seed))])
+    counted = {"entity_f1": first[0].gold, "exact_match": first[0].whole}  # −1 in rows that do not count
     comparisons: dict[str, Comparison | None] = dict.fromkeys(METRICS)
     for name, a, b, resampled in zip(METRICS, *observed, differences.T):
         if not np.isnan(a - b):
             resampled = resampled[~np.isnan(resampled)]
             as_far = np.abs(resampled - (a - b)) >= abs(a - b) - 1e-12  # tolerates rounding errors
             p = float(1 + as_far.sum()) / (1 + len(resampled))
-            rows = int((_counted_column(first[0], name) >= 0).sum())
+            rows = int((counted.get(name, first[0].gold_class) >= 0).sum())
             low, high = _interval(resampled)
             comparisons[name] = Comparison(float(a), float(b), float(a - b), low, high, p, rows)
     return comparisons
 
 
-def _counted_column(rows: RowCounts, name: str) -> np.ndarray:
-    """The column that is −1 in the rows that do not count for a metric."""
-    return {"entity_f1": rows.gold, "exact_match": rows.whole}.get(name, rows.gold_class)
-
-
 def group_equal_rows(columns: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Group the rows that are equal in all columns (N,) → the columns of the G groups (G,), and the number of
-    rows in each group (G,).
-
-    A million rows have a few thousand groups. Drawing how often each group occurs is the same as drawing
-    rows, but fast."""
+    """Group the rows that are equal in all columns (N,) → the groups' columns (G,) and numbers of rows (G,).
+    A million rows have a few thousand groups; drawing how often each occurs replaces drawing rows."""
     group = np.zeros(len(columns[0]), np.int64)
     for column in columns:
         low = int(column.min())

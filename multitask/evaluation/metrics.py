@@ -1,6 +1,4 @@
-"""Metrics of both tasks: accuracy, precision, recall, F1 and exact match.
-
-A row that is not annotated for a task does not count for the task's metrics."""
+"""Metrics of both tasks. A row that is not annotated for a task does not count for the task's metrics."""
 
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -39,41 +37,39 @@ class Score:
 
 
 @dataclass(frozen=True)
-class ClassScores:
-    """Task A over the rows that have a gold class. macro_f1 is the mean over all gold or predicted classes;
-    classes that are missing in train count as one class."""
+class TaskScores:
+    """The metrics that both tasks have, over the rows that are annotated for the task."""
 
     rows: int
-    accuracy: float
-    per_class: dict[str, Score]
+    per_label: dict[str, Score]  # all gold or predicted labels; those missing in train count as one
 
     @property
     def macro_f1(self) -> float:
-        return _macro_f1(self.per_class)
+        """The mean F1 of the labels; 0 without labels."""
+        return float(np.mean([score.f1 for score in self.per_label.values()] or [0.0]))
 
 
 @dataclass(frozen=True)
-class EntityScores:
-    """Task B over the rows whose entities are annotated. An entity is correct if both ends and the type are
-    (Tjong Kim Sang & De Meulder 2003). macro_f1 is the mean over all gold or predicted types."""
+class ClassScores(TaskScores):
+    """Task A. The labels are classes."""
 
-    rows: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class EntityScores(TaskScores):
+    """Task B. The labels are types. An entity is correct if both ends and the type are (Tjong Kim Sang & De
+    Meulder 2003)."""
+
     words: int
     word_accuracy: float
     micro: Score
-    per_type: dict[str, Score]
-
-    @property
-    def macro_f1(self) -> float:
-        return _macro_f1(self.per_type)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The metrics of both tasks. A task is None if no row is annotated for it.
-
-    exact_match covers the rows that are annotated for every scored task: the share of those whose class and
-    entities are all correct."""
+    """The metrics of both tasks. A task is None if no row is annotated for it. exact_match is the share of
+    the rows annotated for every scored task whose class and entities are all correct."""
 
     task_a: ClassScores | None
     task_b: EntityScores | None
@@ -93,18 +89,17 @@ class Scores:
         row: dict = dict(self.headline())
         if (a := self.task_a) is not None:
             row["task_a"] = {"rows": a.rows, "accuracy": a.accuracy, "macro_f1": a.macro_f1}
-            row["task_a"]["per_class"] = {name: score.to_dict() for name, score in a.per_class.items()}
+            row["task_a"]["per_class"] = {name: score.to_dict() for name, score in a.per_label.items()}
         if (b := self.task_b) is not None:
             row["task_b"] = {"rows": b.rows, "words": b.words, "word_accuracy": b.word_accuracy}
             row["task_b"] |= {**b.micro.to_dict(), "macro_f1": b.macro_f1}
-            row["task_b"]["per_type"] = {name: score.to_dict() for name, score in b.per_type.items()}
+            row["task_b"]["per_type"] = {name: score.to_dict() for name, score in b.per_label.items()}
         return row
 
     def mean(self) -> float | None:
-        """The score by which the best epoch is chosen: the mean of accuracy and entity F1, or the one of them
-        that exists; None without either."""
-        headline = self.headline()
-        parts = [part for part in (headline["accuracy"], headline["entity_f1"]) if part is not None]
+        """The score for choosing the best epoch: the mean of accuracy and entity F1, where they exist."""
+        accuracy, _, entity_f1, _ = self.headline().values()
+        parts = [part for part in (accuracy, entity_f1) if part is not None]
         return float(np.mean(parts)) if parts else None
 
 
@@ -119,10 +114,7 @@ class Matches(NamedTuple):
 
 
 def score(
-    corpus: EncodedCorpus,
-    labels: LabelSpace,
-    classes: np.ndarray | None,
-    tags: np.ndarray | None,
+    corpus: EncodedCorpus, labels: LabelSpace, classes: np.ndarray | None, tags: np.ndarray | None
 ) -> Scores:
     """Score predicted class ids (N,) and tag ids (W,) against a corpus. None leaves a task out.
 
@@ -134,17 +126,14 @@ def score(
         scores_b, row_correct = _score_entities(corpus, labels, tags)
         complete &= corpus.row_tagged
     if classes is not None and has_class.any():
-        scores_a = _score_classes(corpus.row_classes[has_class], classes[has_class], labels)
+        gold, predicted = corpus.row_classes[has_class], classes[has_class]
+        correct = gold == predicted
+        per_label = _score_per_label(gold[correct], predicted, gold, labels.classes)
+        scores_a = ClassScores(len(gold), per_label, float(correct.mean()))
         row_correct = row_correct & (classes == corpus.row_classes)
         complete &= has_class
     exact = float(row_correct[complete].mean()) if (scores_a or scores_b) and complete.any() else None
     return Scores(scores_a, scores_b, exact)
-
-
-def _score_classes(gold: np.ndarray, predicted: np.ndarray, labels: LabelSpace) -> ClassScores:
-    correct = gold == predicted
-    per_class = _score_per_label(gold[correct], predicted, gold, labels.classes)
-    return ClassScores(len(gold), float(correct.mean()), per_class)
 
 
 def _score_entities(
@@ -152,13 +141,13 @@ def _score_entities(
 ) -> tuple[EntityScores, np.ndarray]:
     """The scores, and whether all entities of each row (N,) are correct."""
     matches = match_entities(corpus, labels, tags)
-    correct = matches.correct
     annotated = np.repeat(corpus.row_tagged, np.diff(corpus.word_rows))
-    per_type = _score_per_label(matches.types[correct], matches.types, corpus.spans[2], labels.types)
-    micro = Score(int(correct.sum()), len(matches.starts), corpus.spans.shape[1])
+    correct_types = matches.types[matches.correct]
+    per_label = _score_per_label(correct_types, matches.types, corpus.spans[2], labels.types)
+    micro = Score(len(correct_types), len(matches.starts), corpus.spans.shape[1])
     gold_tags, words = corpus.word_tags[annotated], int(annotated.sum())
     accuracy = float((gold_tags == tags[annotated]).mean()) if words else 0.0
-    scores = EntityScores(int(corpus.row_tagged.sum()), words, accuracy, micro, per_type)
+    scores = EntityScores(int(corpus.row_tagged.sum()), per_label, words, accuracy, micro)
     return scores, matches.row_correct
 
 
@@ -190,22 +179,18 @@ def _score_per_label(
     return {all_names[i]: Score(*map(int, counts[i])) for i in np.flatnonzero(counts.sum(1))}
 
 
-def _macro_f1(per_label: dict[str, Score]) -> float:
-    return float(np.mean([score.f1 for score in per_label.values()])) if per_label else 0.0
-
-
 def scores_table(scores: Scores) -> str:
     """The metrics as text: for each task one line and a table of its labels."""
     lines = []
     if (a := scores.task_a) is not None:
         lines += [f"Task A, {a.rows:,} sentences: accuracy {a.accuracy:.4f}, macro-F1 {a.macro_f1:.4f}"]
-        lines += _label_rows(a.per_class, "class")
+        lines += _label_rows(a.per_label, "class")
     if (b := scores.task_b) is not None:
         lines += [
             f"Task B, {b.rows:,} sentences: entity F1 {b.micro.f1:.4f} (precision {b.micro.precision:.4f}, "
             f"recall {b.micro.recall:.4f}), macro-F1 {b.macro_f1:.4f}, word accuracy {b.word_accuracy:.4f}"
         ]
-        lines += _label_rows(b.per_type, "type")
+        lines += _label_rows(b.per_label, "type")
     if scores.exact_match is not None:
         lines += [f"Exact match (class and all entities): {scores.exact_match:.4f}"]
     return "\n".join(lines)

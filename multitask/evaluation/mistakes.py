@@ -1,5 +1,4 @@
-"""The wrong predictions with the highest confidence: they show wrong gold labels and what the model has not
-learned."""
+"""The wrong predictions with the highest confidence, which may be wrong gold labels."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -31,25 +30,14 @@ class Mistake(NamedTuple):
     sentence: str
 
     def __str__(self) -> str:
-        line = (
-            f"{self.probability:.4f}  {self.file}:{self.line}: predicted {self.predicted}, gold {self.gold}"
-        )
+        place = f"{self.probability:.4f}  {self.file}:{self.line}"
+        line = f"{place}: predicted {self.predicted}, gold {self.gold}"
         return f"{printable(line)}\n        {printable(self.sentence)}"
 
     def to_dict(self) -> dict[str, object]:
         """The mistake for JSON, where `predicted` is called "said" and `gold` is called "right"."""
-        names = {"predicted": "said", "gold": "right"}
-        return {names.get(field, field): value for field, value in self._asdict().items()}
-
-
-class _Location(NamedTuple):
-    """Where a mistake is and what was predicted there."""
-
-    probability: float
-    row: int
-    start: int  # the words [start, end) of the row; −1 for the class of the row
-    end: int
-    predicted: int  # class id or type id; −1 for no entity
+        keys = ("probability", "file", "line", "task", "said", "right", "sentence")
+        return dict(zip(keys, self))
 
 
 def most_confident_mistakes(
@@ -59,46 +47,40 @@ def most_confident_mistakes(
     predictions: CorpusPredictions,
     limit: int = MAX_MISTAKES,
 ) -> list[Mistake]:
-    """The wrong predictions for a corpus, highest confidence first.
+    """At most `limit` wrong predictions, highest confidence first. The files are read again for their text.
 
     A wrong entity is reported with all gold entities that it overlaps. A gold entity that no predicted one
-    overlaps is reported with the mean probability of O over its words.
-
-    Args:
-        paths: the files of the corpus. They are read again for the words of the rows.
-        limit: the largest number of mistakes.
-
-    Raises:
-        InputError: a file has changed since the corpus was encoded."""
-    locations = _locate(corpus, predictions, limit)
-    examples = read_source_rows(paths, {location.row for location in locations}, corpus)
-    return [_mistake(location, examples[location.row], labels) for location in locations]
+    overlaps is reported with the mean probability of O over its words. Raises InputError if a file has
+    changed since the corpus was encoded."""
+    rows, *columns = _locate(corpus, predictions, limit)
+    examples = read_source_rows(paths, set(rows), corpus)
+    return [_mistake(examples[row], labels, *facts) for row, *facts in zip(rows, *columns)]
 
 
-def _locate(corpus: EncodedCorpus, predictions: CorpusPredictions, limit: int) -> list[_Location]:
-    parts: list[tuple[np.ndarray, ...]] = []  # columns of _Location
+def _locate(corpus: EncodedCorpus, predictions: CorpusPredictions, limit: int) -> list[list]:
+    """Columns: rows, probabilities, first words in the row, words after the last, predicted ids. Both words
+    are −1 for the class of a row; the id is a class or type id, −1 for no entity."""
+    parts: list[tuple[np.ndarray, ...]] = []
     if predictions.classes is not None and predictions.class_probabilities is not None:
         annotated = corpus.row_classes != UNLABELLED
         wrong = np.flatnonzero(annotated & (predictions.classes != corpus.row_classes))
         no_words = np.full(len(wrong), -1)
         probabilities = predictions.class_probabilities[1, wrong]
-        parts.append((probabilities, wrong, no_words, no_words, predictions.classes[wrong]))
+        parts.append((wrong, probabilities, no_words, no_words, predictions.classes[wrong]))
     if (m := predictions.matches) is not None:
         assert predictions.entity_scores is not None and predictions.outside_probabilities is not None
         wrong = np.flatnonzero(~m.correct)
-        places = _words_in_rows(corpus, m.starts[wrong], m.ends[wrong])
-        parts.append((predictions.entity_scores[1, wrong], *places, m.types[wrong]))
+        rows, *words = _words_in_rows(corpus, m.starts[wrong], m.ends[wrong])
+        parts.append((rows, predictions.entity_scores[1, wrong], *words, m.types[wrong]))
         starts, ends = corpus.spans[0], corpus.spans[1]
         # the first predicted entity that ends after the gold one starts
         following = np.searchsorted(m.ends, starts, side="right")
         missed = np.flatnonzero(np.append(m.starts, corpus.word_rows[-1])[following] >= ends)
-        places = _words_in_rows(corpus, starts[missed], ends[missed])
-        parts.append((predictions.outside_probabilities[missed], *places, np.full(len(missed), -1)))
-    if not parts:
-        return []
-    probability, *columns = (np.concatenate(column) for column in zip(*parts))
-    order = np.lexsort((columns[1], columns[0], -probability))[:limit]
-    return [_Location(float(probability[i]), *(int(column[i]) for column in columns)) for i in order]
+        rows, *words = _words_in_rows(corpus, starts[missed], ends[missed])
+        parts.append((rows, predictions.outside_probabilities[missed], *words, np.full(len(missed), -1)))
+    columns = [np.concatenate(column) for column in zip(*parts)] or [np.zeros(0)] * 5
+    order = np.lexsort((columns[2], columns[0], -columns[1]))[:limit]
+    return [column[order].tolist() for column in columns]
 
 
 def _words_in_rows(corpus: EncodedCorpus, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -107,8 +89,9 @@ def _words_in_rows(corpus: EncodedCorpus, starts: np.ndarray, ends: np.ndarray) 
     return rows, starts - corpus.word_rows[rows], ends - corpus.word_rows[rows]
 
 
-def _mistake(location: _Location, example: Example, labels: LabelSpace) -> Mistake:
-    probability, _, start, end, predicted = location
+def _mistake(
+    example: Example, labels: LabelSpace, probability: float, start: int, end: int, predicted: int
+) -> Mistake:
     source, text, offsets = (probability, example.path, example.line), example.text, example.offsets
     assert text is not None and offsets is not None  # read_source_rows adds them
     if start < 0:

@@ -35,11 +35,11 @@ def reduced(counts: np.ndarray, names: Sequence[str], limit: int = MAX_NAMES) ->
     if len(names) <= limit:
         return counts, names
     wrong = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
-    kept = np.sort(np.argsort(-wrong, kind="stable")[: limit - 1])
+    confused = np.sort(np.argsort(-wrong, kind="stable")[: limit - 1])
     group = np.full(len(names), limit - 1)
-    group[kept] = np.arange(limit - 1)
+    group[confused] = np.arange(limit - 1)
     into = np.eye(limit, dtype=counts.dtype)[group]
-    return into.T @ counts @ into, [*(names[i] for i in kept), f"({len(names) - len(kept)} others)"]
+    return into.T @ counts @ into, [*(names[i] for i in confused), f"({len(names) - len(confused)} others)"]
 
 
 def draw_confusion(title: str, counts: np.ndarray, names: Sequence[str], kind: str = "png") -> bytes:
@@ -71,19 +71,12 @@ def draw_reliability(pairs: Mapping[str, Sequence[ConfidenceBins]], kind: str = 
         figure.set_size_inches(4.2 * len(pairs), 4.5)
         for axes, (what, bins) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs.items()):
             axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
-            for each, name, marker in zip(bins, ("temperature 1", "calibrated"), "os"):
-                filled = each.count > 0
-                share = each.count[filled] / max(each.count.sum(), 1)
-                label = f"{name}: ECE {each.error:.4f}"
-                (line,) = axes.plot(each.confidence[filled], each.accuracy[filled], label=label, linewidth=1)
-                axes.scatter(
-                    each.confidence[filled],
-                    each.accuracy[filled],
-                    s=12 + 150 * share,
-                    marker=marker,
-                    color=line.get_color(),
-                    alpha=0.6,
-                )
+            for stage, name, marker in zip(bins, ("temperature 1", "calibrated"), "os"):
+                filled = stage.count > 0
+                x, y = stage.confidence[filled], stage.accuracy[filled]
+                (line,) = axes.plot(x, y, label=f"{name}: ECE {stage.error:.4f}", linewidth=1)
+                sizes = 12 + 150 * stage.count[filled] / max(stage.count.sum(), 1)
+                axes.scatter(x, y, s=sizes, marker=marker, color=line.get_color(), alpha=0.6)
             axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
             axes.set_title(f"{what} ({int(bins[0].count.sum()):,})")
             # below the axes: points may be anywhere in the square
@@ -103,9 +96,9 @@ def draw_curves(
         for (label, values), line, marker in zip(curves.items(), cycle(_LINES), cycle("osD^")):
             heights = np.array(values, float)  # None becomes NaN, a gap
             # at most about 20 markers; a single epoch is a point
-            each = max(1, len(heights) // 20)
+            step = max(1, len(heights) // 20)
             epochs = range(1, len(heights) + 1)
-            axes.plot(epochs, heights, line, label=label, marker=marker, markersize=4, markevery=each)
+            axes.plot(epochs, heights, line, label=label, marker=marker, markersize=4, markevery=step)
         if best is not None:
             axes.axvline(best, color="grey", linewidth=0.8, linestyle=":", label=f"best: epoch {best}")
         axes.set(xlabel="epoch", ylabel=name)
@@ -121,10 +114,12 @@ def _drawing(names: Sequence[str]) -> Iterator[tuple[Figure, list[str]]]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    names = [_shortened(printable(name)) for name in names]
+    names = [printable(name) for name in names]
+    names = [name if len(name) <= _MAX_CHARACTERS else f"{name[: _MAX_CHARACTERS - 1]}…" for name in names]
     families, missing = _fonts(set("".join(names)))
     if missing:  # escapes keep names distinct
-        names = ["".join(_escaped(c) if c in missing else c for c in name) for name in names]
+        escapes = str.maketrans({c: c.encode("unicode_escape").decode() for c in missing})
+        names = [name.translate(escapes) for name in names]
     # a name may contain dollar signs; a user's matplotlibrc must not change these plots
     plain: dict[str, Any] = {"font.family": families, "text.parse_math": False, "text.usetex": False}
     # otherwise the ids in an SVG are random
@@ -138,26 +133,17 @@ def _fonts(characters: set[str]) -> tuple[list[str], set[str]]:
     from matplotlib.font_manager import fontManager, get_font
 
     families: list[str] = []
-    missing = {c for c in characters if c != " "}
-    installed = sorted(fontManager.ttflist, key=lambda font: font.name != "DejaVu Sans")
-    for font in installed:
+    missing = characters - {" "}
+    for font in sorted(fontManager.ttflist, key=lambda font: font.name != "DejaVu Sans"):
         if families and not missing:
             break
         if font.name in families or font.name.startswith("Last Resort"):  # it draws boxes
             continue
-        found = {c for c in missing if ord(c) in get_font(font.fname).get_charmap()}
-        if found or not families:
+        supported = {c for c in missing if ord(c) in get_font(font.fname).get_charmap()}
+        if supported or not families:
             families.append(font.name)
-            missing -= found
+            missing -= supported
     return families, missing
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _MAX_CHARACTERS else f"{name[: _MAX_CHARACTERS - 1]}…"
 
 
 def abbreviate(n: int) -> str:

@@ -15,7 +15,7 @@ from multitask.config.schema import Settings
 from multitask.data.labels import TASKS
 from multitask.evaluation.evaluate import Evaluation, confusion_matrices, reliability
 from multitask.evaluation.intervals import METRICS, RESAMPLES, bootstrap_intervals
-from multitask.evaluation.mistakes import Mistake, most_confident_mistakes
+from multitask.evaluation.mistakes import most_confident_mistakes
 from multitask.evaluation.plots import draw_confusion, draw_curves, draw_reliability
 
 logger = logging.getLogger(__name__)
@@ -127,16 +127,12 @@ class Report:
         }
 
     def _tasks(self, evaluation: Evaluation) -> list[TaskSection]:
-        task_a, task_b = evaluation.scores.task_a, evaluation.scores.task_b
+        words_of = {"task_a": ("Classes", "class", "sentences"), "task_b": ("Entities", "type", "words")}
         sections = []
-        for task, (counts, names) in confusion_matrices(evaluation).items():
-            if task == "task_a":
-                words, scores = ("Classes", "class", "sentences"), task_a.per_class if task_a else {}
-            else:
-                words, scores = ("Entities", "type", "words"), task_b.per_type if task_b else {}
+        for task, (title, counts, names) in confusion_matrices(evaluation).items():
+            words, scores = words_of[task], getattr(evaluation.scores, task).per_label
             correct, total = int(counts.trace()), int(counts.sum())
             alt = f"Confusion matrix: {correct:,} of {total:,} {words[2]} are on its diagonal, correct."
-            title = "Classes of sentences" if task == "task_a" else "Types of words"
             picture = self.picture(alt, partial(draw_confusion, title, counts, names))
             rows = [[name, s.precision, s.recall, s.f1, s.gold, s.predicted] for name, s in scores.items()]
             sections.append(TaskSection(*words, rows, picture, _confusions(counts, names)))
@@ -158,16 +154,14 @@ class Report:
         }
 
     def _mistakes(self, evaluation: Evaluation) -> dict[str, object]:
-        mistakes: list[Mistake] = []
-        error = None
         try:
             mistakes = most_confident_mistakes(
                 evaluation.files, evaluation.corpus, evaluation.labels, evaluation.predictions
             )
-        except (InputError, OSError) as problem:
-            error = str(problem)
+        except (InputError, OSError) as error:
+            return {"mistakes_error": str(error)}
         rows = [[f"{m.file}:{m.line}", m.probability, m.predicted, m.gold, m.sentence] for m in mistakes]
-        return {"mistakes": rows, "mistakes_error": error}
+        return {"mistakes": rows, "mistakes_error": None}
 
     def _settings(self) -> dict[str, object]:
         settings, defaults = flatten_settings(self.run.settings), flatten_settings(Settings())
@@ -188,10 +182,8 @@ def _confusions(counts: np.ndarray, names: Sequence[str]) -> list[list[object]]:
     """The most frequent confusions of a matrix (C, C): gold name, predicted name, count."""
     wrong = counts - np.diag(counts.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:_CONFUSIONS]
-    cells = [(int(at) // len(names), int(at) % len(names)) for at in order]
-    return [
-        [names[row], names[column], int(wrong[row, column])] for row, column in cells if wrong[row, column]
-    ]
+    cells = zip(*np.unravel_index(order, wrong.shape))
+    return [[names[i], names[j], int(wrong[i, j])] for i, j in cells if wrong[i, j]]
 
 
 def _as_text(pairs: Iterable[tuple[str, object]]) -> list[list[str]]:

@@ -137,8 +137,8 @@ def _per_label(test: Scores | None) -> list[str]:
     """One table per task: the scores of each label on test."""
     tables = []
     for title, scores in (
-        ("class", test and test.task_a and test.task_a.per_class),
-        ("type", test and test.task_b and test.task_b.per_type),
+        ("class", test and test.task_a and test.task_a.per_label),
+        ("type", test and test.task_b and test.task_b.per_label),
     ):
         if scores:
             head = [f"{title} (test)", "precision", "recall", "F1", "gold"]

@@ -1,4 +1,4 @@
-"""The client of the load tests and benchmarks: what it measures is what there was."""
+"""The HTTP client of the load tests and benchmarks measures correctly."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from benchmarks.http_load import HOST, Client, arrivals, closed_loop, get, open_
 
 @contextlib.asynccontextmanager
 async def answering(answer):
-    """A server that gives every request to `answer`, one at a time for each connection → its port."""
+    """Start a server that calls `answer` for each request, in order for each connection → its port."""
 
     async def serve(reader, writer):
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -27,12 +27,12 @@ async def answering(answer):
     server.close()
 
 
-def reply(body: bytes, status: int = 200, more: str = "") -> bytes:
-    return f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode() + body
+def reply(body: bytes, status: int = 200, headers: str = "") -> bytes:
+    return f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
 async def echo(path, body, writer):
-    """In pieces, as a network may bring it."""
+    """Respond with path and body, in pieces, as a network may deliver them."""
     whole = reply(path.encode() + body)
     for part in (whole[:20], whole[20:-1], whole[-1:]):
         writer.write(part)
@@ -40,12 +40,12 @@ async def echo(path, body, writer):
         await asyncio.sleep(0)
 
 
-def test_answers_come_to_who_asked():
+def test_a_client_gets_the_responses_to_its_requests():
     async def main():
         async with answering(echo) as port:
             client = Client(port)
-            said = [(await client.ask(post("/a", body))).body for body in (b"1", b"22", b"x" * 100_000)]
-            assert said == [b"/a1", b"/a22", b"/a" + b"x" * 100_000]
+            bodies = [(await client.ask(post("/a", body))).body for body in (b"1", b"22", b"x" * 100_000)]
+            assert bodies == [b"/a1", b"/a22", b"/a" + b"x" * 100_000]
             assert (await client.ask(post("/b", {"é": 1}))).body == b'/b{"\\u00e9": 1}'
             assert (await client.ask(get("/c"))).body == b"/c"
             client.leave()
@@ -53,7 +53,7 @@ def test_answers_come_to_who_asked():
     asyncio.run(main())
 
 
-def test_an_answer_before_the_end_of_a_connection_counts_and_none_is_an_error():
+def test_a_response_before_the_connection_ends_counts_and_none_is_an_error():
     async def refuse(path, body, writer):
         writer.write(
             reply(b"no", 413, "Connection: close\r\n") if path == "/large" else b"HTTP/1.1 200 X\r\n"
@@ -63,7 +63,7 @@ def test_an_answer_before_the_end_of_a_connection_counts_and_none_is_an_error():
     async def main():
         async with answering(refuse) as port:
             client = Client(port)
-            for _ in range(2):  # on a connection of its own each time
+            for _ in range(2):  # each time on a new connection
                 assert (await client.ask(get("/large"))).status == 413
             with pytest.raises(ConnectionError):
                 await client.ask(get("/"))
@@ -71,26 +71,26 @@ def test_an_answer_before_the_end_of_a_connection_counts_and_none_is_an_error():
     asyncio.run(main())
 
 
-def test_a_closed_loop_asks_as_often_as_it_is_answered():
-    asked = []
+def test_a_closed_loop_sends_the_next_request_after_a_response():
+    paths = []
 
     async def count(path, body, writer):
-        asked.append(path)
-        writer.write(reply(b"", 200 if len(asked) % 4 else 503))
+        paths.append(path)
+        writer.write(reply(b"", 200 if len(paths) % 4 else 503))
 
     async def main():
         async with answering(count) as port:
             return await closed_loop(port, [get(f"/{n}") for n in range(6)], clients=3, seconds=0.2)
 
     load = asyncio.run(main())
-    assert len(load.latencies) == sum(load.statuses.values()) == len(asked)
-    assert load.statuses[503] == len(asked) // 4
-    assert set(asked) == {f"/{n}" for n in range(6)}
-    assert 0 < load.rate <= len(asked) / 0.2
+    assert len(load.latencies) == sum(load.statuses.values()) == len(paths)
+    assert load.statuses[503] == len(paths) // 4
+    assert set(paths) == {f"/{n}" for n in range(6)}
+    assert 0 < load.rate <= len(paths) / 0.2
 
 
-def test_an_open_loop_counts_the_time_that_a_request_waits_to_be_sent():
-    """A server that is stuck until all are due: every request has waited since it was due."""
+def test_an_open_loop_measures_latency_from_the_time_a_request_was_due():
+    """The server is blocked until all requests are due: each of them waits from its due time."""
     due = np.linspace(0, 0.2, 20)
     stuck = asyncio.Event()
 
@@ -103,7 +103,7 @@ def test_an_open_loop_counts_the_time_that_a_request_waits_to_be_sent():
             began = time.perf_counter()
             load = asyncio.create_task(open_loop(port, [get("/")], due))
             await asyncio.sleep(0.05)
-            time.sleep(0.15)  # the client itself is held up, too
+            time.sleep(0.15)  # the client itself is blocked, too
             await asyncio.sleep(0.1)
             freed = time.perf_counter() - began
             stuck.set()
@@ -114,7 +114,7 @@ def test_an_open_loop_counts_the_time_that_a_request_waits_to_be_sent():
     assert (np.sort(load.latencies)[::-1] >= freed - due - 0.05).all()
 
 
-def test_arrivals_are_those_of_a_poisson_process():
+def test_arrivals_are_a_poisson_process():
     times = arrivals(rate=200, seconds=100, seed=3)
     assert (np.diff(times) >= 0).all() and times[0] >= 0 and times[-1] < 100
     assert len(times) == pytest.approx(20_000, rel=0.03)
@@ -127,7 +127,7 @@ def test_arrivals_are_those_of_a_poisson_process():
     assert (np.mean(numbers), np.var(numbers)) == pytest.approx((100, 100), rel=0.25)
 
 
-def test_quantiles_are_values_that_so_many_do_not_exceed():
+def test_quantiles_are_observed_values():
     values = np.random.default_rng(0).exponential(size=98)
-    for share, found in zip((0.5, 0.95, 0.99), quantiles(values, (0.5, 0.95, 0.99))):
-        assert found == min(value for value in values if (values <= value).mean() >= share)
+    for share, quantile in zip((0.5, 0.95, 0.99), quantiles(values, (0.5, 0.95, 0.99))):
+        assert quantile == min(value for value in values if (values <= value).mean() >= share)

@@ -1,16 +1,19 @@
-"""The comparisons of what to freeze, of joint and single training, and of poolings."""
+"""The studies of freezing, of joint training and of pooling."""
 
 import json
+import os
+from multiprocessing import forkserver
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from benchmark_runs import SHORT, bench, corpus  # noqa: F401 - fixtures
 from conftest import ROOT
-from test_benchmarks import SHORT, bench, corpus  # noqa: F401
 
 import task_4
-from benchmarks import joint
-from benchmarks.likeness_run import likeness
+from benchmarks import freezing, joint, pooling
+from benchmarks.similarity_run import class_similarity
 from benchmarks.study import Study
 from model import MultiTaskTransformer, SentenceTransformer
 from multitask.encoders.pretrained import load_model, load_tokenizer
@@ -18,11 +21,21 @@ from multitask.evaluation.intervals import RowCounts
 from multitask.inference.predictor import embed
 
 
+@pytest.fixture(scope="module")
+def keep(tmp_path_factory):
+    """The folder in which all studies keep their runs. Starts the process from which these are forked."""
+    folder = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "tests", Path(__file__).parent))))
+        forkserver.set_forkserver_preload(["quick_runs"])
+        forkserver.ensure_running()
+    return folder
+
+
 @pytest.fixture
-def words(tiny, corpus, tmp_path):  # noqa: F811
+def words(tiny, corpus, keep):  # noqa: F811
     """The command line of a small study."""
-    kept = tmp_path / "kept"
-    return ["--corpus", corpus, "--backbone", tiny, "--seeds", 1, "--epochs", 1, "--keep", kept, *SHORT]
+    return ["--corpus", corpus, "--backbone", tiny, "--seeds", 1, "--epochs", 1, "--keep", keep, *SHORT]
 
 
 def cells(table: list[list[str]]) -> dict[str, dict[str, str]]:
@@ -30,10 +43,10 @@ def cells(table: list[list[str]]) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(head, row)) for row in rows}
 
 
-def test_what_is_frozen_is_what_the_table_says(words, tiny, tmp_path, shell, corpus):  # noqa: F811
-    ended = bench("freezing.py", *words, "--picture", tmp_path / "picture.svg")
-    found, shown = ended.json["results"], cells(ended.tables[0])
-    assert list(found) == list(shown)
+def test_trained_parameters_and_scores_are_those_of_task_4(words, tiny, tmp_path, shell, corpus, bench):  # noqa: F811
+    ended = bench(freezing, *words, "--picture", tmp_path / "picture.svg")
+    results, table = ended.json["results"], cells(ended.tables[0])
+    assert list(results) == list(table)
     model = load_model(MultiTaskTransformer, tiny, new_heads=True, num_classes_task_a=2, num_labels_task_b=3)
     for name, frozen in (
         ("nothing frozen", {}),
@@ -43,10 +56,10 @@ def test_what_is_frozen_is_what_the_table_says(words, tiny, tmp_path, shell, cor
     ):
         model.freeze(**frozen)
         numbers = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        assert shown[name]["trainable"] == f"{numbers:,}" == f"{found[name]['trainable']:,}"
-    alone, safe = found["task A alone"], found["… then B, backbone and head A frozen"]
-    assert safe["accuracy"] == alone["accuracy"]  # to the bit: nothing of it was trained
-    assert alone["entity_f1"] == [None] and shown["task A alone"]["task B F1"] == "–"
+        assert table[name]["trainable"] == f"{numbers:,}" == f"{results[name]['trainable']:,}"
+    alone, safe = results["task A alone"], results["… then B, backbone and head A frozen"]
+    assert safe["accuracy"] == alone["accuracy"]  # exactly: nothing of task A was trained
+    assert alone["entity_f1"] == [None] and table["task A alone"]["task B F1"] == "–"
     assert safe["entity_f1"] != [None]
     overrides = [f"model.backbone={tiny}", "model.freeze_backbone=false", "training.num_epochs=1", *SHORT]
     overrides += ["model.num_classes_task_a=null", "model.num_labels_task_b=null", "data.dev=null"]
@@ -55,14 +68,14 @@ def test_what_is_frozen_is_what_the_table_says(words, tiny, tmp_path, shell, cor
     config = f"--config={ROOT}/config.yml"
     assert shell(task_4, config, *overrides, *data, "output_dir=run").status == 0
     row = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["test"]
-    assert found["nothing frozen"]["accuracy"] == [row["accuracy"]]
-    assert found["nothing frozen"]["entity_f1"] == [row["entity_f1"]]
-    again = bench("freezing.py", *words)
-    assert again.json["results"] == found  # its seconds too: every run was kept
+    assert results["nothing frozen"]["accuracy"] == [row["accuracy"]]
+    assert results["nothing frozen"]["entity_f1"] == [row["entity_f1"]]
+    again = bench(freezing, *words)
+    assert again.json["results"] == results  # also the seconds: every run was kept
 
 
-def test_one_model_is_compared_with_two_on_the_same_rows(words):
-    ended = bench("joint.py", *words, "--shares", 0.5, 1, "--turns", 1)
+def test_one_model_is_compared_with_two_on_the_same_rows(words, bench):  # noqa: F811
+    ended = bench(joint, *words, "--shares", 0.5, 1, "--turns", 1)
     results, (kinds, differences, weightings, cosines, curves) = ended.json["results"], ended.tables
     a, b = results["kinds"]["task A alone"], results["kinds"]["task B alone"]
     both, two = results["kinds"]["both in one model"], results["kinds"]["two models"]
@@ -85,14 +98,14 @@ def test_one_model_is_compared_with_two_on_the_same_rows(words):
     assert cells(kinds)["task A alone"]["task B F1"] == "–"
 
 
-def test_two_models_are_right_where_both_are():
+def test_two_models_match_exactly_where_both_do():
     ids = np.array([0, 1, 1, 0])
     none, counts = np.full(4, -1), np.array([1, 0, 2, 1])
     a = RowCounts(ids, np.array([0, 1, 0, 0]), none, none, none, np.array([1, 1, 0, -1]))
     b = RowCounts(none, none, counts, counts + 1, counts, np.array([1, 0, 1, 1]))
-    found = joint.together(a, b)
-    assert found.whole.tolist() == [1, 0, 0, -1]
-    assert found.predicted_class is a.predicted_class and found.predicted is b.predicted
+    both = joint.combine(a, b)
+    assert both.whole.tolist() == [1, 0, 0, -1]
+    assert both.predicted_class is a.predicted_class and both.predicted is b.predicted
 
 
 def test_a_smaller_share_is_part_of_a_larger_one(words, tiny, corpus):  # noqa: F811
@@ -116,22 +129,22 @@ def test_a_smaller_share_is_part_of_a_larger_one(words, tiny, corpus):  # noqa: 
     assert study.rows(0, 1.0) != study.rows(1, 1.0)
 
 
-def test_poolings_are_compared_and_a_frozen_encoder_is_as_near_as_it_was(words, tiny, corpus):  # noqa: F811
-    ended = bench("pooling.py", *words)
+def test_a_frozen_encoder_keeps_its_similarities_in_both_poolings(words, tiny, corpus, bench):  # noqa: F811
+    ended = bench(pooling, *words)
     results = ended.json["results"]
     assert [row[:2] for row in ended.tables[0][2:]] == [name.rsplit(", ", 1) for name in results]
     rows = [json.loads(line) for line in (corpus / "test.jsonl").read_text().splitlines()]
     texts = [row.get("text") or " ".join(row["tokens"]) for row in rows]
     classes = np.array([["politics", "sports"].index(row["label"]) for row in rows])
-    for pooling, name in (("cls", "[CLS]"), ("mean", "mean")):
-        model = load_model(SentenceTransformer, tiny, pooling=pooling, max_length=32, stride=8)
-        slow = likeness(embed(model, load_tokenizer(tiny), texts).astype(np.float64), classes)
-        found = results[f"the heads; the encoder is as it was, {name}"]
-        assert (found["nearest"], found["pairs"]) == ([slow["nearest"]], [slow["pairs"]])
+    for kind, name in (("cls", "[CLS]"), ("mean", "mean")):
+        model = load_model(SentenceTransformer, tiny, pooling=kind, max_length=32, stride=8)
+        slow = class_similarity(embed(model, load_tokenizer(tiny), texts).astype(np.float64), classes)
+        ours = results[f"the heads; the encoder is as it was, {name}"]
+        assert (ours["nearest"], ours["pairs"]) == ([slow["nearest"]], [slow["pairs"]])
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_likeness_is_what_pairs_say_one_by_one(seed):
+def test_class_similarity_equals_that_of_all_pairs(seed):
     random = np.random.default_rng(seed)
     embeddings, classes = random.integers(-2, 3, (30, 3)) + 0.5, random.integers(0, 3, 30)
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
@@ -139,5 +152,5 @@ def test_likeness_is_what_pairs_say_one_by_one(seed):
     pairs = [(cosines[i, j], classes[i] == classes[j]) for i in range(30) for j in range(i)]
     one, two = ([c for c, same in pairs if same is np.bool_(which)] for which in (True, False))
     slow = np.mean([(a > b) + 0.5 * (a == b) for a in one for b in two])
-    found = likeness(embeddings, classes)
-    assert found["pairs"] == pytest.approx(slow, abs=1e-3)
+    similarity = class_similarity(embeddings, classes)
+    assert similarity["pairs"] == pytest.approx(slow, abs=1e-3)

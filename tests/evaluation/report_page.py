@@ -51,8 +51,8 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
     def table(self, beginning):
-        (found,) = [rows for caption, rows in self.tables.items() if caption.startswith(beginning)]
-        return found[0], found[1:]
+        (table,) = [rows for caption, rows in self.tables.items() if caption.startswith(beginning)]
+        return table[0], table[1:]
 
 
 @pytest.fixture

@@ -57,10 +57,10 @@ def test_the_temperature_undoes_a_factor_on_the_logits():
 def test_blocks_and_unknown_ids_do_not_change_the_temperature(monkeypatch):
     logits, gold = overconfident(1)
     best = fit_temperature(logits, gold)
-    more = np.concatenate([logits, np.full((3, 5), 50, np.float32)])
+    logits_with_unknown = np.concatenate([logits, np.full((3, 5), 50, np.float32)])
     odd = np.concatenate([gold, [-100, 5, 6]])
     monkeypatch.setattr(calibration, "BLOCK_SIZE", 7)
-    assert fit_temperature(more, odd) == pytest.approx(best, rel=1e-6)
+    assert fit_temperature(logits_with_unknown, odd) == pytest.approx(best, rel=1e-6)
 
 
 def test_without_a_minimum_the_temperature_is_a_bound_or_one():

@@ -14,7 +14,7 @@ from multitask.data.splits import read_split
 from multitask.data.tokenization import WordTokenizer
 from multitask.evaluation import corpus_predictions
 from multitask.evaluation.calibration import bin_confidences
-from multitask.evaluation.corpus_predictions import class_bins, entity_bins, predict_with_confidence
+from multitask.evaluation.corpus_predictions import predict_with_confidence
 from multitask.evaluation.evaluate import evaluate
 from multitask.evaluation.metrics import match_entities, score
 from multitask.inference.decoding import decode_corpus
@@ -92,9 +92,9 @@ def test_predictions_and_confidence_equal_those_of_the_whole_corpus_at_once(
     corpus = corpus_of(str(path), predictor)
     (out,) = run_model(predictor.runner, corpus)
     monkeypatch.setattr(corpus_predictions, "decode_corpus", decode_in_small_chunks)
-    seen = []
-    predictions = predict_with_confidence(predictor, corpus, seen.append)
-    assert sum(seen) == 30 and len(seen) > 3
+    calls = []
+    predictions = predict_with_confidence(predictor, corpus, calls.append)
+    assert sum(calls) == 30 and len(calls) > 3
 
     scores = evaluate(predictor.runner, corpus, labels)
     assert score(corpus, labels, predictions.classes, predictions.tags) == scores
@@ -103,7 +103,7 @@ def test_predictions_and_confidence_equal_those_of_the_whole_corpus_at_once(
         np.testing.assert_allclose(predictions.class_probabilities[i], expected.max(1), rtol=1e-4)
         annotated = [row for row in range(30) if corpus.row_classes[row] >= 0]
         correct = (predictions.classes == corpus.row_classes)[annotated]
-        assert class_bins(predictions, corpus)[i].error == pytest.approx(
+        assert predictions.class_bins(corpus)[i].error == pytest.approx(
             bin_confidences(expected.max(1)[annotated], correct).error, abs=1e-4
         )
     annotated = np.repeat(corpus.row_tagged, np.diff(corpus.word_rows))
@@ -120,7 +120,7 @@ def test_predictions_and_confidence_equal_those_of_the_whole_corpus_at_once(
             for start, end, name in zip(m.starts, m.ends, [labels.types[kind] for kind in m.types])
         ]  # fmt: skip
         np.testing.assert_allclose(predictions.entity_scores[i], of_types, rtol=1e-4)
-        assert entity_bins(predictions)[i].correct.sum() == scores.task_b.micro.correct
+        assert predictions.entity_bins()[i].correct.sum() == scores.task_b.micro.correct
     outside = [expected[start:end, 0].mean() for start, end, _ in corpus.spans.T]
     np.testing.assert_allclose(predictions.outside_probabilities, outside, rtol=1e-4)
     assert corpus.spans.shape[1] > 20 and len(m.starts) > 20

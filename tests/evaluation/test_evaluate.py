@@ -12,7 +12,7 @@ from multitask.data.labels import LabelSpace
 from multitask.encoders.saving import save_model
 from multitask.evaluation.corpus_predictions import predict_with_confidence
 from multitask.evaluation.evaluate import compare_models, evaluate_file
-from multitask.evaluation.intervals import METRICS, bootstrap_difference, bootstrap_intervals, count_by_row
+from multitask.evaluation.intervals import METRICS, bootstrap_intervals, compare_means, count_by_row
 from multitask.evaluation.metrics import score, scores_table
 from multitask.evaluation.mistakes import most_confident_mistakes
 
@@ -28,7 +28,7 @@ PICTURES = ["confusion_classes.png", "confusion_types.png", "reliability.png"]
 @pytest.fixture(scope="module")
 def models(tiny, tokenizer, tmp_path_factory):
     """A folder and a Predictor of each kind of model."""
-    made = {}
+    models = {}
     for seed, (name, labels) in enumerate(KINDS.items()):
         predictor, folder = random_predictor(tiny, tokenizer, labels, seed), tmp_path_factory.mktemp(name)
         config = predictor.runner.model.config
@@ -38,8 +38,8 @@ def models(tiny, tokenizer, tmp_path_factory):
             config.label2id = {tag: i for i, tag in enumerate(labels.tags)}
             config.tag_scheme = labels.scheme
         save_model(predictor.runner.model, tiny, folder)
-        made[name] = str(folder), predictor
-    return made
+        models[name] = str(folder), predictor
+    return models
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_two_models_are_compared_in_the_tasks_that_both_have_learned(
         )
         counts.append(count_by_row(corpus, predictor.labels, classes, tags))
     assert against.pop("model") == models[other][0]
-    expected = bootstrap_difference(*counts)
+    expected = compare_means(*([rows] for rows in counts))
     for name in METRICS:
         assert against[name] == (
             expected[name] and {**expected[name]._asdict(), "verdict": expected[name].verdict}

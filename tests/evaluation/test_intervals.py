@@ -8,7 +8,6 @@ from multitask.data.rows import Example
 from multitask.evaluation import intervals
 from multitask.evaluation.intervals import (
     METRICS,
-    bootstrap_difference,
     bootstrap_intervals,
     compare_means,
     count_by_row,
@@ -23,6 +22,10 @@ def resampled(tokenizer, corpus, examples, classes, tags, drawn, labels=LABELS):
     again = encode([examples[i] for i in drawn], tokenizer, labels, 64, 8)
     scores = score(again, labels, classes[drawn], np.concatenate([rows[i] for i in drawn]))
     return [scores.headline()[name] for name in METRICS]
+
+
+def compare(first, second):
+    return compare_means([first], [second])
 
 
 def draws(rows, times, seed=0):
@@ -56,9 +59,9 @@ def test_unknown_labels_are_scored_as_by_metrics(tokenizer):
 @pytest.mark.parametrize("without", ["classes", "tags"])
 def test_a_task_that_is_not_scored_has_no_interval(tokenizer, without):
     corpus, _, classes, tags = random_corpus(tokenizer, 0)
-    given = {"classes": classes, "tags": tags, without: None}
-    scores = score(corpus, LABELS, **given)
-    limits = bootstrap_intervals(count_by_row(corpus, LABELS, **given))
+    predictions = {"classes": classes, "tags": tags, without: None}
+    scores = score(corpus, LABELS, **predictions)
+    limits = bootstrap_intervals(count_by_row(corpus, LABELS, **predictions))
     assert {name for name in METRICS if limits[name]} == {
         name for name in METRICS if scores.headline()[name] is not None
     }
@@ -112,7 +115,7 @@ def two_models(tokenizer, better):
 @pytest.mark.parametrize("better", [0.0, 0.4])
 def test_two_models_are_compared_on_the_same_resamples(tokenizer, better):
     examples, *models = two_models(tokenizer, better)
-    comparison = bootstrap_difference(*(count_by_row(*model) for model in models))
+    comparison = compare(*(count_by_row(*model) for model in models))
     slow = np.array(
         [
             [
@@ -123,15 +126,15 @@ def test_two_models_are_compared_on_the_same_resamples(tokenizer, better):
         ]
     )
     for i, name in enumerate(METRICS):
-        ours, (a, b) = comparison[name], slow[0, :, i]
+        result, (a, b) = comparison[name], slow[0, :, i]
         drawn = slow[1:, 0, i] - slow[1:, 1, i]
-        assert ours[:3] == pytest.approx((a, b, a - b))
-        np.testing.assert_allclose(ours[3:5], np.percentile(drawn, [2.5, 97.5]), atol=0.04)
-        assert ours.p == pytest.approx(np.mean(np.abs(drawn - (a - b)) >= abs(a - b)), abs=0.06)
-        assert ours.rows == 60
-        assert (ours.p < 0.05) == (ours.verdict in ("the first is better", "the second is better"))
+        assert result[:3] == pytest.approx((a, b, a - b))
+        np.testing.assert_allclose(result[3:5], np.percentile(drawn, [2.5, 97.5]), atol=0.04)
+        assert result.p == pytest.approx(np.mean(np.abs(drawn - (a - b)) >= abs(a - b)), abs=0.06)
+        assert result.rows == 60
+        assert (result.p < 0.05) == (result.verdict in ("the first is better", "the second is better"))
     assert (comparison["accuracy"].verdict == "the first is better") == (better > 0)
-    swapped = bootstrap_difference(*(count_by_row(*model) for model in models[::-1]))
+    swapped = compare(*(count_by_row(*model) for model in models[::-1]))
     assert swapped["accuracy"].difference == -comparison["accuracy"].difference
     assert (swapped["accuracy"].verdict == "the second is better") == (better > 0)
 
@@ -139,21 +142,21 @@ def test_two_models_are_compared_on_the_same_resamples(tokenizer, better):
 def test_equal_models_do_not_differ_and_few_rows_give_no_verdict(tokenizer):
     corpus, _, classes, tags = random_corpus(tokenizer, 0)
     rows = count_by_row(corpus, LABELS, classes, tags)
-    for comparison in bootstrap_difference(rows, rows).values():
+    for comparison in compare(rows, rows).values():
         assert comparison[2:6] == (0, 0, 0, 1)
         assert comparison.verdict == "no difference that these rows show"
     one = encode([Example(["a"], [Span(0, 1, "LOC")], "x")], tokenizer, LABELS, 64, 8)
     right = count_by_row(one, LABELS, np.array([0]), np.array([1]))
     wrong = count_by_row(one, LABELS, np.array([1]), np.array([0]))
     assert bootstrap_intervals(right) == dict.fromkeys(METRICS, (1, 1))
-    for comparison in bootstrap_difference(right, wrong).values():
+    for comparison in compare(right, wrong).values():
         assert (comparison.difference, comparison.rows) == (1, 1)
         assert comparison.verdict.startswith("too few rows")
 
 
 def test_a_metric_that_one_model_lacks_is_not_compared(tokenizer):
     corpus, _, classes, tags = random_corpus(tokenizer, 0)
-    comparison = bootstrap_difference(
+    comparison = compare(
         count_by_row(corpus, LABELS, classes, tags), count_by_row(corpus, LABELS, classes, None)
     )
     assert comparison["entity_f1"] is None
@@ -164,17 +167,16 @@ def test_the_difference_of_means_is_the_mean_of_the_differences(tokenizer):
     corpus, _, classes, tags = random_corpus(tokenizer, 0)
     random = np.random.default_rng(0)
     worse = [np.where(random.random(len(classes)) < share, 0, classes) for share in (0.2, 0.5, 0.8)]
-    a, b, c = (count_by_row(corpus, LABELS, each, tags) for each in worse)
-    once, twice = bootstrap_difference(a, b), compare_means([a, a], [b, b])
+    a, b, c = (count_by_row(corpus, LABELS, ids, tags) for ids in worse)
+    once, twice = compare(a, b), compare_means([a, a], [b, b])
     assert once == twice
     mixed = compare_means([a, b], [c, c])
     for name in METRICS:
-        apart = [bootstrap_difference(each, c)[name] for each in (a, b)]
-        assert mixed[name].difference == pytest.approx(np.mean([each.difference for each in apart]))
+        apart = [compare(rows, c)[name] for rows in (a, b)]
+        assert mixed[name].difference == pytest.approx(
+            np.mean([comparison.difference for comparison in apart])
+        )
     assert mixed["accuracy"].low < mixed["accuracy"].difference < mixed["accuracy"].high
     width = mixed["accuracy"].high - mixed["accuracy"].low
-    widths = [
-        bootstrap_difference(each, c)["accuracy"].high - bootstrap_difference(each, c)["accuracy"].low
-        for each in (a, b)
-    ]
+    widths = [compare(rows, c)["accuracy"].high - compare(rows, c)["accuracy"].low for rows in (a, b)]
     assert width < max(widths) + 0.05  # the rows of both are drawn together, not one after the other

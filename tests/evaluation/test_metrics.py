@@ -40,7 +40,7 @@ def test_entity_scores_equal_those_of_seqeval(tokenizer, seed):
     predicted = [[LABELS.tags[i] for i in row] for row in by_row(corpus, tags)]
     report = classification_report(gold, predicted, output_dict=True, zero_division=0)
     scores = score(corpus, LABELS, classes, tags).task_b
-    for name, ours in {"micro avg": scores.micro, **scores.per_type}.items():
+    for name, ours in {"micro avg": scores.micro, **scores.per_label}.items():
         theirs = report[name]
         assert (ours.precision, ours.recall, ours.f1) == pytest.approx(
             (theirs["precision"], theirs["recall"], theirs["f1-score"])
@@ -60,9 +60,9 @@ def test_class_scores_equal_those_of_scikit_learn(tokenizer, seed):
     assert scores.accuracy == np.mean(np.array(gold) == predicted)
     names = sorted(set(gold) | set(predicted))
     theirs = precision_recall_fscore_support(gold, predicted, labels=names, zero_division=0)
-    assert sorted(scores.per_class) == names
+    assert sorted(scores.per_label) == names
     for name, *figures in zip(names, *theirs):
-        ours = scores.per_class[name]
+        ours = scores.per_label[name]
         assert (ours.precision, ours.recall, ours.f1, ours.gold) == pytest.approx(tuple(figures))
 
 
@@ -109,7 +109,7 @@ def test_labels_that_the_model_does_not_know_are_scored_as_wrong(tokenizer):
     assert (scores.task_a.accuracy, scores.exact_match) == (0, 0)
     assert (scores.task_b.micro.correct, scores.task_b.micro.gold) == (1, 2)
     assert scores.task_b.word_accuracy == 0.5
-    assert scores.task_b.per_type["(not in train)"].gold == 1
+    assert scores.task_b.per_label["(not in train)"].gold == 1
 
 
 def test_adjacent_entities_joined_by_io_tags_are_both_missed(tokenizer):
@@ -133,7 +133,7 @@ def test_table_and_json_contain_the_scores(tokenizer):
     corpus, _, classes, tags = random_corpus(tokenizer, 0)
     scores = score(corpus, LABELS, classes, tags)
     text, row = scores_table(scores), json.loads(json.dumps(scores.to_dict()))
-    for value in (scores.task_a.accuracy, scores.task_b.micro.f1, scores.task_b.per_type["ORG"].recall):
+    for value in (scores.task_a.accuracy, scores.task_b.micro.f1, scores.task_b.per_label["ORG"].recall):
         assert f"{value:.4f}" in text
     assert row["entity_f1"] == row["task_b"]["f1"] == scores.task_b.micro.f1
-    assert row["task_a"]["per_class"]["x"]["recall"] == scores.task_a.per_class["x"].recall
+    assert row["task_a"]["per_class"]["x"]["recall"] == scores.task_a.per_label["x"].recall

@@ -19,11 +19,13 @@ from multitask.evaluation.plots import (
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures behind the image files."""
+    """The figures behind the image files. A warning of matplotlib is an error."""
     figures, save = [], Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: figures.append(self) or save(self, *a, **k))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
+        # not those about garbage of earlier tests that is collected meanwhile
+        warnings.simplefilter("default", pytest.PytestWarning)
         yield figures
 
 
@@ -33,11 +35,11 @@ def texts(axes):
 
 def test_a_confusion_matrix_counts_predictions_by_gold_id():
     random = np.random.default_rng(0)
-    gold, said = random.integers(0, 4, (2, 200))
-    counts = confusion(gold.astype(np.int32), said, 4)
+    gold, predicted = random.integers(0, 4, (2, 200))
+    counts = confusion(gold.astype(np.int32), predicted, 4)
     for i in range(4):
         for j in range(4):
-            assert counts[i, j] == sum(1 for g, s in zip(gold, said) if (g, s) == (i, j))
+            assert counts[i, j] == sum(1 for g, p in zip(gold, predicted) if (g, p) == (i, j))
 
 
 def test_many_names_are_reduced_to_the_most_confused_without_losing_counts():
@@ -52,8 +54,8 @@ def test_many_names_are_reduced_to_the_most_confused_without_losing_counts():
     assert small.sum() == counts.sum()
     assert small[0].tolist() == [counts[3, 3], 100, 0, 0, 0, 0, 0]
     assert small[-1, -1] == sum(counts[i, i] for i in range(60) if str(i) not in names)
-    kept, all_names = reduced(counts, [str(i) for i in range(62)], limit=60)
-    assert all_names == [str(i) for i in range(60)] and (kept == counts[:60, :60]).all()
+    same, all_names = reduced(counts, [str(i) for i in range(62)], limit=60)
+    assert all_names == [str(i) for i in range(60)] and (same == counts[:60, :60]).all()
 
 
 def test_names_of_any_kind_are_drawn_without_a_warning(drawn):
@@ -61,10 +63,10 @@ def test_names_of_any_kind_are_drawn_without_a_warning(drawn):
     png = draw_confusion("Title", np.eye(8, dtype=int) * 12345, names)
     assert png.startswith(b"\x89PNG")
     (axes,) = drawn[0].axes
-    shown = texts(axes)
-    assert shown[1:4] == ["$x_{$", "n" * 23 + "…", "_under"] and shown[5] == "a\\nb\\x1b"
-    assert shown[6:] == ["العربية", "plain"]
-    assert shown[0] in ("体育", r"\u4f53\u80b2")  # where a font has them, and where none has
+    labels = texts(axes)
+    assert labels[1:4] == ["$x_{$", "n" * 23 + "…", "_under"] and labels[5] == "a\\nb\\x1b"
+    assert labels[6:] == ["العربية", "plain"]
+    assert labels[0] in ("体育", r"\u4f53\u80b2")  # where a font has them, and where none has
     assert {text.get_text() for text in axes.texts} == {"12k"}
 
 
@@ -83,8 +85,8 @@ def test_a_matrix_of_any_size_is_readable(drawn, size):
     )
     draw_confusion("Title", counts, [f"name {i}" for i in range(size)])
     figure = drawn[0]
-    axes, shown = figure.axes[0], min(size, 25)
-    assert len(texts(axes)) == shown
+    axes = figure.axes[0]
+    assert len(texts(axes)) == min(size, 25)
     (x0, y0), (x1, y1) = axes.transData.transform([(0, 0), (1, 1)])
     cell = min(abs(x1 - x0), abs(y1 - y0)) * 72 / figure.dpi
     assert cell > 2 * axes.texts[0].get_fontsize()  # room for four digits
@@ -115,10 +117,10 @@ def test_without_predictions_the_diagram_is_empty(drawn):
 
 
 @pytest.mark.parametrize(
-    ("n", "shown"), [(9999, "9999"), (10_000, "10k"), (9_999_999, "9999k"), (10**7, "10M")]
+    ("n", "text"), [(9999, "9999"), (10_000, "10k"), (9_999_999, "9999k"), (10**7, "10M")]
 )
-def test_large_counts_are_abbreviated(n, shown):
-    assert abbreviate(n) == shown
+def test_large_counts_are_abbreviated(n, text):
+    assert abbreviate(n) == text
 
 
 def test_curves_show_every_epoch_and_the_best(drawn):
@@ -128,11 +130,11 @@ def test_curves_show_every_epoch_and_the_best(drawn):
     assert svg.startswith(b"<?xml") and svg == draw_curves(
         "score", {"a": values, "b": values[::-1]}, 7, "svg"
     )
-    first, second, kept = drawn[0].axes[0].lines
+    first, second, best = drawn[0].axes[0].lines
     np.testing.assert_array_equal(first.get_xdata(), range(1, 62))
     np.testing.assert_array_equal(first.get_ydata(), np.array(values, float))
     np.testing.assert_array_equal(second.get_ydata(), np.array(values[::-1], float))
-    assert list(kept.get_xdata()) == [7, 7]
+    assert list(best.get_xdata()) == [7, 7]
     assert first.get_linestyle() != second.get_linestyle()
     draw_curves("loss", {"a": [-1.0]}, None)
     assert drawn[-1].axes[0].get_ylim()[0] < -1 and len(drawn[-1].axes[0].lines) == 1

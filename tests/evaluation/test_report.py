@@ -25,11 +25,11 @@ class TestWhole:
         """Overrides the fixture that leaves pictures out."""
 
     def test_figures_equal_those_of_metrics_and_of_an_evaluation(self, report_page, tmp_path):
-        found = report_page(
+        page = report_page(
             "training.num_epochs=3", "model.freeze_backbone=false", "training.learning_rate=1e-3"
         )
         *epochs, last = map(json.loads, Path("run/metrics.jsonl").read_text().splitlines())
-        head, rows = found.table("Epochs")
+        head, rows = page.table("Epochs")
         assert head[:5] == [
             "epoch",
             "loss, weighted sum",
@@ -40,19 +40,19 @@ class TestWhole:
         for row, epoch in zip(rows, epochs, strict=True):
             losses = [epoch[name] for name in ("loss", "loss_task_a", "loss_task_b")]
             assert row[:8] == [str(epoch["epoch"]), *_digits([*losses, *epoch["dev"].values()])]
-        kept = max(epochs, key=lambda epoch: epoch["dev"]["accuracy"] + epoch["dev"]["entity_f1"])
-        assert f"after epoch {kept['epoch']}, the best on dev" in found.text
+        best = max(epochs, key=lambda epoch: epoch["dev"]["accuracy"] + epoch["dev"]["entity_f1"])
+        assert f"after epoch {best['epoch']}, the best on dev" in page.text
         a = evaluate_file(
             Predictor.from_pretrained("run/model", "cpu", precision="fp32"),
             "run",
             str(tmp_path / "rows.jsonl"),
         )
         expected = evaluation_to_dict(a)
-        _, rows = found.table("Scores")
+        _, rows = page.table("Scores")
         for (_, dev, *row), (name, score) in zip(rows, last["test"].items(), strict=True):
             assert score == pytest.approx(expected[name])
             assert row == _digits([expected[name], *expected["intervals"][name]])
-            assert [dev] == _digits([kept["dev"][name]])
+            assert [dev] == _digits([best["dev"][name]])
         for caption, scores in (
             ("Each class", expected["task_a"]["per_class"]),
             ("Each type", expected["task_b"]["per_type"]),
@@ -61,27 +61,27 @@ class TestWhole:
                 [name, *_digits([s["precision"], s["recall"], s["f1"]]), str(s["gold"]), str(s["predicted"])]
                 for name, s in scores.items()
             ]
-            assert found.table(caption)[1] == rows
+            assert page.table(caption)[1] == rows
         errors = [
             _digits([c["temperature"], c["ece_at_temperature_1"], c["ece"]])
             for c in expected["calibration"].values()
         ]
-        assert [row[2:] for row in found.table("Expected calibration")[1]] == errors
+        assert [row[2:] for row in page.table("Expected calibration")[1]] == errors
         mistakes = [
             [f"{m['file']}:{m['line']}", *_digits([m["probability"]]), m["said"], m["right"], m["sentence"]]
             for m in expected["mistakes"]
         ]
-        assert found.table("Highest confidence first")[1] == mistakes and mistakes
-        sums = dict(found.table("Files")[1])
+        assert page.table("Highest confidence first")[1] == mistakes and mistakes
+        sums = dict(page.table("Files")[1])
         content = (tmp_path / "rows.jsonl").read_bytes()
         assert sums[str(tmp_path / "rows.jsonl")] == hashlib.sha256(content).hexdigest()
-        assert ["training.num_epochs", "3"] in found.table("Settings that differ")[1]
+        assert ["training.num_epochs", "3"] in page.table("Settings that differ")[1]
 
     def test_pictures_are_embedded_and_nothing_is_run_or_loaded(self, report_page):
-        found = report_page("training.num_epochs=2")
-        assert len(found.images) == 2 + 2 + 3 and all(image["alt"] for image in found.images)
-        assert not found.tags & {"script", "link", "iframe", "object", "a"}
-        for image in found.images:
+        page = report_page("training.num_epochs=2")
+        assert len(page.images) == 2 + 2 + 3 and all(image["alt"] for image in page.images)
+        assert not page.tags & {"script", "link", "iframe", "object", "a"}
+        for image in page.images:
             kind, _, data = image["src"].partition(";base64,")
             assert kind == "data:image/svg+xml"
             picture = ElementTree.fromstring(base64.b64decode(data))
@@ -100,9 +100,9 @@ class TestWhole:
         assert ended.status == 0
         (line,) = ended.err.splitlines()
         assert line.startswith("report.html lacks pictures: ModuleNotFoundError: ") and "matplotlib" in line
-        found = Page("run/report.html")
-        assert found.images == [] and "could not be drawn" in found.text
-        assert found.table("Each class")[1]
+        page = Page("run/report.html")
+        assert page.images == [] and "could not be drawn" in page.text
+        assert page.table("Each class")[1]
         assert "test" in json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
 
 

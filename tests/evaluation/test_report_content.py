@@ -24,12 +24,12 @@ def test_labels_words_and_paths_are_escaped(report_page, write_rows, rows, tmp_p
     rows[0]["tokens"][0] = "</p><b>anna\x07"
     path = write_rows("<i>&'.jsonl", rows)
     files = [f"data.{split}={json.dumps(path)}" for split in ("train", "dev", "test")]
-    found = report_page(*files)
-    assert not found.tags & {"script", "i", "b"} and found.images == []
-    assert {row[0] for row in found.table("Each class")[1]} == set(map(printable, names.values()))
-    assert {row[0] for row in found.table("Each type")[1]} == set(kinds.values())
-    assert path in dict(found.table("Files")[1])
-    assert any("</p><b>anna\\x07" in row[4] for row in found.table("Highest confidence first")[1])
+    page = report_page(*files)
+    assert not page.tags & {"script", "i", "b"} and page.images == []
+    assert {row[0] for row in page.table("Each class")[1]} == set(map(printable, names.values()))
+    assert {row[0] for row in page.table("Each type")[1]} == set(kinds.values())
+    assert path in dict(page.table("Files")[1])
+    assert any("</p><b>anna\\x07" in row[4] for row in page.table("Highest confidence first")[1])
 
 
 @pytest.mark.parametrize("change", ["gone", "shorter"])
@@ -43,14 +43,14 @@ def test_without_the_test_file_only_the_mistakes_are_missing(
         Path(path).unlink() if change == "gone" else Path(path).write_text('{"text": "a"}\n')
 
     monkeypatch.setattr(task_4, "train", then_changed)
-    found = report_page(f"data.test={path}")
+    page = report_page(f"data.test={path}")
     reason = "no such file" if change == "gone" else "changed while it was read"
-    assert found.text.count(f"{path}: {reason}") == 1
+    assert page.text.count(f"{path}: {reason}") == 1
     assert "test" in json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
 
 
 @pytest.mark.parametrize(
-    ("overrides", "shown"),
+    ("overrides", "split"),
     [
         (["data.test=null"], "dev"),
         (["data.dev=null"], "test"),
@@ -59,24 +59,24 @@ def test_without_the_test_file_only_the_mistakes_are_missing(
         (["training.task=task_a"], "test"),
     ],
 )
-def test_it_shows_test_or_else_dev_and_the_trained_tasks(report_page, overrides, shown):
-    found = report_page(*overrides)
-    tables = " ".join(found.tables)
-    assert ("Each class" in tables) == (shown is not None and "training.task=task_b" not in overrides)
-    assert ("Each type" in tables) == (shown is not None and "training.task=task_a" not in overrides)
-    assert (f"sentences of {shown}:" in found.text) == (shown is not None)
-    assert ("its model has no scores" in found.text) == (shown is None)
+def test_it_shows_test_or_else_dev_and_the_trained_tasks(report_page, overrides, split):
+    page = report_page(*overrides)
+    tables = " ".join(page.tables)
+    assert ("Each class" in tables) == (split is not None and "training.task=task_b" not in overrides)
+    assert ("Each type" in tables) == (split is not None and "training.task=task_a" not in overrides)
+    assert (f"sentences of {split}:" in page.text) == (split is not None)
+    assert ("its model has no scores" in page.text) == (split is None)
     if "training.task=task_b" in overrides:
-        assert found.table("Epochs")[0][:3] == ["epoch", "loss, task B", "dev: entity F1"]
-        assert found.table("Scores")[1][0][1:] == ["–"] * 4
+        assert page.table("Epochs")[0][:3] == ["epoch", "loss, task B", "dev: entity F1"]
+        assert page.table("Scores")[1][0][1:] == ["–"] * 4
 
 
 def test_skipped_rows_do_not_shift_the_line_numbers(report_page, write_rows, rows):
     path = write_rows("test.jsonl", [{"tokens": ["a"], "tags": []}, *rows])
-    found = report_page(f"data.test={path}", "data.on_bad_row=skip")
-    listed = found.table("Highest confidence first")[1]
+    page = report_page(f"data.test={path}", "data.on_bad_row=skip")
+    listed = page.table("Highest confidence first")[1]
     for place, _, _, _, sentence in listed:
         row = rows[int(place.rpartition(":")[2]) - 2]
         words = row.get("tokens") or ["vote"]
         assert words[-1] in sentence
-    assert ["test", "8", "1"] in found.table("Rows")[1]
+    assert ["test", "8", "1"] in page.table("Rows")[1]

@@ -76,7 +76,7 @@ async def check_all(server, kinds, clients, seconds):
     """Send requests from many clients, and wait until the server is idle: it must have logged no error."""
     counts = await visit(server.port, kinds, clients, seconds)
     await idle(server.port)
-    assert server.said.read_text() == ""
+    assert server.messages.read_text() == ""
     return counts
 
 

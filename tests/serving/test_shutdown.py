@@ -83,7 +83,7 @@ def test_accepted_requests_are_answered_before_the_server_ends(trained, tmp_path
         assert [answer.status for answer in answers] == [200] * CLIENTS
         assert all(len(answer.json()["predictions"]) == len(TEXTS) for answer in answers)
         assert all_ended(members)
-        assert server.said.read_text() == ""
+        assert server.messages.read_text() == ""
 
 
 def test_a_killed_server_leaves_no_model_process(trained, tmp_path):

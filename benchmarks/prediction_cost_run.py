@@ -1,4 +1,4 @@
-"""What it takes to answer the test set with one model or with several, see joint.py."""
+"""Measures for joint.py the speed and memory of predicting the test set with one model or several."""
 
 import json
 import resource
@@ -17,8 +17,9 @@ from multitask.inference.runner import runner_of
 
 
 def main(folder: Path) -> None:
-    """Do what the folder's spec.json says; the answer is its outcome.json. Each model has the whole pass and
-    the decoding, of rows that were encoded before; the first of two rounds warms up."""
+    """Read spec.json in the folder, predict with its models one after the other, and write outcome.json.
+
+    The time covers the models and decoding, not encoding; the first of two rounds is a warm-up."""
     spec = json.loads((folder / "spec.json").read_text())
     torch.set_num_threads(spec["threads"])
     loaded = []
@@ -30,12 +31,12 @@ def main(folder: Path) -> None:
         labels = labels_from_config(model.config)
         loaded.append((runner_of(model), split.corpus(labels), labels))
     for _ in range(2):
-        since = time.perf_counter()
-        for each in loaded:
-            evaluate(*each)
-        seconds = time.perf_counter() - since
-    answer = {
+        started = time.perf_counter()
+        for runner, corpus, labels in loaded:
+            evaluate(runner, corpus, labels)
+        seconds = time.perf_counter() - started
+    outcome = {
         "rows_per_second": len(loaded[0][1]) / seconds,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    (folder / "outcome.json").write_text(json.dumps(answer))
+    (folder / "outcome.json").write_text(json.dumps(outcome))

@@ -1,8 +1,8 @@
 """transformers.Trainer on this project's model and encoded corpus, as a user of Trainer would run it.
 
-    python -m benchmarks.contenders SPEC.json RESULT.json
+    python -m benchmarks.trainer_run SPEC.json RESULT.json
 
-is one run of it, which train_speed.py and time_to_score.py start as a process of its own."""
+trains once. train_speed.py and time_to_score.py start it in its own process."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from benchmarks.comparison import ROOT
-from benchmarks.observation import Observer
+from benchmarks.run_observer import Observer
 from model import MultiTaskTransformer
 from multitask.common.device import choose_device
 from multitask.common.shell import run_script
@@ -34,8 +34,8 @@ from multitask.training.preparation import Prepared, model_config_fields, prepar
 WANTED = ("input_ids", "attention_mask", "labels_task_a", "labels_task_b")
 
 
-class Joint(nn.Module):
-    """The two heads with a loss, as Trainer wants it: the sum of the mean cross-entropies."""
+class ModelWithLoss(nn.Module):
+    """The model with its loss, as Trainer expects it: the sum of both mean cross-entropies."""
 
     def __init__(self, model: MultiTaskTransformer):
         super().__init__()
@@ -44,7 +44,7 @@ class Joint(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, labels_task_a: Tensor, labels_task_b: Tensor
     ) -> dict[str, Tensor]:
-        """input_ids, attention_mask, labels_task_b (B, T), labels_task_a (B,) → {"loss"}"""
+        """input_ids, attention_mask and labels_task_b (B, T), labels_task_a (B,) → {"loss": scalar}."""
         a, b = self.model(input_ids, attention_mask)
         losses = (
             functional.cross_entropy(a, labels_task_a),
@@ -54,7 +54,7 @@ class Joint(nn.Module):
 
 
 def items(corpus: EncodedCorpus) -> list[dict]:
-    """The windows to train on as a data set for Trainer, which groups by the length of input_ids."""
+    """The training windows as a data set for Trainer, which groups them by the length of input_ids."""
     return [
         {"input_ids": corpus.ids[corpus.window_start[v] : corpus.window_end[v]], "window": v}
         for v in annotated_windows(corpus, TASKS)
@@ -62,7 +62,7 @@ def items(corpus: EncodedCorpus) -> list[dict]:
 
 
 class Collator:
-    """Items → what Joint takes, padded to the longest. Counts cells and, of them, tokens."""
+    """Items → a batch for ModelWithLoss, padded to the longest. Counts its cells and its tokens."""
 
     def __init__(self, corpus: EncodedCorpus):
         self.corpus, self.cells, self.tokens = corpus, 0, 0
@@ -76,7 +76,7 @@ class Collator:
 
 
 def trainer_model(settings: Settings, prepared: Prepared) -> MultiTaskTransformer:
-    """The encoder with new heads."""
+    """The pretrained encoder with new heads."""
     set_seed(settings.training.seed)
     return load_model(
         MultiTaskTransformer,
@@ -95,10 +95,10 @@ def make_trainer(
     callbacks: Sequence[TrainerCallback] = (),
     **arguments,
 ) -> Trainer:
-    """Trainer with its defaults but for `arguments`; logging, bars and, unless asked for, saving are off.
+    """A Trainer with its defaults except for `arguments`, without logging and progress bars.
 
-    Rate, epochs, batch size and seed are those of the settings. `head_rate` makes the heads a parameter group
-    of their own, of the optimizer that Trainer would make."""
+    The learning rate, epochs, batch size and seed come from the settings. Nothing is saved unless `arguments`
+    has a save_strategy. With `head_rate` the heads are a separate parameter group of Trainer's optimizer."""
     t, cuda = settings.training, choose_device(settings.device).type == "cuda"
     args = TrainingArguments(
         output_dir=folder,
@@ -115,7 +115,7 @@ def make_trainer(
         dataloader_pin_memory=cuda,
         **{"save_strategy": "no", **arguments},
     )
-    joint = Joint(model).to(args.device)
+    joint = ModelWithLoss(model).to(args.device)
     optimizer = None
     if head_rate is not None:
         kind, options = Trainer.get_optimizer_cls_and_kwargs(args, joint)
@@ -134,7 +134,7 @@ def make_trainer(
 
 
 class EpochClock(TrainerCallback):
-    """Seconds of each epoch, without what comes before the first and after the last."""
+    """Seconds of each epoch, without start and end of the training."""
 
     def __init__(self):
         self.seconds: list[float] = []
@@ -149,9 +149,9 @@ class EpochClock(TrainerCallback):
 
 
 def run_trainer(spec: dict) -> dict:
-    """One run: seconds of the epochs, test scores, and what was seen of its settings.
+    """Train once → the seconds of the epochs, test scores, and the settings observed in the run.
 
-    spec: overrides, attention, head_rate (None: the encoder's) and arguments, which go to Trainer."""
+    spec: overrides, attention, head_rate (None: the encoder's rate) and arguments for Trainer."""
     settings: Settings = load_settings(ROOT / "config.yml", spec["overrides"])
     prepared = prepare(settings)
     model = trainer_model(settings, prepared)

@@ -1,6 +1,6 @@
-"""What a comparison has to know before its first round; found out in a process that is not measured.
+"""Facts that a comparison needs before its first round, from a process that is not measured.
 
-python -m benchmarks.survey SPEC.json RESULT.json"""
+python -m benchmarks.comparison_facts SPEC.json RESULT.json"""
 
 import json
 import runpy
@@ -17,8 +17,8 @@ from torch.nn import functional
 from transformers import BertConfig, BertModel
 
 from benchmarks.comparison import ROOT
-from benchmarks.contenders import WANTED, Joint, trainer_model
-from benchmarks.observation import Observer, Seen
+from benchmarks.run_observer import Observer, StopAfterFirstStep
+from benchmarks.trainer_run import WANTED, ModelWithLoss, trainer_model
 from model import MultiTaskConfig, MultiTaskTransformer, SentenceTransformer
 from multitask.common.device import choose_device, choose_precision
 from multitask.common.shell import run_script
@@ -36,8 +36,9 @@ _STEPS, _REPEATS = 6, 5
 
 
 def survey(spec: dict) -> dict:
-    """spec: overrides of the Trainers' runs, those of this project's by name, and bert_base, a folder to make
-    or None."""
+    """Sizes of encoder and corpus, rates of the machine, and the observed settings of this project's runs.
+
+    spec: overrides of Trainer's runs, `ours` by name, and bert_base: a folder to create, or None."""
     if spec["bert_base"]:
         save_bert_base(Path(spec["bert_base"]))
     settings: Settings = load_settings(ROOT / "config.yml", spec["overrides"])
@@ -50,7 +51,7 @@ def survey(spec: dict) -> dict:
     bf16 = choose_precision("auto", device) == torch.bfloat16
     model = trainer_model(settings, prepared).to(device)
     with torch.device("meta"):
-        chosen = BertModel(config).config._attn_implementation
+        default_attention = BertModel(config).config._attn_implementation
     return {
         "backbone": "bert-base with random weights" if spec["bert_base"] else prepared.backbone.name,
         "shape": [*sizes, config.num_hidden_layers, *prepared.sizes],
@@ -58,7 +59,7 @@ def survey(spec: dict) -> dict:
         "rows": len(np.unique(corpus.row_of_window[windows])),
         "gflops": matrix_rates(round(settings.training.batch_size * lengths.mean()), *sizes, device),
         "bf16": bf16,
-        "attention": chosen,
+        "attention": default_attention,
         "attention_seconds": attention_seconds(model, corpus, settings, bf16),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
@@ -67,14 +68,14 @@ def survey(spec: dict) -> dict:
 
 
 def save_bert_base(folder: Path) -> None:
-    """An encoder of bert-base's sizes with random weights: for speed, not for scores."""
+    """Save an encoder with the sizes of bert-base and random weights: good for speed, not for scores."""
     torch.manual_seed(0)
     folder.mkdir()
     save_model(SentenceTransformer(MultiTaskConfig()), bundled_folder(), folder)
 
 
 def matrix_rates(tokens: int, hidden: int, intermediate: int, device: torch.device) -> dict[str, float]:
-    """The best GFLOP/s of the feed-forward layer's two products over a batch's tokens, in each precision."""
+    """The best GFLOP/s of the two matrix multiplications of a feed-forward layer, in each precision."""
     rates = {}
     precisions = {"fp32": torch.float32, "bf16": torch.bfloat16}
     if device.type == "cuda":
@@ -88,7 +89,7 @@ def matrix_rates(tokens: int, hidden: int, intermediate: int, device: torch.devi
             for _ in range(20):
                 functional.linear(functional.linear(x, up), down)
 
-        # the best, not the median: what the machine can do, whoever else is on it
+        # the best, not the median: the rate without other load on the machine
         seconds = min(timed({name: products}, device)[name])
         rates[name] = round(20 * 4 * tokens * hidden * intermediate / seconds / 1e9, 1)
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -98,10 +99,10 @@ def matrix_rates(tokens: int, hidden: int, intermediate: int, device: torch.devi
 def attention_seconds(
     model: MultiTaskTransformer, corpus: EncodedCorpus, settings: Settings, bf16: bool
 ) -> dict[str, float]:
-    """Median seconds of some forward and backward passes as the tuned Trainer does them."""
+    """Median seconds of a few forward and backward passes of the tuned Trainer, with each attention."""
     m, t, device = settings.model, settings.training, model.device
     model.freeze(backbone=m.freeze_backbone, layers=m.freeze_layers)
-    joint = Joint(model).train()
+    joint = ModelWithLoss(model).train()
     windows = annotated_windows(corpus, TASKS)
     batches = LengthGroupedSampler(corpus.window_lengths[windows], t.batch_size, t.seed).batches(1)[:_STEPS]
     inputs = [collate(corpus, windows[batch]) for batch in batches]
@@ -122,7 +123,7 @@ def attention_seconds(
 
 
 def timed(calls: dict[str, Callable[[], None]], device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each call, in turns, after one that is not counted."""
+    """Seconds of each call in each of _REPEATS rounds, after a warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(_REPEATS + 1):
         for name, call in calls.items():
@@ -136,7 +137,7 @@ def timed(calls: dict[str, Callable[[], None]], device: torch.device) -> dict[st
 
 
 def observed(overrides: list[str]) -> dict[str, str]:
-    """task_4.py up to its first step, and what was seen there. Ends as task_4.py does where that fails."""
+    """Run task_4.py until its first step → the settings observed there. Exits as task_4.py if it fails."""
     ordered: list[str] = []
     batches = LengthGroupedSampler.batches
 
@@ -153,7 +154,7 @@ def observed(overrides: list[str]) -> dict[str, str]:
         observer = Observer(stop=True)
         try:
             runpy.run_path(str(ROOT / "task_4.py"), run_name="__main__")
-        except Seen:
+        except StopAfterFirstStep:
             pass
         finally:
             observer.close()

@@ -1,4 +1,4 @@
-"""task_6.py as it would be without batches: its model reads one text at a time. --model DIR"""
+"""Runs the server of task_6.py without batches, one text at a time: --model DIR"""
 
 import sys
 from pathlib import Path

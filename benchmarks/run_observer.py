@@ -1,4 +1,4 @@
-"""What a training run really does in its first step, seen through torch's hooks and not in its settings."""
+"""Observes through torch's hooks what a training run really does in its first step."""
 
 import gc
 from collections.abc import Iterable
@@ -11,14 +11,14 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from model import MultiTaskTransformer
 
 
-class Seen(BaseException):
-    """Ends a run that was started only to be looked at."""
+class StopAfterFirstStep(BaseException):
+    """Ends a run that was started only to be observed."""
 
 
 class Observer:
-    """Fills `facts` at the first optimizer step of this process; then its hooks are gone.
+    """Fills `facts` at the first optimizer step of this process, and then removes its hooks.
 
-    model: what is trained, None: the one that is found in memory. stop: raise Seen when that is done."""
+    model: the trained model; None: find it in memory. stop: raise StopAfterFirstStep afterwards."""
 
     def __init__(self, model: MultiTaskTransformer | None = None, stop: bool = False):
         self.model, self.stop = model, stop
@@ -40,18 +40,21 @@ class Observer:
         model = self.model or trained_model(optimizer)
         self.facts |= model_facts(model) | optimizer_facts(optimizer, model)
         if self.stop:
-            raise Seen
+            raise StopAfterFirstStep
 
 
 def trained_model(optimizer: torch.optim.Optimizer) -> MultiTaskTransformer:
-    """The model in memory whose parameters the optimizer has."""
-    has = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    models = (found for found in gc.get_objects() if isinstance(found, MultiTaskTransformer))
-    return next(model for model in models if any(id(parameter) in has for parameter in model.parameters()))
+    """The model in memory whose parameters the optimizer updates."""
+    updated = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    # not isinstance, which runs code of some objects
+    models = (thing for thing in gc.get_objects() if issubclass(type(thing), MultiTaskTransformer))
+    return next(
+        model for model in models if any(id(parameter) in updated for parameter in model.parameters())
+    )
 
 
 def precision(weight: torch.Tensor) -> str:
-    """Of a product with these weights, now: fp32, tf32, or bf16 and how it comes about."""
+    """The precision of a matrix multiplication with these weights now, such as "bf16 autocast"."""
     kind = weight.device.type
     names = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
     if torch.is_autocast_enabled(kind):
@@ -62,12 +65,12 @@ def precision(weight: torch.Tensor) -> str:
 
 
 def model_facts(model: MultiTaskTransformer) -> dict[str, str]:
-    """Attention, and the dropout of what runs with dropout."""
+    """The attention implementation, and the dropout rates in use."""
     attention, other, kinds = set(), set(), set()
     for name, module in model.bert.named_modules():
         if type(module).__name__.endswith("Dropout"):
-            where = attention if name.endswith("attention.self.dropout") else other
-            where.add(module.p if module.training else 0.0)
+            rates = attention if name.endswith("attention.self.dropout") else other
+            rates.add(module.p if module.training else 0.0)
             kinds.add(type(module).__name__)
     heads = (model.sentence_classifier, model.classifier)
     return {
@@ -82,7 +85,7 @@ def model_facts(model: MultiTaskTransformer) -> dict[str, str]:
 
 
 def optimizer_facts(optimizer: torch.optim.Optimizer, model: MultiTaskTransformer) -> dict[str, str]:
-    """Peak rates of the encoder and the heads, weight decay, and which optimizer it is."""
+    """Peak learning rates of encoder and heads, weight decay, and the name of the optimizer."""
     encoder = {id(parameter) for parameter in model.bert.parameters()}
     rates: dict[bool, set[float]] = {True: set(), False: set()}
     for group in optimizer.param_groups:
@@ -99,5 +102,5 @@ def optimizer_facts(optimizer: torch.optim.Optimizer, model: MultiTaskTransforme
 
 
 def listed(values: Iterable[float]) -> str:
-    """Distinct values in order, "none" where there are none."""
+    """The distinct values in order; "none" without values."""
     return " and ".join(f"{value:g}" for value in sorted(set(values))) or "none"
