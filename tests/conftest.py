@@ -20,6 +20,7 @@ import torch
 from alike import train_run  # noqa: F401 - a fixture
 from hypothesis import settings
 from killing import make_quick
+from random_models import random_model, random_predictor  # noqa: F401 - fixtures
 from resuming import ROWS, fresh, killed, runs, stopped, whole  # noqa: F401 - fixtures, but ROWS
 from transformers import BertConfig, BertModel, BertTokenizer
 
