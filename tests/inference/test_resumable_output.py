@@ -102,9 +102,8 @@ def test_a_run_killed_at_any_change_of_the_disk_resumes(tmp_path, monkeypatch, s
 
 def test_a_resumed_run_repeats_only_rows_without_a_note(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(resumable_output, "NOTE_SECONDS", -1)
-    write = ResumableOutput.write
 
-    def kill(output, rows, *rendered):
+    def kill(output, rows, *rendered, write=ResumableOutput.write):
         if output.input.rows == 6:
             raise Killed
         write(output, rows, *rendered)
