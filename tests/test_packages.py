@@ -1,4 +1,4 @@
-"""The package's structure: small rooms, and imports that do nothing."""
+"""The package's structure: small modules, and imports without effects."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def run(code: str, **how) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize("module", WITHOUT_TORCH)
-def test_what_needs_no_torch_does_not_import_it(module):
+def test_modules_that_need_no_torch_do_not_import_it(module):
     ended = run(f"import sys, {module}; sys.exit('torch' in sys.modules)", cwd=ROOT)
     assert ended.returncode == 0, ended.stderr
 
