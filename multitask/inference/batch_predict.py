@@ -84,11 +84,11 @@ def predict_all(
 
 def split_rows(rows: Iterator[Row]) -> Iterator[list[Row]]:
     """Yield rows in order, in chunks of at most ROWS rows and CHARACTERS characters; longer texts alone."""
-    return chunking.split_into_chunks(rows, _characters, CHARACTERS, ROWS)
 
+    def characters(row: Row) -> int:
+        return len(row.text or "") if isinstance(row, Example) else 0
 
-def _characters(row: Row) -> int:
-    return len(row.text or "") if isinstance(row, Example) else 0
+    return chunking.split_into_chunks(rows, characters, CHARACTERS, ROWS)
 
 
 def predict_chunk(
