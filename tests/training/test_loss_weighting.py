@@ -161,7 +161,7 @@ def test_the_cosine_is_the_same_with_recomputed_activations(tiny):
         sum(parts.values()).backward()
         return [cosine, *(p.grad.clone() for p in shared)]
 
-    kept = step()
+    stored = step()
     model.recompute_activations()
-    for a, b in zip(kept, step()):
+    for a, b in zip(stored, step()):
         torch.testing.assert_close(a, b)

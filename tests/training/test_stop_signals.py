@@ -45,10 +45,10 @@ def stopped_at_times(runs, fresh, whole, count):
         words, status = SETTINGS, None
         while status != 0:
             moment = (chance.uniform(0, whole[2]), chance.choice([signal.SIGINT, signal.SIGTERM]))
-            status, _, said, _ = runs(folder, *words, signals=[moment])
+            status, _, err, _ = runs(folder, *words, signals=[moment])
             # before the run handles signals, SIGTERM ends it like any process
-            assert status in (0, 128 + moment[1], -signal.SIGTERM), said
-            assert "Traceback" not in said
+            assert status in (0, 128 + moment[1], -signal.SIGTERM), err
+            assert "Traceback" not in err
             if (folder / "run/config.yml").exists():
                 words = ["--resume", "run"]
         assert fingerprint(folder / "run") == whole[0]

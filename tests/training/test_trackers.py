@@ -23,25 +23,25 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 def expected(run: Path) -> dict[str, list[tuple[int, float]]]:
     """The same scalars from metrics.jsonl."""
-    found, step = {}, 0
+    points, step = {}, 0
     for line in (run / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
         step = row.pop("step", step)
         for name in ("dev", "test", "loss_weights"):
             row |= {f"{name}/{key}": value for key, value in row.pop(name, {}).items()}
         for tag, value in row.items():
-            found.setdefault(tag, []).append((step, pytest.approx(value, rel=1e-6)))
-    return found
+            points.setdefault(tag, []).append((step, pytest.approx(value, rel=1e-6)))
+    return points
 
 
 def test_tensorboard_holds_the_metrics_and_the_settings(runs, fresh):
     folder = fresh("tracked")
     words = ["training.loss_weighting=dwa", "training.gradient_cosine=true"]
     assert runs(folder, *ASKED, *words).status == 0
-    found = scalars(folder / "run")
-    assert found == expected(folder / "run")
-    assert [step for step, _ in found["dev/entity_f1"]] == [2, 4, 6] and len(found["test/accuracy"]) == 1
-    assert {"loss_weights/task_a", "gradient_cosine", "sentences_per_second"} < set(found)
+    logged = scalars(folder / "run")
+    assert logged == expected(folder / "run")
+    assert [step for step, _ in logged["dev/entity_f1"]] == [2, 4, 6] and len(logged["test/accuracy"]) == 1
+    assert {"loss_weights/task_a", "gradient_cosine", "sentences_per_second"} < set(logged)
     (hparams,) = folder.glob("run/tensorboard/*/events*")
     events = EventAccumulator(str(hparams))
     events.Reload()
@@ -67,9 +67,9 @@ def test_a_resumed_run_logs_every_epoch_once(runs, fresh, how):
     assert runs(folder, *words, **how).status != 0
     assert "loss" in scalars(folder / "run")
     assert runs(folder, "--resume", "run").status == 0
-    found = scalars(folder / "run")
-    assert found == expected(folder / "run")
-    assert [value for _, value in found["epoch"]] == [1, 2, 3]
+    logged = scalars(folder / "run")
+    assert logged == expected(folder / "run")
+    assert [value for _, value in logged["epoch"]] == [1, 2, 3]
 
 
 def test_tracking_can_start_when_a_run_resumes(runs, stopped):
