@@ -72,38 +72,38 @@ def predict(arguments: argparse.Namespace) -> None:
     from multitask.common.atomic_files import check_writable
     from multitask.common.checksums import folder_hash
     from multitask.data.texts import read_rows, rows_from_texts
-    from multitask.inference.batch_predict import Sink, StandardOutput, predict_all
+    from multitask.inference.batch_predict import Output, StandardOutput, predict_all
     from multitask.inference.resumable_output import ResumableOutput
     from multitask.inference.terminal import terminal_renderer
     from multitask.inference.writers import check_labels_fit, json_line, output_format
 
-    output, vectors = arguments.output, arguments.embeddings
+    path, vectors = arguments.output, arguments.embeddings
     if bool(arguments.texts) == bool(arguments.input):
         raise InputError("give texts as arguments, or a file of them with --input (- is standard input)")
-    if arguments.resume and not output:
+    if arguments.resume and not path:
         raise InputError("--resume continues a file: give the --output that was interrupted")
-    head, render = output_format(output) if output else (b"", json_line)
-    for path, suffix in ((output, ""), (vectors, ".npy")):
-        if path:
-            check_writable(path, suffix)
+    head, render = output_format(path) if path else (b"", json_line)
+    for name, suffix in ((path, ""), (vectors, ".npy")):
+        if name:
+            check_writable(name, suffix)
     rows = rows_from_texts(arguments.texts) if arguments.texts else read_rows(arguments.input)
     predictor = Predictor.from_pretrained(arguments.model, arguments.device, share_rows=True)
-    if output:
-        check_labels_fit(output, predictor.labels)
+    if path:
+        check_labels_fit(path, predictor.labels)
     elif sys.stdout.isatty():
         render = terminal_renderer(predictor.labels)
-    sink: Sink | None = None
-    if distributed.rank() == 0 and not output:
-        sink = StandardOutput(vectors)
+    output: Output | None = None
+    if distributed.rank() == 0 and not path:
+        output = StandardOutput(vectors)
     elif distributed.rank() == 0:
-        facts = {"model": folder_hash(Path(arguments.model)), "format": Path(output).suffix.lower()}
-        sink = file = ResumableOutput(output, vectors, {**facts, "choice of embeddings": bool(vectors)})
+        facts = {"model": folder_hash(Path(arguments.model)), "format": Path(path).suffix.lower()}
+        output = file = ResumableOutput(path, vectors, {**facts, "choice of embeddings": bool(vectors)})
         if not arguments.resume:
             file.begin(head)
         elif not file.resume(head, rows):
-            logger.info(f"{output} is finished: there is nothing to resume")
-            rows, sink = iter(()), None
-    predict_all(predictor, rows, render, sink, bool(vectors))
+            logger.info(f"{path} is finished: there is nothing to resume")
+            rows, output = iter(()), None
+    predict_all(predictor, rows, render, output, bool(vectors))
 
 
 def evaluate_corpus(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Comparing what two runs of task_4.py end with."""
+"""Compare the results of two runs of task_4.py."""
 
 import json
 from pathlib import Path

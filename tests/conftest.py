@@ -1,17 +1,18 @@
-"""A tiny random BERT, so that tests need no network and no minutes; and running a task as the shell does."""
+"""A tiny random BERT, which needs no network and little time, and a way to run a task as the shell does."""
 
 import json
 import os
 import shutil
-import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
-# before any library reads them: no test asks a hub, wherever it runs
+# before any library reads them: no test may use the hub
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "true"
-if "PYTEST_XDIST_WORKER" in os.environ:  # a test runs on every core: threads would wait for each other's
+if "PYTEST_XDIST_WORKER" in os.environ:  # every core runs a test: more threads would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -19,6 +20,7 @@ import torch
 from alike import train_run  # noqa: F401 - a fixture
 from hypothesis import settings
 from killing import make_quick
+from random_models import random_model, random_predictor  # noqa: F401 - fixtures
 from resuming import ROWS, fresh, killed, runs, stopped, whole  # noqa: F401 - fixtures, but ROWS
 from transformers import BertConfig, BertModel, BertTokenizer
 
@@ -28,7 +30,7 @@ from multitask.encoders.pretrained import load_tokenizer
 
 show_messages()  # on standard error, where tests look for them
 
-# no test is timed; a change is judged on the same inputs each time, and a person's runs look for new ones
+# no test has a time limit; CI uses the same inputs in every run, other runs look for new ones
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("project")
 
@@ -78,7 +80,7 @@ def tokenizer(tiny):
 
 
 class Ended(NamedTuple):
-    """How a command ended, and what it said."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -104,20 +106,8 @@ def shell(tmp_path, monkeypatch, capfd):
 
 
 @pytest.fixture
-def write_rows(tmp_path):
-    """Write rows as JSON Lines; gives the path."""
-
-    def write(name: str, rows: list[dict]) -> str:
-        path = tmp_path / name
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        return str(path)
-
-    return write
-
-
-@pytest.fixture
 def put(tmp_path):
-    """Write a file; gives the path."""
+    """A function that writes a file → its path."""
 
     def write(name: str, content: str | bytes) -> str:
         path = tmp_path / name
@@ -129,14 +119,20 @@ def put(tmp_path):
 
 
 @pytest.fixture
+def write_rows(put):
+    """A function that writes rows as JSON Lines → the path."""
+    return lambda name, rows: put(name, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
 def rows():
-    """Rows of two classes and two types, in both forms, some with one annotation missing."""
+    """Rows with two classes and two types, as text or tokens; some lack one annotation."""
     return [dict(row) for row in ROWS]
 
 
 @pytest.fixture
 def settings_for(tiny, rows, write_rows):
-    """Overrides that train the tiny model on the rows for an epoch."""
+    """Arguments that train the tiny model on the rows for one epoch."""
     path = write_rows("rows.jsonl", rows)
     return [
         f"--config={ROOT / 'config.yml'}",
@@ -156,7 +152,7 @@ def settings_for(tiny, rows, write_rows):
 
 
 class Exported(NamedTuple):
-    """A model's folder in a run's, the folder that task_5.py export made of it, and how the command ended."""
+    """A model folder, its export, annotated rows, and how task_5.py export ended."""
 
     model: Path
     folder: Path
@@ -166,7 +162,7 @@ class Exported(NamedTuple):
 
 @pytest.fixture(scope="session")
 def trained(tiny, tmp_path_factory) -> Path:
-    """The folder of a random model of two classes and two types, in that of a run, with rows beside it."""
+    """The folder run/model of a random model with two classes and two types; rows.jsonl lies beside run."""
     folder = tmp_path_factory.mktemp("trained")
     tags = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
     torch.manual_seed(4)
@@ -197,9 +193,12 @@ def trained(tiny, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(trained) -> Exported:
-    """The export of that model, in a process of its own."""
-    folder = trained.parent.parent
-    command = [sys.executable, ROOT / "task_5.py", "export", "out", "--model", "run/model"]
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    how = Ended(ended.returncode, ended.stdout, ended.stderr)
-    return Exported(trained, folder / "out", folder / "rows.jsonl", how)
+    """The export of that model."""
+    import task_5
+
+    folder, out, err = trained.parent.parent, StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["task_5.py", "export", "out", "--model", "run/model"])
+        run_script(task_5.main)
+    return Exported(trained, folder / "out", folder / "rows.jsonl", Ended(0, out.getvalue(), err.getvalue()))

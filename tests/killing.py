@@ -1,11 +1,12 @@
-"""A process that has imported everything, and forks for each run of task_4.py that is to end in some bad way.
+"""A process that has imported everything, and forks for each run of task_4.py that must end badly.
 
-Requests come as lines of JSON, answers go back so: see `Runs`, which talks to it."""
+Requests and answers are lines of JSON. `Runs` sends the requests."""
 
 import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Outcome(NamedTuple):
-    """How a run ended: exit status, or minus a signal; what it said; which changes of the disk it made."""
+    """How a run ended: exit status or minus the signal, its output, and its changes of the disk."""
 
     status: int
     out: str
@@ -26,7 +27,7 @@ class Outcome(NamedTuple):
 
 
 class Runs:
-    """Runs of task_4.py in a folder of their own process, one at a time."""
+    """Runs of task_4.py, one at a time, in new processes that need not import anything."""
 
     def __init__(self):
         command = [sys.executable, __file__]
@@ -35,10 +36,15 @@ class Runs:
         self.server = subprocess.Popen(command, env=environment, **pipes)
 
     def __call__(self, folder: Path, *arguments: str, **how) -> Outcome:
-        """`kill_at`: kill -9 in the middle of the disk's N-th change, a write after half of its bytes.
-        `signals`: [(seconds, number)], sent so long after the start. `at_step`: {step: [numbers]}, signals
-        raised by the run itself in the middle of it, or when it has trained ("finish"). `largest_file`:
-        bytes."""
+        """Run task_4.py in a folder.
+
+        Args:
+            kill_at: kill -9 in the middle of the disk's N-th change; a write ends after half of its bytes.
+            signals: [(seconds after the start, number)] to send.
+            at_step: {step: [numbers]}, signals that the run sends itself in the middle of a step, or after
+                training ("finish"). `ranks`: the processes that do so, if not all.
+            largest_file: bytes.
+            processes: how many processes train together; the outcome has the status of the first one."""
         request = {"folder": str(folder), "arguments": [str(word) for word in arguments], **how}
         print(json.dumps(request), file=self.server.stdin, flush=True)
         return Outcome(**json.loads(self.server.stdout.readline()))
@@ -49,7 +55,7 @@ class Runs:
 
 
 def make_quick(set_attribute) -> None:
-    """Let the reports of runs have no pictures: most tests are about something else."""
+    """Make reports without pictures: most tests are about something else."""
     from multitask.evaluation import report
 
     set_attribute(report.Report, "picture", lambda self, alt, draw: None)
@@ -62,29 +68,45 @@ def serve() -> None:
     make_quick(setattr)
     for line in sys.stdin:
         request = json.loads(line)
-        said = {name: os.pipe() for name in ("out", "err", "changes")}
+        pipes = {name: os.pipe() for name in ("out", "err", "changes")}
+        processes = fork(request, [write for _, write in pipes.values()])
+        for _, write in pipes.values():
+            os.close(write)
+        with ThreadPoolExecutor(len(pipes)) as readers:
+            texts = {name: readers.submit(read_all, read) for name, (read, _) in pipes.items()}
+            send(processes[0], request.get("signals", ()))
+            statuses = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+        out, err, changes = (texts[name].result() for name in pipes)
+        listed = [line.split(" ", 1) for line in changes.splitlines()]
+        answer = {"status": statuses[0], "out": out, "err": err, "changes": listed}
+        print(json.dumps(answer), flush=True)
+
+
+def fork(request: dict, handles: list[int]) -> list[int]:
+    """Start the processes of a run → their ids. Several processes find each other as those of torchrun do."""
+    size, processes = request.get("processes", 1), []
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for rank in range(size):
         process = os.fork()
         if process == 0:
-            os._exit(child(request, *(write for _, write in said.values())))
-        for _, write in said.values():
-            os.close(write)
-        reading = ThreadPoolExecutor(len(said))
-        texts = {name: reading.submit(everything, read) for name, (read, _) in said.items()}
-        send(process, request.get("signals", ()))
-        _, status = os.waitpid(process, 0)
-        said = {name: text.result() for name, text in texts.items()}
-        reading.shutdown()
-        said["changes"] = [line.split(" ", 1) for line in said["changes"].splitlines()]
-        print(json.dumps({"status": os.waitstatus_to_exitcode(status), **said}), flush=True)
+            if rank not in request.get("ranks", [rank]):
+                del request["at_step"]
+            if size > 1:
+                group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
+                os.environ |= {"MASTER_ADDR": "127.0.0.1", **{name: str(n) for name, n in group.items()}}
+            os._exit(child(request, *handles))
+        processes.append(process)
+    return processes
 
 
-def everything(handle: int) -> str:
+def read_all(handle: int) -> str:
     with open(handle, encoding="utf-8") as pipe:
         return pipe.read()
 
 
 def send(process: int, signals: list[tuple[float, int]]) -> None:
-    """Send a process signals, each so many seconds from now."""
+    """Send signals to a process: (seconds from now, number)."""
     started = time.monotonic()
     for seconds, number in signals:
         time.sleep(max(0, started + seconds - time.monotonic()))
@@ -93,7 +115,7 @@ def send(process: int, signals: list[tuple[float, int]]) -> None:
 
 
 def child(request: dict, out: int, err: int, changes: int) -> int:
-    """The forked process → its exit status."""
+    """What the forked process does → its exit status."""
     import task_4
     from multitask.common import shell
 
@@ -121,7 +143,7 @@ def child(request: dict, out: int, err: int, changes: int) -> int:
 
 
 def count_changes(kill_at: int, handle: int) -> None:
-    """Put in the place of `disk` one that writes down what it does, and may be the last that is done."""
+    """Replace `disk` by a function that records every change, and kills the process at the N-th."""
     from multitask.common import atomic_files
 
     number, real = 0, atomic_files.disk
@@ -140,7 +162,7 @@ def count_changes(kill_at: int, handle: int) -> None:
 
 
 def raise_signals(at_step: dict[str, list[int]]) -> None:
-    """Let the run send itself signals in the middle of a step, or of finishing ("finish")."""
+    """Make the run send itself signals in the middle of a step, or after training ("finish")."""
     import task_4
 
     real, real_finish = task_4.gradients, task_4.finish

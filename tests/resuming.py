@@ -1,4 +1,4 @@
-"""A run of task_4.py that is stopped and goes on, and what it ends with."""
+"""Runs of task_4.py that are stopped and resumed, and their results."""
 
 import hashlib
 import json
@@ -75,7 +75,7 @@ def flip(path, place):
 
 
 def fingerprint(folder: Path) -> dict:
-    """What a run ends with, apart from how long things took: its files' hashes, metrics and place."""
+    """The result of a run, without durations: hashes of its files, metrics and state."""
     last = max((folder / "checkpoints").iterdir())
     facts = json.loads((last / "state.json").read_text())
     facts["progress"].pop("metrics")
@@ -89,7 +89,7 @@ def fingerprint(folder: Path) -> dict:
 
 
 def finished(runs, folder, arguments):
-    """Of a run that nothing disturbs: its fingerprint, its changes of the disk, and how long it took."""
+    """An undisturbed run → its fingerprint, its changes of the disk, and its seconds."""
     started = time.monotonic()
     outcome = runs(folder, *arguments)
     assert outcome.status == 0, outcome.err
@@ -97,27 +97,27 @@ def finished(runs, folder, arguments):
 
 
 def newest_good(folder: Path) -> int:
-    """The step of the newest checkpoint that has its name, which is the one to go on from; 0 for none."""
+    """The step of the newest complete checkpoint, from which a run resumes; 0 without one."""
     return max((int(path.name.split("-")[1]) for path in folder.glob("run/checkpoints/step-*")), default=0)
 
 
 def resumed(runs, folder, arguments):
-    """Go on in a folder in which a run was killed; how it ends."""
-    if not (folder / "run/config.yml").exists():  # nothing of the run is there yet
+    """Resume a killed run → its fingerprint."""
+    if not (folder / "run/config.yml").exists():  # the kill came before the run wrote anything
         outcome = runs(folder, *arguments)
     else:
         step = newest_good(folder)
         outcome = runs(folder, "--resume", "run")
         if "is finished" not in outcome.out:
-            said = f"after step {step}," if step else "there is no checkpoint yet"
-            assert said in outcome.out + outcome.err
+            message = f"after step {step}," if step else "there is no checkpoint yet"
+            assert message in outcome.out + outcome.err
     assert outcome.status == 0, outcome.err
     assert not [*folder.glob("run/.*"), *folder.glob("run/checkpoints/.*")]
     return fingerprint(folder / "run")
 
 
 def seal(folder: Path) -> None:
-    """Let a folder's sums be those of what is in it now."""
+    """Write the checksums of a folder's present files."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS"]
     write_with_checksums(
         folder, [(path.relative_to(folder).as_posix(), [path.read_bytes()]) for path in files]
@@ -133,7 +133,7 @@ def runs():
 
 @pytest.fixture(scope="session")
 def fresh(tiny, tmp_path_factory):
-    """Make a folder with an encoder and data, in which runs know them by the same names as in any other."""
+    """A function that makes a folder with an encoder and rows, under the same names every time."""
 
     def make(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)
@@ -146,7 +146,7 @@ def fresh(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def whole(runs, fresh):
-    """Of a run that nothing disturbs: see `finished`."""
+    """The result of an undisturbed run: see `finished`."""
     return finished(runs, fresh("whole"), SETTINGS)
 
 
@@ -156,12 +156,12 @@ def killed(runs, fresh):
     folder = fresh("killed")
     assert runs(folder, *SETTINGS, at_step={5: [signal.SIGKILL]}).status == -signal.SIGKILL
     assert newest_good(folder) == 4
-    for half_gone in folder.glob("run/checkpoints/.*"):  # removed by a thread that may have been killed at it
+    for half_gone in folder.glob("run/checkpoints/.*"):  # a thread was killed while it removed them
         shutil.rmtree(half_gone)
     return folder
 
 
 @pytest.fixture
 def stopped(killed, tmp_path):
-    """A copy of it."""
+    """A copy of the killed run's folder."""
     return shutil.copytree(killed, tmp_path / "stopped")

@@ -1,4 +1,4 @@
-"""The project's own corpus: well formed, balanced, without leaks, and counted right in its README."""
+"""The project's own corpus: valid, balanced, without leaks, and with the right numbers in its README."""
 
 import re
 from collections import Counter
@@ -19,7 +19,7 @@ def corpus():
 
 
 def key(example):
-    """A sentence without what does not make it another one."""
+    """A sentence without the parts that do not distinguish it."""
     return re.sub(r"\W+", " ", " ".join(example.words)).strip().lower()
 
 
@@ -27,7 +27,7 @@ def names(examples):
     return {" ".join(e.words[s.start : s.end]).lower() for e in examples for s in e.spans or ()}
 
 
-def test_no_sentence_stands_twice(corpus):
+def test_no_sentence_occurs_twice(corpus):
     counts = Counter(key(example) for examples in corpus.values() for example in examples)
     assert [sentence for sentence, count in counts.items() if count > 1] == []
 
@@ -52,7 +52,7 @@ def test_names_of_the_test_set_are_mostly_new(corpus):
         assert len(held_out & names(corpus["train"])) <= 0.1 * len(held_out)
 
 
-def test_both_forms_and_partial_annotation_are_there(corpus):
+def test_both_forms_and_partial_annotation_occur(corpus):
     train = corpus["train"]
     assert sum(e.text is not None for e in train) >= 5
     assert sum(e.label is None for e in train) >= 3
@@ -61,7 +61,7 @@ def test_both_forms_and_partial_annotation_are_there(corpus):
         assert all(e.label and e.spans is not None for e in corpus[split])
 
 
-def test_its_readme_counts_right(corpus):
+def test_its_readme_has_the_right_numbers(corpus):
     text = (ROOT / "corpus" / "README.md").read_text(encoding="utf-8")
     for split, examples in corpus.items():
         types = Counter(s.label for e in examples for s in e.spans or ())

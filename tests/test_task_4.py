@@ -37,7 +37,7 @@ def test_a_run_prints_epochs_and_leaves_its_folder(shell, settings_for, tmp_path
     assert first["loss"] == pytest.approx(first["loss_task_a"] + first["loss_task_b"])
 
 
-def test_the_same_command_gives_the_same_model_and_the_written_settings_give_it_again(shell, settings_for):
+def test_the_same_command_or_its_written_settings_give_the_same_model(shell, settings_for):
     fine_tuned = [*settings_for, "model.freeze_backbone=false", "training.seed=7"]
     first = trained(shell, fine_tuned)
     second = trained(shell, fine_tuned, "output_dir=again")
@@ -49,7 +49,7 @@ def test_the_same_command_gives_the_same_model_and_the_written_settings_give_it_
     assert not all(torch.equal(value, other[name]) for name, value in first.items())
 
 
-def test_a_corpus_that_is_kept_on_disk_trains_the_same_model(shell, settings_for, tmp_path, monkeypatch):
+def test_a_cached_corpus_trains_the_same_model(shell, settings_for, tmp_path, monkeypatch):
     skip = [*settings_for, "data.on_bad_row=skip"]
     with open("rows.jsonl", "a") as file:
         file.write("[]\n")
@@ -65,8 +65,8 @@ def test_a_corpus_that_is_kept_on_disk_trains_the_same_model(shell, settings_for
 
 
 @pytest.mark.parametrize("stride", [8, 2])
-def test_accumulated_micro_batches_train_as_one_batch_does(shell, settings_for, stride):
-    # without dropout, which each micro-batch draws anew; some texts have several windows, some rows no label
+def test_accumulated_micro_batches_train_like_one_batch(shell, settings_for, stride):
+    # no dropout, which differs per micro-batch; some texts have several windows, some rows no label
     same = [
         *settings_for,
         *NO_DROPOUT,
@@ -100,7 +100,7 @@ def test_accumulated_micro_batches_train_as_one_batch_does(shell, settings_for, 
         (["training.task=task_a"], ["bert.", "classifier."]),
     ],
 )  # fmt: skip
-def test_what_is_frozen_is_bit_equal_after_training_and_the_rest_is_not(
+def test_frozen_weights_are_bit_identical_after_training_and_others_are_not(
     shell, settings_for, overrides, frozen
 ):
     start = initial([*settings_for, *overrides])
@@ -115,7 +115,7 @@ def test_what_is_frozen_is_bit_equal_after_training_and_the_rest_is_not(
             assert not still or "key.bias" in name, name
 
 
-def test_the_model_that_is_kept_is_the_one_with_the_best_dev_score(shell, settings_for, monkeypatch):
+def test_the_saved_model_has_the_best_dev_score(shell, settings_for, monkeypatch):
     scores = iter([0.5, 0.9, 0.7, 0.9])
     real, at_best = trainer.evaluate, {}
 
@@ -133,14 +133,14 @@ def test_the_model_that_is_kept_is_the_one_with_the_best_dev_score(shell, settin
 
 
 def test_early_stopping_counts_epochs_without_a_better_score(shell, settings_for):
-    # a rate that changes nothing: the first epoch stays the best
+    # the rate is too small to change anything: the first epoch stays the best
     still = ["training.head_learning_rate=1e-12", "training.num_epochs=9", "training.early_stopping=2"]
     ended = shell(task_4, *settings_for, *still)
     assert "Stopping early: 2 epochs" in ended.out
     assert len(metrics()) == 3 + 1
 
 
-def test_without_dev_the_last_model_is_kept_and_without_test_none_is_scored(shell, settings_for):
+def test_without_dev_the_last_model_is_saved_and_without_test_nothing_is_scored(shell, settings_for):
     run = trained(shell, settings_for, "data.dev=null", "data.test=null", "training.num_epochs=2")
     one = trained(shell, settings_for, "data.dev=null", "data.test=null", "output_dir=one")
     assert [row.get("dev", "?") for row in metrics()[:-1]] == [None, None]

@@ -3,9 +3,8 @@
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
-from types import TracebackType
-from typing import Protocol, Self
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -23,21 +22,15 @@ logger = logging.getLogger(__name__)
 ROWS, CHARACTERS = 4096, 1 << 20  # limits of one chunk
 
 
-class Sink(Protocol):
+class Output(AbstractContextManager, Protocol):
     """Where predictions are written: a context that completes its files if no exception leaves it."""
 
     def write(self, rows: list[Row], rendered: bytes, embeddings: np.ndarray | None) -> None:
         """Append rows, rendered to bytes, and their embeddings (n, D); None if there are none to write."""
 
-    def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-
-
-class StandardOutput:
-    """A Sink that prints rows and writes embeddings to the file `vectors`, which appears when complete."""
+class StandardOutput(AbstractContextManager):
+    """An Output that prints rows and writes embeddings to the file `vectors`, which appears when complete."""
 
     def __init__(self, vectors: str | None):
         self.files = ExitStack()
@@ -50,28 +43,23 @@ class StandardOutput:
             assert embeddings is not None
             self.vectors.write(embeddings)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None and self.vectors:
+    def __exit__(self, *error: Any) -> None:
+        if self.vectors and error[0] is None:
             self.vectors.finish()
-        self.files.__exit__(kind, error, traceback)
+        self.files.__exit__(*error)
 
 
 def predict_all(
-    predictor: Predictor, rows: Iterator[Row], render: Render, sink: Sink | None, embeddings: bool
+    predictor: Predictor, rows: Iterator[Row], render: Render, output: Output | None, embeddings: bool
 ) -> None:
     """Predict all rows and write them in order. Logs how many of them could not be read.
 
-    The first process reads the rows, sends chunks to all processes and writes the results to its `sink`. The
-    other processes only predict; their `sink` is None. SIGINT and SIGTERM stop a single process anywhere but
+    The first process reads the rows, sends chunks to all processes and writes the results to its `output`.
+    The other processes only predict; their `output` is None. SIGINT and SIGTERM stop a single process, except
     while it writes, and several processes between two rounds of chunks."""
     chunks, total, unreadable = split_rows(rows), 0, 0
-    bar = tqdm(unit=" texts", disable=True if sink is None or sys.stdout.isatty() else None)
-    with StopSignals() as stop, sink or nullcontext(), bar:
+    bar = tqdm(unit=" texts", disable=True if output is None or sys.stdout.isatty() else None)
+    with StopSignals() as stop, output or nullcontext(), bar:
         while True:
             # chunks run out at the last process first: if the first process has none, no process has
             parts = (
@@ -83,8 +71,8 @@ def predict_all(
             results = distributed.gather(predict_chunk(predictor, part, render, embeddings)) or []
             with stop.deferred():
                 for part, (rendered, vectors) in zip(parts, results):
-                    assert sink is not None  # only the first process has results
-                    sink.write(part, rendered, vectors)
+                    assert output is not None  # only the first process has results
+                    output.write(part, rendered, vectors)
                     total += len(part)
                     unreadable += sum(isinstance(row, UnreadableRow) for row in part)
             bar.update(total - bar.n)
@@ -96,11 +84,11 @@ def predict_all(
 
 def split_rows(rows: Iterator[Row]) -> Iterator[list[Row]]:
     """Yield rows in order, in chunks of at most ROWS rows and CHARACTERS characters; longer texts alone."""
-    return chunking.split_into_chunks(rows, _characters, CHARACTERS, ROWS)
 
+    def characters(row: Row) -> int:
+        return len(row.text or "") if isinstance(row, Example) else 0
 
-def _characters(row: Row) -> int:
-    return len(row.text or "") if isinstance(row, Example) else 0
+    return chunking.split_into_chunks(rows, characters, CHARACTERS, ROWS)
 
 
 def predict_chunk(

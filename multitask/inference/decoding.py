@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from multitask.common import distributed
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import TASKS, LabelSpace, concatenated_ranges
 from multitask.inference.runner import Runner, run_model, runner_of
@@ -37,21 +38,14 @@ def decode_corpus(
     """Run a model over a corpus, or over its `rows` [first, last), a chunk of rows at a time, in order.
 
     Calls `progress` with the number of rows done since the last call."""
-    with_classes = bool(labels.classes) and "task_a" in tasks
-    with_tags = bool(labels.types) and "task_b" in tasks
     for out in run_model(runner, corpus, progress, rows):
         offsets = corpus.word_rows[out.first : out.last + 1] - corpus.word_rows[out.first]
-        sentence_logits = out.sentence_logits if with_classes else None
-        word_logits = out.word_logits if with_tags else None
+        sentence_logits = out.sentence_logits if labels.classes and "task_a" in tasks else None
+        word_logits = out.word_logits if labels.types and "task_b" in tasks else None
+        classes = None if sentence_logits is None else sentence_logits.argmax(1)
+        tags = None if word_logits is None else labels.decode(word_logits, offsets)
         yield DecodedRows(
-            out.first,
-            out.last,
-            offsets,
-            out.embeddings,
-            sentence_logits,
-            None if sentence_logits is None else sentence_logits.argmax(1),
-            word_logits,
-            None if word_logits is None else labels.decode(word_logits, offsets),
+            out.first, out.last, offsets, out.embeddings, sentence_logits, classes, word_logits, tags
         )
 
 
@@ -65,16 +59,11 @@ def predict_corpus(
     """Class ids (N,) and tag ids (W,) that a model, or a Runner, predicts; None as in `DecodedRows`.
 
     Several processes share the rows: each row is predicted once, and every process gets all results."""
-    from multitask.common import distributed
-
-    classes: list[np.ndarray] = [np.zeros(0, np.int64)]
-    tags: list[np.ndarray] = [np.zeros(0, np.int32)]
     shared = distributed.share_of_rows(len(corpus))
-    for rows in decode_corpus(runner_of(model), corpus, labels, tasks, progress, shared):
-        if rows.classes is not None:
-            classes.append(rows.classes)
-        if rows.tags is not None:
-            tags.append(rows.tags)
+    decoded = decode_corpus(runner_of(model), corpus, labels, tasks, progress, shared)
+    parts = [(rows.classes, rows.tags) for rows in decoded]
+    classes = [np.zeros(0, np.int64), *(part for part, _ in parts if part is not None)]
+    tags = [np.zeros(0, np.int32), *(part for _, part in parts if part is not None)]
     return (
         distributed.concatenate(np.concatenate(classes)) if labels.classes and "task_a" in tasks else None,
         distributed.concatenate(np.concatenate(tags)) if labels.types and "task_b" in tasks else None,

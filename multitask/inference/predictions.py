@@ -35,15 +35,23 @@ class Prediction(NamedTuple):
     embedding: np.ndarray | None = None
     words: list[Word] | None = None
 
+    def with_text(self, text: str) -> "Prediction":
+        """The prediction for a text of the same length."""
+        if text == self.text:
+            return self
+        entities = self.entities and [e._replace(text=text[e.start : e.end]) for e in self.entities]
+        return self._replace(text=text, entities=entities)
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON row, without the words: plain types, probabilities rounded to six digits."""
-        probabilities, entities = self.probabilities, self.entities
-        row: dict[str, Any] = {
-            "text": self.text,
-            "label": self.label,
-            "probabilities": probabilities and {name: round(p, 6) for name, p in probabilities.items()},
-            "entities": None
-            if entities is None
-            else [{**e._asdict(), "score": round(e.score, 6)} for e in entities],
-        }
-        return row if self.embedding is None else {**row, "embedding": self.embedding.tolist()}
+        row: dict[str, Any] = self._asdict()
+        del row["words"]
+        if self.embedding is None:
+            del row["embedding"]
+        else:
+            row["embedding"] = self.embedding.tolist()
+        if self.probabilities is not None:
+            row["probabilities"] = {name: round(p, 6) for name, p in self.probabilities.items()}
+        if self.entities is not None:
+            row["entities"] = [{**e._asdict(), "score": round(e.score, 6)} for e in self.entities]
+        return row

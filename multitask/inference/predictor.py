@@ -1,6 +1,6 @@
-"""A trained model that predicts: texts in, classes, entities and embeddings out, in one pass.
+"""Predict classes, entities and embeddings of texts with a trained model, in one pass.
 
-Nothing here imports torch until a model that needs it is loaded."""
+Imports torch only to load a model that needs it."""
 
 from __future__ import annotations
 
@@ -29,15 +29,17 @@ Progress = Callable[[int], object]  # called with the number of rows done since 
 
 
 class Predictor:
-    """A model, its tokenizer and its labels.
+    """A trained model with its tokenizer and labels.
 
-    >>> Predictor.from_pretrained("runs/latest/model").predict(["Marit Solheim won in Oslo."])[0].entities
+    >>> from multitask import Predictor
+    >>> predictions = Predictor.from_pretrained("runs/latest/model").predict(["Marit Solheim won in Oslo."])
+    >>> predictions[0].label, predictions[0].probabilities, predictions[0].entities
 
     Args:
         model: a MultiTaskTransformer, or a Runner.
         tokenizer, labels: those that the model was trained with.
         precision: of matrix multiplications. "auto": bfloat16 where the device supports it (on a copy of the
-            model), else float32. "bf16" or "fp32" chooses one."""
+            model), else float32. "bf16" or "fp32" chooses one. A Runner has its own precision."""
 
     def __init__(self, model: Any, tokenizer: Tokenizer, labels: LabelSpace, precision: str = "auto"):
         if not isinstance(model, Runner):
@@ -54,17 +56,19 @@ class Predictor:
         precision: str = "auto",
         share_rows: bool = False,
     ) -> Predictor:
-        """Load a folder that training saved or that task_5.py export wrote.
+        """Load a model folder that training saved, or an export.
 
         Args:
-            folder: the model folder.
+            folder: the folder; an export holds model.onnx.
             device: "cpu", "cuda" or "cuda:1"; None: CUDA where available. An export runs on the CPU.
-            precision: as for `Predictor`; an export has its own.
-            share_rows: whether processes that a launcher has started share the rows of each call.
+            precision: "auto", "bf16" or "fp32", as for `Predictor`. An export has its own.
+            share_rows: join the processes that a launcher started, which then share the rows of a corpus.
 
-        Raises InputError for a folder that holds no trained model, a damaged one, or another device."""
+        Raises:
+            InputError: the folder holds no trained model or a damaged one, or the device is not available."""
         check_folder(folder)
-        if (Path(folder) / "model.onnx").exists():
+        folder = Path(folder)
+        if (folder / "model.onnx").exists():
             if device not in (None, "cpu"):
                 raise InputError(f"--device {device}: an exported model runs on the CPU")
             if share_rows and os.environ.get("WORLD_SIZE", "1") != "1":
@@ -72,18 +76,6 @@ class Predictor:
 
                 distributed.init_processes("cpu")
             return cls.from_onnx(folder)
-        return cls._from_torch(Path(folder), device, precision, share_rows)
-
-    @classmethod
-    def from_onnx(cls, folder: str | Path) -> Predictor:
-        """Load a folder that task_5.py export wrote. Needs no torch. Raises InputError as OnnxModel does."""
-        from multitask.inference.onnx_runner import OnnxModel
-
-        model = OnnxModel(folder)
-        return cls(model, model.tokenizer(), labels_from_config(model.config))
-
-    @classmethod
-    def _from_torch(cls, folder: Path, device: str | None, precision: str, share_rows: bool) -> Predictor:
         import torch
 
         from model import MultiTaskConfig, MultiTaskTransformer
@@ -100,17 +92,31 @@ class Predictor:
         model = load_model(MultiTaskTransformer, folder).to(chosen)
         return cls(model, load_tokenizer(folder), labels, precision)
 
+    @classmethod
+    def from_onnx(cls, folder: str | Path) -> Predictor:
+        """Load an export. Needs no torch. Raises InputError as OnnxModel does."""
+        from multitask.inference.onnx_runner import OnnxModel
+
+        model = OnnxModel(folder)
+        return cls(model, model.tokenizer(), labels_from_config(model.config))
+
     def predict(
         self, texts: Sequence[str], embeddings: bool = False, progress: Progress | None = None
     ) -> list[Prediction]:
-        """One Prediction per text, in order; an empty text has one too."""
-        # no tokenizer takes half of a character; its replacement has the same length, so offsets stay
+        """Predict class, entities and, if wanted, the embedding of each text, of any length.
+
+        Args:
+            texts: N texts. An empty text has a prediction too. A lone surrogate is an unknown character.
+            embeddings: whether to add each text's embedding (D,), float32.
+            progress: called with the number of texts done since the last call.
+
+        Returns:
+            N predictions, in the order of the texts. Entities have character offsets, end exclusive;
+            probabilities and scores lie in [0, 1]."""
+        # no tokenizer takes half of a character; its replacement has the same length, which keeps the offsets
         examples = [example_from_text(_SURROGATE.sub("\ufffd", text)) for text in texts]
         predictions = self.predict_examples(examples, embeddings, progress)
-        return [
-            prediction if prediction.text == text else _with_text(prediction, text)
-            for prediction, text in zip(predictions, texts)
-        ]
+        return [prediction.with_text(text) for prediction, text in zip(predictions, texts)]
 
     def predict_examples(
         self,
@@ -119,9 +125,15 @@ class Predictor:
         progress: Progress | None = None,
         words: bool = False,
     ) -> list[Prediction]:
-        """One Prediction per Example; each must have its text and the offsets of its words.
+        """Predict rows whose words are known, such as those of a corpus.
 
-        `embeddings` and `words` add the embedding and each word's tag."""
+        Args:
+            examples: N rows with text and the character offsets of the words; annotation is ignored.
+            embeddings, progress: as for `predict`.
+            words: whether to add each word's tag and score.
+
+        Returns:
+            N predictions, in the order of the examples."""
         config = self.config
         corpus = encode(examples, self.tokenizer, self.labels, config.max_length, config.stride)
         return [
@@ -133,56 +145,43 @@ class Predictor:
     def _predictions(
         self, rows: DecodedRows, examples: Sequence[Example], embeddings: bool, words: bool
     ) -> Iterator[Prediction]:
-        names = self.labels.classes
-        classes = probabilities = entities = tagged = None
-        if rows.classes is not None:
-            assert rows.sentence_logits is not None  # None together
-            classes = rows.classes.tolist()
-            probabilities = softmax(
-                rows.sentence_logits / np.float32(self.config.temperature_task_a)
-            ).tolist()
-        if rows.tags is not None:
-            entities = self._entities(rows, examples)
-            tagged = self._words(rows, examples) if words else None
-        for row, example in enumerate(examples):
-            assert example.text is not None  # as `predict_examples` requires
-            yield Prediction(
-                example.text,
-                None if classes is None else names[classes[row]],
-                None if probabilities is None else dict(zip(names, probabilities[row])),
-                None if entities is None else entities[row],
-                rows.embeddings[row] if embeddings else None,
-                None if tagged is None else tagged[row],
-            )
+        absent: list[Any] = [None] * len(examples)
+        classes = probabilities = entities = tagged = absent
+        if rows.classes is not None and rows.sentence_logits is not None:
+            names, temperature = self.labels.classes, np.float32(self.config.temperature_task_a)
+            classes = [names[i] for i in rows.classes.tolist()]
+            scores = softmax(rows.sentence_logits / temperature).tolist()
+            probabilities = [dict(zip(names, row)) for row in scores]
+        if rows.tags is not None and rows.word_logits is not None:
+            entities = self._entities(rows, rows.tags, rows.word_logits, examples)
+            tagged = self._words(rows, rows.tags, rows.word_logits, examples) if words else absent
+        texts = [example.text or "" for example in examples]
+        vectors = rows.embeddings if embeddings else absent
+        return map(Prediction, texts, classes, probabilities, entities, vectors, tagged)
 
-    def _entities(self, decoded: DecodedRows, examples: Sequence[Example]) -> list[list[Entity]]:
-        assert decoded.tags is not None and decoded.word_logits is not None  # None together
-        offsets, labels = decoded.offsets, self.labels
-        starts, ends, types = labels.find_spans(decoded.tags, offsets)
-        temperature = self.config.temperature_task_b
-        scores = entity_scores(decoded.word_logits, labels, starts, ends, types, temperature)
-        rows = np.searchsorted(offsets, starts, side="right") - 1
-        first, last = starts - offsets[rows], ends - 1 - offsets[rows]
+    def _entities(
+        self, rows: DecodedRows, tags: np.ndarray, logits: np.ndarray, examples: Sequence[Example]
+    ) -> list[list[Entity]]:
+        starts, ends, types = self.labels.find_spans(tags, rows.offsets)
+        scores = entity_scores(logits, self.labels, starts, ends, types, self.config.temperature_task_b)
+        owners = np.searchsorted(rows.offsets, starts, side="right") - 1
+        first, last = starts - rows.offsets[owners], ends - 1 - rows.offsets[owners]
         entities: list[list[Entity]] = [[] for _ in examples]
-        for row, begin, end, kind, score in zip(*map(np.ndarray.tolist, (rows, first, last, types, scores))):
+        spans = zip(*map(np.ndarray.tolist, (owners, first, last, types, scores)))
+        for row, first_word, last_word, type_id, score in spans:
             text, words = examples[row].text, examples[row].offsets
             assert text is not None and words is not None  # as `predict_examples` requires
-            start, stop = words[begin][0], words[end][1]
-            entities[row].append(Entity(start, stop, text[start:stop], labels.types[kind], score))
+            start, end = words[first_word][0], words[last_word][1]
+            entities[row].append(Entity(start, end, text[start:end], self.labels.types[type_id], score))
         return entities
 
-    def _words(self, decoded: DecodedRows, examples: Sequence[Example]) -> list[list[Word]]:
-        assert decoded.tags is not None and decoded.word_logits is not None  # None together
-        tags, temperature = decoded.tags, np.float32(self.config.temperature_task_b)
-        scores = softmax(decoded.word_logits / temperature)[np.arange(len(tags)), tags].tolist()
-        names, ids = self.labels.tags, tags.tolist()
-        return [
-            [
-                Word(start, end, names[ids[first + word]], scores[first + word])
-                for word, (start, end) in enumerate(example.offsets or ())
-            ]
-            for first, example in zip(decoded.offsets.tolist(), examples)
-        ]
+    def _words(
+        self, rows: DecodedRows, tags: np.ndarray, logits: np.ndarray, examples: Sequence[Example]
+    ) -> list[list[Word]]:
+        probabilities = softmax(logits / np.float32(self.config.temperature_task_b))
+        scores = probabilities[np.arange(len(tags)), tags].tolist()
+        tagged = iter(zip([self.labels.tags[i] for i in tags.tolist()], scores))
+        return [[Word(*span, *next(tagged)) for span in example.offsets or ()] for example in examples]
 
 
 def check_folder(name: str | Path) -> None:
@@ -195,14 +194,11 @@ def check_folder(name: str | Path) -> None:
 def embed(
     model: Any, tokenizer: Tokenizer, texts: Sequence[str], progress: Progress | None = None
 ) -> np.ndarray:
-    """Texts → embeddings (N, D), float32, pooled as the model's configuration says."""
+    """Embeddings (N, D) of N texts, float32, with the pooling of the model's configuration.
+
+    `model` is a SentenceTransformer, a MultiTaskTransformer or a Runner."""
     runner = runner_of(model).without_heads()
     examples, config = list(map(example_from_text, texts)), runner.config
     corpus = encode(examples, tokenizer, LabelSpace((), ()), config.max_length, config.stride)
     parts = [out.embeddings for out in run_model(runner, corpus, progress)]
     return np.concatenate(parts) if parts else np.zeros((0, config.hidden_size), np.float32)
-
-
-def _with_text(prediction: Prediction, text: str) -> Prediction:
-    entities = prediction.entities and [e._replace(text=text[e.start : e.end]) for e in prediction.entities]
-    return prediction._replace(text=text, entities=entities)

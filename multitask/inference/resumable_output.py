@@ -6,11 +6,11 @@ import logging
 import os
 import signal
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from time import monotonic
-from typing import Any, Self, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -30,18 +30,19 @@ from multitask.data.texts import Row, UnreadableRow
 logger = logging.getLogger(__name__)
 
 NOTE_SECONDS = 5  # between two notes of the progress: a kill -9 loses at most this much work
+_NOTED = ("rows", "input", "sizes", "width", "finished", "facts")
 _START_OVER = "without --resume it starts over"
 
 
-class ResumableOutput:
-    """A Sink that writes PATH.partial, and VECTORS.partial for embeddings, and renames them when complete.
+class ResumableOutput(AbstractContextManager):
+    """An Output that writes PATH.partial, and VECTORS.partial for embeddings; it renames them when complete.
 
     PATH.partial.json notes the progress, always after the rows are on the disk. A process that resumes cuts
-    off everything written after that note, so that no row appears twice.
+    off everything written after that note. Therefore no row appears twice.
 
     Args:
         path, vectors: the output file, and the .npy file for embeddings or None.
-        facts: what the rows depend on besides their texts; a run with other facts can't resume.
+        facts: what the rows depend on besides their texts. A run with other facts can't resume.
 
     Raises InputError for a name that can't be written."""
 
@@ -54,7 +55,7 @@ class ResumableOutput:
         self.partials = [target.with_name(f"{target.name}.partial") for target in self.targets]
         self.note = self.partials[0].with_name(f"{self.partials[0].name}.json")
         self.vectors: NpyWriter | None = None
-        self.lock_file: TextIO | None = None
+        self.lock = ExitStack()  # closed to unlock
 
     def begin(self, head: bytes) -> None:
         """Start from the first row; `head` is the header of the file format."""
@@ -79,13 +80,12 @@ class ResumableOutput:
             return True
         if self.partials[0].exists():
             self._lock()
+        continues = False
         try:
             continues = self._continue(self._read_note(), rows)
-        except BaseException:
-            self._unlock()
-            raise
-        if not continues:
-            self._unlock()
+        finally:
+            if not continues:
+                self.lock.close()
         return continues
 
     def _continue(self, noted: dict[str, Any], rows: Iterator[Row]) -> bool:
@@ -96,7 +96,9 @@ class ResumableOutput:
             names = " and ".join(other)
             raise InputError(f"{self.partials[0]}: was written with another {names}; {_START_OVER}")
         self.input.update(islice(rows, noted["rows"]))
-        if (self.input.rows, self.input.hexdigest()) != (noted["rows"], noted["input"]):
+        if self.input.rows == noted["rows"] and self.input.unreadable and noted["version"] == 1:
+            logger.warning(f"{self.partials[0]}: written by an earlier version; the input must be the same")
+        elif (self.input.rows, self.input.hexdigest()) != (noted["rows"], noted["input"]):
             raise InputError(
                 f"{self.partials[0]}: its {noted['rows']:,} rows are not the first rows of the input; "
                 f"{_START_OVER}"
@@ -119,9 +121,6 @@ class ResumableOutput:
         if monotonic() - self.noted_at > NOTE_SECONDS:
             self._write_note()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Rename the files if all rows are written; otherwise leave them in a state that can be resumed."""
         if error is None:
@@ -136,25 +135,17 @@ class ResumableOutput:
                 file.close()
         if error is None:
             self._rename_files()
-        self._unlock()
-        if error is not None:
-            self._hint_to_resume(error)
-
-    def _hint_to_resume(self, error: BaseException) -> None:
+        self.lock.close()
         hint = f"{self.partials[0]} holds the finished rows; add --resume to the same command to continue"
         if isinstance(error, StoppedBySignal):
             name = signal.Signals(error.number).name
-            raise StoppedBySignal(
-                error.number, f"stopped by {name} after {self.input.rows:,} rows; {hint}"
-            ) from None
-        logger.info(hint)
+            reason = f"stopped by {name} after {self.input.rows:,} rows; {hint}"
+            raise StoppedBySignal(error.number, reason) from None
+        if error is not None:
+            logger.info(hint)
 
     def _lock(self) -> None:
-        self.lock_file = os.fdopen(lock(self.partials[0], "another process writes it"))
-
-    def _unlock(self) -> None:
-        if self.lock_file:
-            self.lock_file.close()
+        self.lock.enter_context(os.fdopen(lock(self.partials[0], "another process writes it")))
 
     def _open(self, mode: str, rows: int = 0, width: int = 0) -> None:
         self.files = [open_file(partial, mode) for partial in self.partials]
@@ -168,22 +159,17 @@ class ResumableOutput:
         for file, partial in zip(self.files, self.partials):
             file.flush()
             sync(partial)
-        noted = {
-            "rows": self.input.rows,
-            "input": self.input.hexdigest(),
-            "sizes": [file.tell() for file in self.files],
-            "width": self.vectors.row_shape[0] if self.vectors else 0,
-            "finished": finished,
-            "facts": self.facts,
-        }
+        sizes, width = [file.tell() for file in self.files], self.vectors.row_shape[0] if self.vectors else 0
+        values = (self.input.rows, self.input.hexdigest(), sizes, width, finished, self.facts)
+        noted = {"version": 2, **dict(zip(_NOTED, values))}
         with atomic_file(self.note) as file:
             file.write(json.dumps(noted).encode())
         self.noted_at = monotonic()
 
     def _read_note(self) -> dict[str, Any]:
         try:
-            noted = json.loads(self.note.read_bytes())
-            return {key: noted[key] for key in ("rows", "input", "sizes", "width", "finished", "facts")}
+            noted = {"version": 1, **json.loads(self.note.read_bytes())}
+            return {key: noted[key] for key in ("version", *_NOTED)}
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{self.note}: is damaged; {_START_OVER}") from None
 
@@ -196,15 +182,19 @@ class ResumableOutput:
 
 
 class InputHash:
-    """A hash over all texts and words that are predicted, in order, and the number of rows."""
+    """A hash over all texts and words to predict, in order, and the number of rows.
+
+    It does not depend on the reason why a row can't be read: a later version may word the reason differently.
+    Notes of version 1 hold a hash over the reasons too."""
 
     def __init__(self) -> None:
-        self.rows, self._hash = 0, hashlib.blake2b(digest_size=16)
+        self.rows, self.unreadable, self._hash = 0, 0, hashlib.blake2b(digest_size=16)
 
     def update(self, rows: Iterable[Row]) -> None:
         for row in rows:
             self.rows += 1
-            parts = [row.reason] if isinstance(row, UnreadableRow) else [row.text, *row.words]
+            self.unreadable += isinstance(row, UnreadableRow)
+            parts = None if isinstance(row, UnreadableRow) else [row.text, *row.words]
             self._hash.update(json.dumps(parts).encode())
 
     def hexdigest(self) -> str:

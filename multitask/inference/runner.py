@@ -12,8 +12,8 @@ import numpy as np
 from multitask.data.batching import batches_by_tokens, word_positions
 from multitask.data.corpus import EncodedCorpus
 
-LEAST_TOKENS = 128  # per batch: for fewer, one pass on all threads is as fast as several batches
-_ROWS, _WORDS = 4096, 1 << 17  # limits of the outputs held in memory at once
+MIN_TOKENS = 128  # per batch: for fewer, one pass on all threads is as fast as several batches
+MAX_ROWS, MAX_WORDS = 4096, 1 << 17  # limits of the outputs held in memory at once
 
 
 class BatchOutput(NamedTuple):
@@ -50,7 +50,7 @@ class Runner:
     def batches(self, windows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
         """Split windows (longest first) into one batch per call, with a share for each worker."""
         share = -(-int(lengths[windows].sum()) // self.workers)
-        return list(batches_by_tokens(windows, lengths, min(self.batch_tokens, max(share, LEAST_TOKENS))))
+        return list(batches_by_tokens(windows, lengths, min(self.batch_tokens, max(share, MIN_TOKENS))))
 
     def without_heads(self) -> "Runner":
         """A Runner that returns only embeddings; the same Runner if that is no faster."""
@@ -88,8 +88,8 @@ def run_model(
     with runner.ready():
         while first < end:
             # at least one row, however long it is
-            fitting = np.searchsorted(corpus.word_rows, corpus.word_rows[first] + _WORDS, side="right") - 1
-            last = min(max(int(fitting), first + 1), first + _ROWS, end)
+            fitting = np.searchsorted(corpus.word_rows, corpus.word_rows[first] + MAX_WORDS, side="right") - 1
+            last = min(max(int(fitting), first + 1), first + MAX_ROWS, end)
             yield _run_chunk(runner, corpus, first, last)
             if progress:
                 progress(last - first)

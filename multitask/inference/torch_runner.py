@@ -15,7 +15,7 @@ from multitask.common.device import autocast, choose_precision
 from multitask.data.batching import even_batches, pad, word_positions
 from multitask.data.corpus import EncodedCorpus
 from multitask.inference.packing import Packed, pack
-from multitask.inference.runner import LEAST_TOKENS, BatchOutput, Runner
+from multitask.inference.runner import MIN_TOKENS, BatchOutput, Runner
 
 
 class HiddenStates(Protocol):
@@ -61,7 +61,7 @@ class TorchRunner(Runner):
             return super().batches(windows, lengths)
         tokens = int(lengths[windows].sum())
         count = -(-tokens // (self.batch_tokens * self.workers)) * self.workers
-        return even_batches(windows, lengths, min(count, max(1, tokens // LEAST_TOKENS)))
+        return even_batches(windows, lengths, min(count, max(1, tokens // MIN_TOKENS)))
 
     @torch.inference_mode()
     def __call__(self, corpus: EncodedCorpus, windows: np.ndarray) -> BatchOutput:

@@ -1,4 +1,4 @@
-"""How several processes communicate and end; training and prediction in several are tested with these."""
+"""How several processes communicate and end. Other modules test training and prediction with them."""
 
 from conftest import ROOT
 from several import together

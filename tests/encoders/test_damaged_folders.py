@@ -1,4 +1,4 @@
-"""A saved model loads unchanged, and every task ends in one clear line where it is damaged."""
+"""A saved model loads unchanged, and every task refuses a damaged one with one line."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-import json
+"""A resumed output equals an uninterrupted one, wherever the first process ended."""
+
+from contextlib import suppress
+from itertools import count
 
 import numpy as np
 import pytest
@@ -11,14 +14,14 @@ from multitask.data.texts import UnreadableRow
 from multitask.inference import resumable_output
 from multitask.inference.resumable_output import ResumableOutput
 
-ROWS = [
-    UnreadableRow("in.txt:3: why") if n == 3 else example_from_text(f"text number {n}") for n in range(10)
-]
+ROWS = [example_from_text(f"text number {n}") for n in range(10)]
+ROWS[3] = UnreadableRow("in.txt:3: why")
 FACTS = {"model": "one", "format": ".csv"}
+OTHER_INPUT = "its 6 rows are not the first rows of the input"
 
 
 class Killed(BaseException):
-    """The process is gone: nothing is done any more, and no file is written on."""
+    """Simulates kill -9: nothing more is written after it."""
 
 
 def chunks(rows):
@@ -26,197 +29,177 @@ def chunks(rows):
     return [rows[at : at + 3] for at in range(0, len(rows), 3)]
 
 
-def answer(rows):
-    answers = "".join(f"{row.reason if isinstance(row, UnreadableRow) else row.text}\n" for row in rows)
-    return answers.encode(), np.array([[len(getattr(row, "text", "")), 1] for row in rows], np.float32)
+def render(rows):
+    """The bytes and the embeddings that are written for rows."""
+    texts = "".join(f"{row.reason if isinstance(row, UnreadableRow) else row.text}\n" for row in rows)
+    return texts.encode(), np.array([[len(getattr(row, "text", "")), 1] for row in rows], np.float32)
 
 
 def run(folder, resume, rows=ROWS, facts=FACTS, vectors=True, stop=None):
-    """Write all rows, a chunk at a time → whether there was anything to do."""
-    file = ResumableOutput(folder / "out.csv", folder / "v.npy" if vectors else None, facts)
-    left = iter(rows)
+    """Write all rows in chunks, or stop before chunk `stop` → whether there was anything to write."""
+    folder.mkdir(exist_ok=True)
+    output = ResumableOutput(folder / "out.csv", folder / "v.npy" if vectors else None, facts)
+    rows = iter(rows)
     if not resume:
-        file.begin(b"head\n")
-    elif not file.resume(b"head\n", left):
+        output.begin(b"head\n")
+    elif not output.resume(b"head\n", rows):
         return False
-    with file:
-        for number, chunk in enumerate(chunks(left)):
+    with output:
+        for number, chunk in enumerate(chunks(rows)):
             if number == stop:
                 raise StoppedBySignal(2)
-            file.write(chunk, *answer(chunk))
+            output.write(chunk, *render(chunk))
     return True
 
 
-def result(folder):
+def assert_complete(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["out.csv", "v.npy"]
-    return (folder / "out.csv").read_bytes(), np.load(folder / "v.npy")
+    texts, vectors = render(ROWS)
+    assert (folder / "out.csv").read_bytes() == b"head\n" + texts
+    assert (np.load(folder / "v.npy") == vectors).all()
 
 
 @pytest.fixture
-def whole(tmp_path):
-    (tmp_path / "whole").mkdir()
+def stopped(tmp_path):
+    """The folder of a run that a signal stopped after two chunks."""
+    with pytest.raises(StoppedBySignal):
+        run(tmp_path / "stopped", resume=False, stop=2)
+    return tmp_path / "stopped"
+
+
+def test_an_uninterrupted_run_writes_the_header_and_all_rows(tmp_path):
     run(tmp_path / "whole", resume=False)
-    return result(tmp_path / "whole")
-
-
-def test_what_is_written_is_the_head_and_all_rows(whole):
-    answers, vectors = answer(ROWS)
-    assert whole[0] == b"head\n" + answers
-    assert (whole[1] == vectors).all()
+    assert_complete(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("torn", [False, True])
 @pytest.mark.parametrize("seconds", [-1, 1e9])
-def test_killed_at_any_change_of_the_disk_it_goes_on_and_ends_the_same(
-    whole, tmp_path, monkeypatch, seconds, torn
-):
+def test_a_run_killed_at_any_change_of_the_disk_resumes(tmp_path, monkeypatch, seconds, torn):
     monkeypatch.setattr(resumable_output, "NOTE_SECONDS", seconds)
-    disk, at, deaths = atomic_files.disk, 0, 0
-    while True:
-        at += 1
-        calls = 0
+    disk = atomic_files.disk
+    for at in count(1):
+        calls = count(1)
 
-        def dies(kind, path, call, *arguments, at=at):
-            nonlocal calls
-            calls += 1
-            if calls >= at:
-                if torn and kind == "write" and calls == at:
-                    disk(kind, path, call, bytes(arguments[0])[: len(arguments[0]) // 2])
-                raise Killed
-            return disk(kind, path, call, *arguments)
+        def kill(kind, path, call, *arguments, at=at, calls=calls):
+            number = next(calls)
+            if number < at:
+                return disk(kind, path, call, *arguments)
+            if torn and kind == "write" and number == at:
+                disk(kind, path, call, bytes(arguments[0])[: len(arguments[0]) // 2])
+            raise Killed
 
         folder = tmp_path / f"at {at}"
-        folder.mkdir()
-        with monkeypatch.context() as patch:
-            patch.setattr(atomic_files, "disk", dies)
-            try:
-                run(folder, resume=False)
-                break
-            except Killed:
-                deaths += 1
+        with monkeypatch.context() as patch, suppress(Killed):
+            patch.setattr(atomic_files, "disk", kill)
+            run(folder, resume=False)
+            break
         run(folder, resume=True)
-        for leftover in folder.glob(".*"):  # of atomic_file, whose own clean-up was killed
+        for leftover in folder.glob(".*"):  # of an atomic_file whose clean-up was killed
             leftover.unlink()
-        found = result(folder)
-        assert found[0] == whole[0], at
-        assert (found[1] == whole[1]).all(), at
-    assert deaths > 10
+        assert_complete(folder)
+    assert at > 10
 
 
-def test_killed_it_does_again_only_what_was_not_noted(tmp_path, monkeypatch, capsys):
+def test_a_resumed_run_repeats_only_rows_without_a_note(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(resumable_output, "NOTE_SECONDS", -1)
-    writes = ResumableOutput.write
 
-    def dies(file, rows, *answers):
-        if file.input.rows == 6:
+    def kill(output, rows, *rendered, write=ResumableOutput.write):
+        if output.input.rows == 6:
             raise Killed
-        writes(file, rows, *answers)
+        write(output, rows, *rendered)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(ResumableOutput, "write", dies)
+        patch.setattr(ResumableOutput, "write", kill)
         run(tmp_path, resume=False)
     run(tmp_path, resume=True)
     assert "resumes after 6 rows" in capsys.readouterr().err
 
 
-def test_what_is_noted_was_synced_before(tmp_path, monkeypatch):
+def test_rows_are_synced_before_their_note(tmp_path, monkeypatch):
     monkeypatch.setattr(resumable_output, "NOTE_SECONDS", -1)
-    done, disk = [], atomic_files.disk
+    changes, disk = [], atomic_files.disk
 
-    def seen(kind, path, call, *arguments):
-        done.append((kind, path.name))
+    def record(kind, path, call, *arguments):
+        changes.append((kind, path.name))
         return disk(kind, path, call, *arguments)
 
-    monkeypatch.setattr(atomic_files, "disk", seen)
+    monkeypatch.setattr(atomic_files, "disk", record)
     run(tmp_path, resume=False)
-    notes = [at for at, call in enumerate(done) if call == ("rename", "out.csv.partial.json")]
+    notes = [at for at, change in enumerate(changes) if change == ("rename", "out.csv.partial.json")]
     assert len(notes) == 1 + 4 + 1
     for note in notes:
         for name in ("out.csv.partial", "v.npy.partial"):
-            synced = max(at for at in range(note) if done[at] == ("sync", name))
-            assert ("write", name) not in done[synced:note]
+            synced = max(at for at in range(note) if changes[at] == ("sync", name))
+            assert ("write", name) not in changes[synced:note]
 
 
-def test_stopped_again_and_again_it_ends_the_same(whole, tmp_path):
+def test_a_run_that_is_stopped_several_times_resumes(tmp_path):
     for stop in (0, 1, 2):
         with pytest.raises(StoppedBySignal, match="stopped by SIGINT after .* rows; .*out.csv.partial holds"):
-            run(tmp_path / "again" if (tmp_path / "again").exists() else new(tmp_path), stop > 0, stop=stop)
-    assert run(tmp_path / "again", resume=True)
-    found = result(tmp_path / "again")
-    assert found[0] == whole[0]
-    assert (found[1] == whole[1]).all()
-    assert not run(tmp_path / "again", resume=True), "finished: nothing to do"
+            run(tmp_path, resume=stop > 0, stop=stop)
+    assert run(tmp_path, resume=True)
+    assert_complete(tmp_path)
+    assert not run(tmp_path, resume=True), "nothing is left to write"
 
 
-def new(tmp_path):
-    (tmp_path / "again").mkdir()
-    return tmp_path / "again"
-
-
-def test_until_the_end_there_is_no_file_of_that_name(tmp_path):
-    (tmp_path / "out.csv").write_text("of another time")
+def test_an_unfinished_run_leaves_an_earlier_file(tmp_path):
+    (tmp_path / "out.csv").write_text("of an earlier run")
     with pytest.raises(StoppedBySignal):
         run(tmp_path, resume=False, stop=2)
-    assert (tmp_path / "out.csv").read_text() == "of another time"
+    assert (tmp_path / "out.csv").read_text() == "of an earlier run"
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"facts": {"model": "two", "format": ".jsonl"}}, "was written with another model and format"),
-        (
-            {"rows": [example_from_text("another"), *ROWS[1:]]},
-            "its 6 rows are not the first rows of the input",
-        ),
-        ({"rows": ROWS[:5]}, "its 6 rows are not the first rows of the input"),
+        ({"rows": [example_from_text("another"), *ROWS[1:]]}, OTHER_INPUT),
+        ({"rows": [UnreadableRow("in.txt:1: why"), *ROWS[1:]]}, OTHER_INPUT),
+        ({"rows": ROWS[:5]}, OTHER_INPUT),
     ],
 )
-def test_it_does_not_go_on_with_anything_else(tmp_path, change, reason):
-    with pytest.raises(StoppedBySignal):
-        run(tmp_path, resume=False, stop=2)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+def test_another_input_is_refused(stopped, change, reason):
+    before = {path.name: path.read_bytes() for path in stopped.iterdir()}
     with pytest.raises(InputError, match=reason):
-        run(tmp_path, resume=True, **change)
-    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        run(stopped, resume=True, **change)
+    assert before == {path.name: path.read_bytes() for path in stopped.iterdir()}
+
+
+def test_another_wording_of_a_reason_is_the_same_input(stopped):
+    assert run(stopped, resume=True, rows=[*ROWS[:3], UnreadableRow("in.txt:3: reworded"), *ROWS[4:]])
+    assert_complete(stopped)
 
 
 @pytest.mark.parametrize("name", ["out.csv.partial", "v.npy.partial"])
-@pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_rows_that_are_gone_are_missed(tmp_path, name, damage):
-    with pytest.raises(StoppedBySignal):
-        run(tmp_path, resume=False, stop=2)
-    path = tmp_path / name
+@pytest.mark.parametrize("damage", ["cut", "missing"])
+def test_lost_rows_are_noticed(stopped, name, damage):
+    path = stopped / name
     path.write_bytes(path.read_bytes()[:-1]) if damage == "cut" else path.unlink()
     with pytest.raises(InputError, match=f"{name}: is missing or cut off"):
-        run(tmp_path, resume=True)
+        run(stopped, resume=True)
 
 
-def test_a_note_that_is_none_is_refused(tmp_path):
-    with pytest.raises(StoppedBySignal):
-        run(tmp_path, resume=False, stop=2)
-    note = tmp_path / "out.csv.partial.json"
-    for content in (b"", b"[]", json.dumps({"rows": 3}).encode()):
-        note.write_bytes(content)
-        with pytest.raises(InputError, match="is damaged"):
-            run(tmp_path, resume=True)
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"rows": 3}'])
+def test_a_damaged_note_is_refused(stopped, content):
+    (stopped / "out.csv.partial.json").write_bytes(content)
+    with pytest.raises(InputError, match="is damaged"):
+        run(stopped, resume=True)
 
 
-def test_started_without_resume_it_begins_anew_and_says_so(whole, tmp_path, capsys):
-    with pytest.raises(StoppedBySignal):
-        run(new(tmp_path), resume=False, stop=2)
-    run(tmp_path / "again", resume=False)
+def test_a_run_without_resume_starts_over_with_a_warning(stopped, capsys):
+    run(stopped, resume=False)
     assert "starts over; --resume would have continued it" in capsys.readouterr().err
-    assert result(tmp_path / "again")[0] == whole[0]
+    assert_complete(stopped)
 
 
-def test_two_processes_do_not_write_the_same_output(tmp_path):
-    file = ResumableOutput(tmp_path / "out.csv", None, FACTS)
-    file.begin(b"head\n")
+def test_two_processes_can_not_write_the_same_output(tmp_path):
+    output = ResumableOutput(tmp_path / "out.csv", None, FACTS)
+    output.begin(b"head\n")
     for resume in (False, True):
         with pytest.raises(InputError, match="out.csv.partial: another process writes it"):
             run(tmp_path, resume, vectors=False)
-    with file:
+    with output:
         for chunk in chunks(ROWS):
-            file.write(chunk, answer(chunk)[0], None)
-    assert (tmp_path / "out.csv").read_bytes() == b"head\n" + answer(ROWS)[0]
+            output.write(chunk, render(chunk)[0], None)
+    assert (tmp_path / "out.csv").read_bytes() == b"head\n" + render(ROWS)[0]
     run(tmp_path, resume=False, vectors=False)

@@ -10,7 +10,7 @@ from task_4_runs import metrics
 import task_4
 
 
-def test_labels_that_train_lacks_are_a_warning_and_scored_as_wrong(shell, settings_for, rows, write_rows):
+def test_labels_missing_from_train_cause_a_warning_and_score_as_wrong(shell, settings_for, rows, write_rows):
     dev = write_rows("dev.jsonl", [*rows, {"tokens": ["a"], "tags": ["B-GPE"], "label": "weather"}])
     ended = shell(task_4, *settings_for, f"data.dev={dev}")
     assert ended.status == 0
@@ -26,7 +26,7 @@ def test_rows_that_are_skipped_are_reported(shell, settings_for, rows, write_row
     assert "train: 8 rows used, 1 skipped" in ended.out
 
 
-def test_check_says_what_there_is_and_trains_nothing(shell, settings_for, tmp_path):
+def test_check_prints_the_data_and_trains_nothing(shell, settings_for, tmp_path):
     before = sorted(tmp_path.iterdir())
     out = shell(task_4, "--check", *settings_for, "model.max_length=8", "model.stride=2").out
     assert "classes: politics 3, sports 4, none 1" in out
@@ -83,7 +83,7 @@ def test_help_lists_every_key(shell):
         (["--again"], "unrecognized arguments: --again"),
     ],
 )
-def test_bad_input_is_one_clear_line_and_nothing_is_written(shell, settings_for, tmp_path, arguments, reason):
+def test_bad_input_gives_one_line_and_writes_nothing(shell, settings_for, tmp_path, arguments, reason):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/config.yml").write_text("")
     for name, text in (
@@ -102,14 +102,14 @@ def test_bad_input_is_one_clear_line_and_nothing_is_written(shell, settings_for,
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_without_cuda_the_run_goes_on_on_the_cpu_and_says_so(shell, settings_for):
+def test_without_cuda_the_run_uses_the_cpu_and_warns(shell, settings_for):
     ended = shell(task_4, *settings_for, "device=cuda")
     assert ended.status == 0
     assert "CUDA is not available: using the CPU" in ended.err
     assert ended.out.startswith("Using device: cpu")
 
 
-def test_a_run_can_be_resumed_by_the_process_that_it_was_stopped_in(shell, settings_for, monkeypatch):
+def test_the_same_process_can_stop_and_resume_a_run(shell, settings_for, monkeypatch):
     real, steps = task_4.gradients, iter([0, signal.SIGTERM])
 
     def gradients(*arguments):

@@ -1,4 +1,4 @@
-"""Checkpoints and runs that are damaged, changed or of another origin: nothing of it passes silently."""
+"""Damaged or changed checkpoints and runs are refused, or replaced with a warning."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ DAMAGES = {
 }
 
 
-def test_a_damaged_checkpoint_is_not_used_but_the_one_before_it(runs, stopped, whole, tmp_path):
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(runs, stopped, whole, tmp_path):
     newest = stopped / "run/checkpoints/step-00000004"
     for file in sorted(newest.iterdir()):
         for damage in DAMAGES.values():
@@ -57,7 +57,7 @@ def test_a_damaged_checkpoint_is_not_used_but_the_one_before_it(runs, stopped, w
         '{"format": 1, "files": []}',
     ],
 )
-def test_facts_that_are_none_are_damage_too(runs, stopped, whole, facts):
+def test_an_invalid_state_file_counts_as_damage(runs, stopped, whole, facts):
     newest = stopped / "run/checkpoints/step-00000004"
     (newest / "state.json").write_text(facts)
     seal(newest)
@@ -66,7 +66,7 @@ def test_facts_that_are_none_are_damage_too(runs, stopped, whole, facts):
     assert "checkpoints/step-00000004: " in outcome.err and "Resuming run after step 3," in outcome.out
 
 
-def test_a_stranger_among_the_checkpoints_is_left_alone(runs, stopped, whole):
+def test_foreign_files_among_the_checkpoints_stay(runs, stopped, whole):
     checkpoints = stopped / "run/checkpoints"
     (checkpoints / "step-9").write_text("not a folder")
     (checkpoints / "step-8").symlink_to(stopped / "encoder")
@@ -79,7 +79,7 @@ def test_a_stranger_among_the_checkpoints_is_left_alone(runs, stopped, whole):
     assert (checkpoints / "step-9").read_text() == "not a folder" and (stopped / "encoder").is_dir()
 
 
-def test_without_a_whole_checkpoint_the_run_does_not_go_on(runs, stopped):
+def test_without_an_undamaged_checkpoint_resuming_is_refused(runs, stopped):
     for path in (stopped / "run/checkpoints").iterdir():
         (path / "best.safetensors").unlink()
     before = contents(stopped)
@@ -93,7 +93,7 @@ def test_without_a_whole_checkpoint_the_run_does_not_go_on(runs, stopped):
 @pytest.mark.parametrize(
     "name", ["../secret", "/etc/hostname", "..", ".secret", "a/../secret", "b/c/d", "b/.c"]
 )
-def test_a_list_of_sums_does_not_lead_out_of_the_folder(tmp_path, name):
+def test_a_list_of_checksums_names_no_file_outside_the_folder(tmp_path, name):
     (tmp_path / "secret").write_bytes(b"x")
     write_with_checksums(tmp_path / "folder", [("a", [b"a"])])
     with open(tmp_path / "folder/SHA256SUMS", "a") as file:
@@ -107,12 +107,12 @@ def test_a_list_of_sums_does_not_lead_out_of_the_folder(tmp_path, name):
     [
         shutil.rmtree,
         lambda path: flip(path / "model.safetensors", 0.5),
-        lambda path: (flip(path / "model.safetensors", 0.5), seal(path)),  # whole, but another model
+        lambda path: (flip(path / "model.safetensors", 0.5), seal(path)),  # undamaged, but another model
     ],
 )
-def test_the_kept_model_is_made_again_where_it_is_not_the_best_one(runs, stopped, killed, whole, damage):
+def test_a_model_that_is_not_the_best_one_is_written_again(runs, stopped, killed, whole, damage):
     damage(stopped / "run/model")
-    # before the next epoch ends, which may put a better one there
+    # stops before the next epoch ends, which may write a better model
     outcome = runs(stopped, "--resume", "run", at_step={5: [signal.SIGTERM]})
     assert outcome.status == 143
     made, first = (
@@ -146,7 +146,7 @@ def test_the_kept_model_is_made_again_where_it_is_not_the_best_one(runs, stopped
         ),
     ],
 )
-def test_what_has_changed_is_refused_and_shown(runs, stopped, change, reason):
+def test_changed_inputs_are_refused_by_name(runs, stopped, change, reason):
     words = change(stopped) or []
     before = contents(stopped)
     outcome = runs(stopped, "--resume", "run", *words)
@@ -155,7 +155,7 @@ def test_what_has_changed_is_refused_and_shown(runs, stopped, change, reason):
     assert contents(stopped) == before
 
 
-def test_another_machine_is_a_warning_and_time_goes_on(runs, stopped):
+def test_another_machine_causes_a_warning_and_seconds_add_up(runs, stopped):
     state = stopped / "run/checkpoints/step-00000004/state.json"
     edit(state, '"threads": 1', '"threads": 64')
     state.write_text(
@@ -178,16 +178,16 @@ def test_another_number_of_processes_is_refused(runs, stopped):
     assert "step-00000004 was written with 2 processes, this run has 1:" in outcome.err
 
 
-def test_a_step_that_is_not_finite_stops_the_run_with_its_rows_and_keeps_the_checkpoint(runs, fresh):
+def test_a_step_that_is_not_finite_stops_the_run_and_names_its_rows(runs, fresh):
     folder = fresh("infinite")
-    # the first step is fine, and what it does to the heads is not
+    # the first step is finite, but its update makes the heads overflow
     wild = ["training.head_learning_rate=1e38", "training.warmup=0"]
     outcome = runs(folder, *SETTINGS, *wild)
     assert outcome.status == 2
-    said = re.search(
+    message = re.search(
         r"error: step 2: the loss or a gradient is not finite.* Rows of this step: (.*)\n", outcome.err
     )
-    path, lines = said[1].split(":")
+    path, lines = message[1].split(":")
     assert path == "rows.jsonl" and len(set(lines.split(", "))) == 4
     assert "the newest checkpoint is run/checkpoints/step-00000001" in outcome.err
     again = runs(folder, "--resume", "run")

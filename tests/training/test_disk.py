@@ -1,4 +1,4 @@
-"""Runs on a disk that is full, can't be written to, or is another run's."""
+"""Runs on a full or read-only disk, or in a folder that another run uses."""
 
 import fcntl
 import os
@@ -13,12 +13,12 @@ from multitask.common.checksums import read_verified
 
 
 @pytest.mark.parametrize("size", [0, 100, 3_000, 20_000, 60_000, 100_000])
-def test_a_full_disk_is_a_line_and_the_checkpoint_before_it_stays(runs, stopped, whole, size):
+def test_a_full_disk_gives_one_line_and_keeps_the_last_checkpoint(runs, stopped, whole, size):
     with_room(runs, stopped, whole, size)
 
 
 @pytest.mark.exhaustive
-def test_a_disk_that_is_full_anywhere_is_a_line(runs, killed, tmp_path, whole):
+def test_a_disk_that_is_full_at_any_point_gives_one_line(runs, killed, tmp_path, whole):
     largest = max(path.stat().st_size for path in (killed / "run").rglob("*") if path.is_file())
     for size in range(0, largest + 1000, 997):
         folder = shutil.copytree(killed, tmp_path / f"full-{size}")
@@ -27,7 +27,7 @@ def test_a_disk_that_is_full_anywhere_is_a_line(runs, killed, tmp_path, whole):
 
 
 def with_room(runs, folder, whole, size):
-    """Go on where no file can be larger than `size`, and then where it can."""
+    """Resume with files limited to `size` bytes, then without a limit."""
     outcome = runs(folder, "--resume", "run", largest_file=size)
     if outcome.status:
         assert outcome.status == 1
@@ -40,7 +40,7 @@ def with_room(runs, folder, whole, size):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder on a file system of its own."""
+    """A folder on its own small file system."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
@@ -52,7 +52,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_small_disk_that_fills_up_or_can_not_be_written_to(runs, killed, small_disk, whole):
+def test_a_small_disk_that_fills_up_or_is_read_only(runs, killed, small_disk, whole):
     folder = shutil.copytree(killed, small_disk / "copy")
     free = shutil.disk_usage(folder).free
     filling = folder / "filling"

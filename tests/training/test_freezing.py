@@ -1,4 +1,4 @@
-"""What is frozen stays as it is to the bit, whatever the optimizer does to the rest."""
+"""Frozen weights stay bit-identical while the others train."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ LOWEST = ["bert.embeddings.", "bert.encoder.layer.0.", "bert.encoder.layer.1."]
     ],
 )
 @pytest.mark.parametrize("recomputed", [False, True])
-def test_only_what_trains_moves(tiny, choice, rank, frozen, recomputed):
+def test_only_trainable_weights_change(tiny, choice, rank, frozen, recomputed):
     torch.manual_seed(0)
     model = MultiTaskTransformer.from_pretrained(tiny, num_classes_task_a=2, num_labels_task_b=3)
     model.freeze(**choice)
@@ -49,6 +49,6 @@ def test_only_what_trains_moves(tiny, choice, rank, frozen, recomputed):
     assert after.keys() == before.keys()
     for name, value in after.items():
         still = any(name.startswith(prefix) for prefix in frozen) and "lora" not in name
-        # a key's bias shifts all scores of a query alike: its gradient is nothing but rounding
+        # a key's bias shifts all scores of a query equally: its gradient is only rounding error
         assert torch.equal(value, before[name]) == still or (not still and "key.bias" in name), name
     assert bool([name for name in after if "lora" in name]) == bool(rank)

@@ -30,7 +30,7 @@ def close(a, b):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_features_are_what_the_layers_give_one_window_at_a_time(model, corpus, tiny, depth):
+def test_features_are_the_outputs_of_the_layers(model, corpus, tiny, depth):
     features = FrozenFeatures(model, corpus, depth)
     oracle = BertModel.from_pretrained(tiny).eval()
     windows = np.arange(len(corpus.window_start))[::-1]
@@ -44,7 +44,7 @@ def test_features_are_what_the_layers_give_one_window_at_a_time(model, corpus, t
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_a_pass_from_features_is_a_pass_from_the_text(model, corpus, depth):
+def test_a_pass_from_features_equals_a_pass_from_the_text(model, corpus, depth):
     model.freeze(backbone=depth == 3, layers=depth % 3)
     assert model.frozen_depth == depth
     features = FrozenFeatures(model, corpus, depth)
@@ -55,7 +55,7 @@ def test_a_pass_from_features_is_a_pass_from_the_text(model, corpus, depth):
         assert np.allclose(cached.word_logits, plain.word_logits, atol=1e-5)
 
 
-def test_depth_is_that_of_the_lowest_parts_that_are_all_frozen(model):
+def test_the_depth_counts_the_lowest_frozen_layers(model):
     assert model.frozen_depth == 0
     model.freeze(task_a=True, task_b=True)
     assert model.frozen_depth == 0
@@ -65,7 +65,7 @@ def test_depth_is_that_of_the_lowest_parts_that_are_all_frozen(model):
     assert model.frozen_depth == 0
 
 
-def test_bf16_is_kept_in_half_the_space(model, corpus, tmp_path):
+def test_bf16_features_take_half_the_space(model, corpus, tmp_path):
     full = FrozenFeatures(model, corpus, 2)
     for cache in (None, str(tmp_path / "cache")):
         half = FrozenFeatures(model, corpus, 2, torch.bfloat16, memory=0, cache_dir=cache)
@@ -79,9 +79,7 @@ def no_pass(*_, **__):
     raise AssertionError("a layer ran")
 
 
-def test_what_is_too_large_goes_to_disk_and_the_next_run_finds_it(
-    model, corpus, tmp_path, monkeypatch, capfd
-):
+def test_large_features_go_to_disk_and_the_next_run_reads_them(model, corpus, tmp_path, monkeypatch, capfd):
     folder = str(tmp_path / "cache")
     size = int(corpus.window_lengths.sum()) * 32 * 4
     in_memory = FrozenFeatures(model, corpus, 2, memory=size, cache_dir=folder)
@@ -95,7 +93,7 @@ def test_what_is_too_large_goes_to_disk_and_the_next_run_finds_it(
     assert np.array_equal(again.values, in_memory.values)
 
 
-def test_damaged_features_are_made_again(model, corpus, tmp_path, capfd):
+def test_damaged_features_are_computed_again(model, corpus, tmp_path, capfd):
     folder = tmp_path / "cache"
     expected = np.array(FrozenFeatures(model, corpus, 2, memory=0, cache_dir=str(folder)).values)
     (file,) = folder.glob("*/features.npy")
@@ -107,9 +105,7 @@ def test_damaged_features_are_made_again(model, corpus, tmp_path, capfd):
     assert "made anew" in capfd.readouterr().err
 
 
-def test_features_that_do_not_fit_on_the_disk_are_refused_before_they_are_made(
-    model, corpus, tmp_path, monkeypatch
-):
+def test_features_too_large_for_the_disk_are_refused_early(model, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(array_cache, "free_bytes", lambda folder: 1 << 30)
     monkeypatch.setattr(model, "encode", no_pass)
     with pytest.raises(InputError, match="the frozen layers' features take about .* GB"):
@@ -117,12 +113,12 @@ def test_features_that_do_not_fit_on_the_disk_are_refused_before_they_are_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_key_holds_all_that_features_depend_on(model, tokenizer, corpus):
+def test_the_key_changes_with_everything_that_features_depend_on(model, tokenizer, corpus):
     def key(model=model, corpus=corpus, depth=2, precision=torch.float32):
         return features_key(model, corpus, depth, precision)
 
     same = encode(EXAMPLES, tokenizer, LabelSpace(("other",), ()), 10, 3)
-    assert key() == key(corpus=same), "labels are no part of it"
+    assert key() == key(corpus=same), "features do not depend on labels"
     keys = [
         key(),
         key(depth=1),
@@ -133,7 +129,7 @@ def test_the_key_holds_all_that_features_depend_on(model, tokenizer, corpus):
     ]
     with torch.no_grad():
         model.bert.encoder.layer[2].output.dense.bias[0] += 1
-    assert key() == keys[0], "layers above the depth are no part of it"
+    assert key() == keys[0], "features do not depend on layers above the depth"
     with torch.no_grad():
         model.bert.encoder.layer[1].output.dense.bias[0] += 1
     keys.append(key())

@@ -19,7 +19,7 @@ def losses(a: float, b: float) -> dict[str, torch.Tensor]:
     return {"task_a": torch.tensor(a, requires_grad=True), "task_b": torch.tensor(b, requires_grad=True)}
 
 
-def test_fixed_weights_are_those_of_the_settings():
+def test_fixed_weights_come_from_the_settings():
     fixed = weighting("fixed", loss_weights=LossWeights(task_a=0.3, task_b=1.7))
     parts = losses(1.1, 0.7)
     total = fixed(parts, share=0.25)
@@ -28,7 +28,7 @@ def test_fixed_weights_are_those_of_the_settings():
     assert not list(fixed.parameters())
 
 
-def test_uncertainty_is_the_likelihood_of_the_paper_and_its_gradient():
+def test_uncertainty_weighting_is_the_likelihood_of_the_paper():
     learned = weighting("uncertainty")
     parts = losses(1.1, 0.7)
     assert torch.equal(learned(parts), sum(parts.values())), "from s = 0 on"
@@ -46,7 +46,7 @@ def test_uncertainty_is_the_likelihood_of_the_paper_and_its_gradient():
     assert learned.weights() == pytest.approx({"task_a": math.exp(-0.4), "task_b": math.exp(0.9)})
 
 
-def test_learned_weights_go_to_where_each_task_counts_alike(tiny):
+def test_learned_weights_converge_to_equal_shares(tiny):
     # the minimum of exp(-s) L + s / 2 is at exp(-s) = 1 / (2 L)
     model = MultiTaskTransformer.from_pretrained(tiny, num_classes_task_a=2, num_labels_task_b=3)
     learned = weighting("uncertainty")
@@ -79,7 +79,7 @@ def test_the_parts_of_a_step_add_up_to_the_whole(rule):
     )
 
 
-def test_dwa_is_that_of_the_paper():
+def test_dwa_follows_the_formula_of_the_paper():
     dwa = weighting("dwa", dwa_temperature=0.5)
     means = [(4.0, 1.0), (2.0, 0.9), (1.5, 0.1), (1.0, 0.08)]
     for epoch, (a, b) in enumerate(means):
@@ -96,7 +96,7 @@ def test_dwa_is_that_of_the_paper():
     assert resumed.weights() == dwa.weights()
 
 
-def test_a_loss_that_was_0_leaves_the_weights_finite():
+def test_a_loss_of_0_leaves_the_weights_finite():
     dwa = weighting("dwa")
     for means in ({"task_a": 0.0, "task_b": 1.0}, {"task_a": 0.0, "task_b": 1.0}):
         dwa.end_epoch(means)
@@ -104,7 +104,7 @@ def test_a_loss_that_was_0_leaves_the_weights_finite():
 
 
 @pytest.mark.parametrize("rule", ["fixed", "uncertainty", "dwa"])
-def test_a_single_task_is_its_plain_loss(rule):
+def test_a_single_task_has_its_plain_loss(rule):
     alone = weighting(rule, ("task_b",))
     alone.end_epoch({"task_b": 3.0})
     alone.end_epoch({"task_b": 1.0})
@@ -115,13 +115,13 @@ def test_a_single_task_is_its_plain_loss(rule):
 
 @pytest.fixture
 def two_losses():
-    """Losses over three tensors, of which the first knows two and the second the other two."""
+    """Losses of three tensors: the first loss uses two of them, the second another two."""
     torch.manual_seed(0)
     x, y, z = (torch.randn(n, requires_grad=True) for n in (3, 4, 2))
     return {"task_a": (x.exp().sum() * y.sum()).tanh(), "task_b": (y.sin().sum() * z.sum())}, [x, y, z]
 
 
-def test_the_cosine_is_that_of_the_two_gradients_and_leaves_no_trace(two_losses):
+def test_the_cosine_of_both_gradients_changes_no_gradient(two_losses):
     parts, parameters = two_losses
     cosine = gradient_cosine(parts, parameters)
     assert all(p.grad is None for p in parameters)
@@ -137,7 +137,7 @@ def test_the_cosine_is_that_of_the_two_gradients_and_leaves_no_trace(two_losses)
     assert abs(dot / math.sqrt(a * b)) > 0.01, "the example has something to find"
 
 
-def test_the_cosine_of_a_loss_with_itself_is_1_with_its_opposite_minus_1_and_with_none_0(two_losses):
+def test_cosines_of_equal_opposite_and_missing_gradients(two_losses):
     parts, parameters = two_losses
     loss = parts["task_a"]
     assert gradient_cosine({"task_a": loss, "task_b": 3 * loss}, parameters).item() == pytest.approx(1)
@@ -147,7 +147,7 @@ def test_the_cosine_of_a_loss_with_itself_is_1_with_its_opposite_minus_1_and_wit
     assert gradient_cosine({"task_a": loss, "task_b": 2 * other}, parameters).item() == 0
 
 
-def test_the_cosine_is_the_same_where_activations_are_recomputed(tiny):
+def test_the_cosine_is_the_same_with_recomputed_activations(tiny):
     torch.manual_seed(1)
     model = MultiTaskTransformer.from_pretrained(tiny, num_classes_task_a=2, num_labels_task_b=3).train()
     input_ids = torch.randint(5, 90, (4, 9))
@@ -161,7 +161,7 @@ def test_the_cosine_is_the_same_where_activations_are_recomputed(tiny):
         sum(parts.values()).backward()
         return [cosine, *(p.grad.clone() for p in shared)]
 
-    kept = step()
+    stored = step()
     model.recompute_activations()
-    for a, b in zip(kept, step()):
+    for a, b in zip(stored, step()):
         torch.testing.assert_close(a, b)

@@ -51,8 +51,8 @@ def test_each_layer_learns_more_slowly_than_the_one_above_it(model):
 
 def test_without_layer_decay_there_are_two_rates_each_with_and_without_weight_decay(model):
     groups = parameter_groups(model, SETTINGS)
-    found = [(group["lr"], group["weight_decay"]) for group in groups]
-    assert found == [(1e-4, 0), (1e-4, 0.1), (1e-2, 0.1), (1e-2, 0)]
+    rates = [(group["lr"], group["weight_decay"]) for group in groups]
+    assert rates == [(1e-4, 0), (1e-4, 0.1), (1e-2, 0.1), (1e-2, 0)]
     in_order = [id(p) for group in groups[:2] for p in group["params"]]
     assert sorted(in_order) == sorted(map(id, model.bert.parameters()))
 
@@ -88,7 +88,7 @@ def test_an_update_is_clipping_and_a_plain_step(model, max_norm):
     plain = torch.optim.AdamW(parameter_groups(oracle, SETTINGS), foreach=False)
     schedule = get_linear_schedule_with_warmup(plain, 2, 8)
     for number in range(4):
-        # some are above the limit and some below: Adam does not see a factor that all have
+        # some norms are above the limit and some below: Adam ignores a factor that all gradients share
         gradients(model, number, 10.0 ** (number % 2 - 1))
         gradients(oracle, number, 10.0 ** (number % 2 - 1))
         update()
@@ -103,7 +103,7 @@ def test_an_update_is_clipping_and_a_plain_step(model, max_norm):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_a_step_that_is_not_finite_is_not_taken_and_named_when_it_is_asked_for(model, value):
+def test_a_step_that_is_not_finite_is_skipped_and_reported_later(model, value):
     update = OptimizerStep(*make_optimizer(model, SETTINGS, 8), 1.0)
     for number in range(2):
         gradients(model, number)
@@ -120,11 +120,11 @@ def test_a_step_that_is_not_finite_is_not_taken_and_named_when_it_is_asked_for(m
     assert update.first_skipped_step() == 3
 
 
-def test_a_loss_that_is_not_finite_gives_gradients_that_no_step_is_taken_by(model):
+def test_a_loss_that_is_not_finite_skips_the_step(model):
     update = OptimizerStep(*make_optimizer(model, SETTINGS, 8), 1.0)
     before = {name: p.clone() for name, p in model.named_parameters()}
     weight = model.classifier.weight
-    # the gradient of what overflowed is finite: weight.sum() + inf has one of ones
+    # the loss overflows but its gradient is finite: that of weight.sum() + inf is ones
     finite_or_nan(weight.sum() + math.inf).backward()
     update()
     assert update.first_skipped_step() == 1

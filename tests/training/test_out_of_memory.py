@@ -35,13 +35,13 @@ CPU_ERROR = RuntimeError(
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), CPU_ERROR])
 @pytest.mark.parametrize("spared", [0, 1])
-def test_where_memory_is_short_the_step_stays_the_same_in_smaller_parts(
+def test_smaller_micro_batches_give_the_same_step(
     train_run, shell, settings_for, monkeypatch, tmp_path, error, spared
 ):
     settings = [*ALIKE, "model.freeze_backbone=false", "training.learning_rate=1e-3"]
     settings += ["training.gradient_cosine=true"]
     small = train_run("small", *settings, "training.batch_size=2", "training.gradient_accumulation=4")
-    # one of the two passes of the first step may be done when memory runs out
+    # memory may run out in the second pass of the first step
     sizes = scarce(monkeypatch, 3, error, spared)
     large = ["training.batch_size=4", "training.gradient_accumulation=2", "output_dir=large"]
     ended = shell(task_4, *settings_for, *settings, *large)
@@ -56,7 +56,7 @@ def test_where_memory_is_short_the_step_stays_the_same_in_smaller_parts(
     assert all(torch.equal(weight, small[1][name]) for name, weight in weights.items())
 
 
-def test_a_run_that_goes_on_knows_what_fits(shell, settings_for, monkeypatch):
+def test_a_resumed_run_remembers_the_micro_batch_size(shell, settings_for, monkeypatch):
     real = task_4.gradients
 
     def gradients(*arguments):
@@ -71,7 +71,7 @@ def test_a_run_that_goes_on_knows_what_fits(shell, settings_for, monkeypatch):
     assert (ended.status, ended.err) == (0, "")
 
 
-def test_where_not_even_one_row_fits_the_run_ends_with_its_place(shell, settings_for, monkeypatch, tmp_path):
+def test_a_row_that_does_not_fit_is_named(shell, settings_for, monkeypatch, tmp_path):
     scarce(monkeypatch, 0, CPU_ERROR)
     ended = shell(task_4, *settings_for)
     assert ended.status == 2
@@ -81,7 +81,7 @@ def test_where_not_even_one_row_fits_the_run_ends_with_its_place(shell, settings
     )
 
 
-def test_an_error_that_is_none_of_memory_is_not_tried_again(shell, settings_for, monkeypatch):
+def test_other_errors_are_not_retried(shell, settings_for, monkeypatch):
     sizes = scarce(monkeypatch, 1, RuntimeError("something else"))
     with pytest.raises(RuntimeError, match="something else"):
         shell(task_4, *settings_for)

@@ -34,47 +34,47 @@ def killed_everywhere(runs, fresh, arguments, points):
 
 def killed_at_times(runs, fresh, count, kills):
     """Runs that are killed at random moments, each up to `kills` times, until there were `count` kills."""
-    finished(runs, fresh("first"), SETTINGS)  # which is slower than all others
+    finished(runs, fresh("first"), SETTINGS)  # slower than all others
     whole, _, seconds = finished(runs, fresh("whole"), SETTINGS)
-    chance, killed = random.Random(count), 0
-    while killed < count:
+    moments, kill_count = random.Random(count), 0
+    while kill_count < count:
         folder = fresh("killed")
         for _ in range(kills):
             words = ["--resume", "run"] if (folder / "run/config.yml").exists() else SETTINGS
-            outcome = runs(folder, *words, signals=[(chance.uniform(0, seconds), signal.SIGKILL)])
+            outcome = runs(folder, *words, signals=[(moments.uniform(0, seconds), signal.SIGKILL)])
             assert outcome.status in (0, -signal.SIGKILL), outcome.err
             if outcome.status == 0:
                 break
-            killed += 1
+            kill_count += 1
         assert resumed(runs, folder, SETTINGS) == whole
         shutil.rmtree(folder)
 
 
-def test_a_run_that_is_killed_while_it_writes_ends_as_if_it_had_not_been(runs, fresh):
+def test_a_run_killed_while_it_writes_resumes_to_the_same_end(runs, fresh):
     def some(last):
         return [1, *sorted(random.Random(0).sample(range(2, last + 1), 7))]
 
     killed_everywhere(runs, fresh, SETTINGS, some)
 
 
-def test_a_run_that_is_killed_at_any_time_twice_ends_as_if_it_had_not_been(runs, fresh):
+def test_a_run_killed_twice_at_random_times_resumes_to_the_same_end(runs, fresh):
     killed_at_times(runs, fresh, 6, 2)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_that_is_killed_anywhere_ends_as_if_it_had_not_been(runs, fresh, kind):
+def test_a_run_killed_at_any_write_resumes_to_the_same_end(runs, fresh, kind):
     killed_everywhere(runs, fresh, [*SETTINGS, *KINDS[kind]], lambda last: range(1, last + 1))
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("count", "kills"), [(100, 1), (50, 2), (50, 4)])
-def test_runs_that_are_killed_at_any_time_end_as_if_they_had_not_been(runs, fresh, count, kills):
+def test_runs_killed_at_random_times_resume_to_the_same_end(runs, fresh, count, kills):
     killed_at_times(runs, fresh, count, kills)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_training_goes_on_from_the_middle_of_an_epoch(runs, fresh, kind):
+def test_every_kind_of_training_resumes_in_the_middle_of_an_epoch(runs, fresh, kind):
     arguments = [*SETTINGS, *KINDS[kind]]
     whole, *_ = finished(runs, fresh("whole"), arguments)
     folder = fresh("stopped")
@@ -85,7 +85,7 @@ def test_every_kind_of_training_goes_on_from_the_middle_of_an_epoch(runs, fresh,
     assert resumed(runs, folder, arguments) == whole
 
 
-def test_a_run_that_is_killed_while_it_finishes_ends_as_if_it_had_not_been(runs, fresh, whole, tmp_path):
+def test_a_run_killed_while_it_finishes_resumes_to_the_same_end(runs, fresh, whole, tmp_path):
     folder = fresh("trained")
     assert runs(folder, *SETTINGS, at_step={"finish": [signal.SIGKILL]}).status == -signal.SIGKILL
     resume = ["--resume", "run"]
@@ -105,7 +105,7 @@ def test_a_run_that_is_killed_while_it_finishes_ends_as_if_it_had_not_been(runs,
         assert (copy / "run/report.html").read_text().endswith("</html>\n")
 
 
-def test_each_folder_is_on_the_disk_before_it_gets_its_name(whole):
+def test_each_folder_is_synced_before_it_gets_its_name(whole):
     changes = [(kind, Path(path)) for kind, path in whole[1]]
     targets = re.compile(r"model|step-\d+")
     named = [n for n, (kind, path) in enumerate(changes) if kind == "rename" and targets.fullmatch(path.name)]
@@ -119,7 +119,7 @@ def test_each_folder_is_on_the_disk_before_it_gets_its_name(whole):
 
 
 def check_order(changes, target):
-    """Files, the list of sums last; all of them synced; the folder; the new name; the folder of the name."""
+    """Order: files (checksums last), their syncs, the folder's sync, the rename, the parent's sync."""
     *before, rename, last = changes
     made = list(dict.fromkeys(path for kind, path in before if kind != "sync"))
     synced = [path for kind, path in before if kind == "sync"]
@@ -139,14 +139,14 @@ def test_checkpoints_change_nothing(runs, fresh, whole):
     assert metrics(folder / "run") == whole[0]["metrics"]
 
 
-def test_a_finished_run_is_said_to_be_finished(runs, stopped, whole):
+def test_a_finished_run_is_reported_as_finished(runs, stopped, whole):
     assert resumed(runs, stopped, []) == whole[0]
     outcome = runs(stopped, "--resume", "run")
     assert (outcome.status, outcome.err, outcome.changes) == (0, "", [])
     assert outcome.out == "run is finished: there is nothing to resume\n"
 
 
-def test_without_a_checkpoint_it_begins_again(runs, fresh, whole):
+def test_a_run_without_a_checkpoint_starts_over(runs, fresh, whole):
     folder = fresh("begun")
     runs(folder, *SETTINGS, "training.checkpoint_every=null", at_step={3: [signal.SIGKILL]})
     assert not (folder / "run/checkpoints").exists()
@@ -171,7 +171,7 @@ def test_the_newest_run_is_resumed_unless_one_is_named(runs, fresh):
     assert f"Resuming runs/{older.name} after step 3" in runs(folder, f"--resume=runs/{older.name}").out
 
 
-def test_epochs_without_a_better_score_count_on(runs, fresh):
+def test_a_resumed_run_keeps_counting_epochs_without_a_better_score(runs, fresh):
     folder = fresh("early")
     still = ["training.learning_rate=1e-12", "training.head_learning_rate=1e-12"]
     words = [*still, "training.num_epochs=9", "training.early_stopping=2"]

@@ -25,7 +25,7 @@ def test_a_trained_folder_knows_its_names_and_loads_elsewhere(shell, settings_fo
     assert AutoModelForTokenClassification.from_pretrained("run/model").config.label2id["I-PER"] == 4
 
 
-def test_a_task_that_was_not_trained_has_no_names_until_it_is(shell, settings_for):
+def test_an_untrained_task_has_no_names(shell, settings_for):
     trained(shell, settings_for, "training.task=task_a")
     config = MultiTaskTransformer.from_pretrained("run/model").config
     assert (config.classes, config.tag_scheme) == (["politics", "sports"], None)
@@ -39,9 +39,7 @@ def test_a_task_that_was_not_trained_has_no_names_until_it_is(shell, settings_fo
     assert torch.equal(end["sentence_classifier.weight"], start["sentence_classifier.weight"])
 
 
-def test_training_goes_on_from_a_models_heads_or_renews_those_with_other_names(
-    shell, settings_for, rows, write_rows
-):
+def test_heads_with_the_same_names_continue_and_others_are_new(shell, settings_for, rows, write_rows):
     trained(shell, settings_for)
     go_on = [*settings_for, "model.backbone=run/model"]
     fitted = load_model(MultiTaskTransformer, "run/model").config

@@ -24,7 +24,7 @@ def test_a_signal_while_the_test_set_is_scored_loses_no_training(runs, fresh):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_behind_its_step_and_says_how_to_go_on(runs, fresh, whole, number):
+def test_a_signal_ends_the_run_after_its_step_and_tells_how_to_resume(runs, fresh, whole, number):
     folder = fresh("signal")
     outcome = runs(folder, *SETTINGS, "training.checkpoint_every=100", at_step={4: [number]})
     assert outcome.status == 128 + number
@@ -38,29 +38,29 @@ def test_a_signal_ends_the_run_behind_its_step_and_says_how_to_go_on(runs, fresh
 
 
 def stopped_at_times(runs, fresh, whole, count):
-    """Runs that a signal stops wherever they are, and again when they go on."""
+    """Stop runs at any moment by a signal, and again after they resume."""
     chance = random.Random(1)
     for number in range(count):
         folder = fresh(f"signals-{number}-")
         words, status = SETTINGS, None
         while status != 0:
             moment = (chance.uniform(0, whole[2]), chance.choice([signal.SIGINT, signal.SIGTERM]))
-            status, _, said, _ = runs(folder, *words, signals=[moment])
-            # where it has not begun, SIGTERM ends it as it ends any process
-            assert status in (0, 128 + moment[1], -signal.SIGTERM), said
-            assert "Traceback" not in said
+            status, _, err, _ = runs(folder, *words, signals=[moment])
+            # before the run handles signals, SIGTERM ends it like any process
+            assert status in (0, 128 + moment[1], -signal.SIGTERM), err
+            assert "Traceback" not in err
             if (folder / "run/config.yml").exists():
                 words = ["--resume", "run"]
         assert fingerprint(folder / "run") == whole[0]
         shutil.rmtree(folder)
 
 
-def test_a_signal_at_any_time_stops_a_run_that_can_go_on(runs, fresh, whole):
+def test_a_run_stopped_at_a_random_time_resumes(runs, fresh, whole):
     stopped_at_times(runs, fresh, whole, 2)
 
 
 @pytest.mark.exhaustive
-def test_signals_at_any_times_stop_runs_that_can_go_on(runs, fresh, whole):
+def test_runs_stopped_at_random_times_resume(runs, fresh, whole):
     stopped_at_times(runs, fresh, whole, 50)
 
 

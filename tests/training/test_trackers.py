@@ -15,33 +15,33 @@ ASKED = [*SETTINGS, "data.test=rows.jsonl", "training.tracker=tensorboard"]
 
 
 def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every scalar that a run's event files hold: (step, value) as they come, none left out."""
+    """All scalars of a run's event files: name → (step, value), in their order."""
     events = EventAccumulator(str(run / "tensorboard"), {"scalars": 0}, purge_orphaned_data=False)
     events.Reload()
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def expected(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """The same of metrics.jsonl."""
-    found, step = {}, 0
+    """The same scalars from metrics.jsonl."""
+    points, step = {}, 0
     for line in (run / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
         step = row.pop("step", step)
         for name in ("dev", "test", "loss_weights"):
             row |= {f"{name}/{key}": value for key, value in row.pop(name, {}).items()}
         for tag, value in row.items():
-            found.setdefault(tag, []).append((step, pytest.approx(value, rel=1e-6)))
-    return found
+            points.setdefault(tag, []).append((step, pytest.approx(value, rel=1e-6)))
+    return points
 
 
-def test_it_holds_what_the_metrics_hold_and_the_settings(runs, fresh):
+def test_tensorboard_holds_the_metrics_and_the_settings(runs, fresh):
     folder = fresh("tracked")
     words = ["training.loss_weighting=dwa", "training.gradient_cosine=true"]
     assert runs(folder, *ASKED, *words).status == 0
-    found = scalars(folder / "run")
-    assert found == expected(folder / "run")
-    assert [step for step, _ in found["dev/entity_f1"]] == [2, 4, 6] and len(found["test/accuracy"]) == 1
-    assert {"loss_weights/task_a", "gradient_cosine", "sentences_per_second"} < set(found)
+    logged = scalars(folder / "run")
+    assert logged == expected(folder / "run")
+    assert [step for step, _ in logged["dev/entity_f1"]] == [2, 4, 6] and len(logged["test/accuracy"]) == 1
+    assert {"loss_weights/task_a", "gradient_cosine", "sentences_per_second"} < set(logged)
     (hparams,) = folder.glob("run/tensorboard/*/events*")
     events = EventAccumulator(str(hparams))
     events.Reload()
@@ -60,19 +60,19 @@ def test_it_holds_what_the_metrics_hold_and_the_settings(runs, fresh):
     ],
     ids=["killed", "stopped", "killed at the end"],
 )
-def test_a_run_that_goes_on_shows_no_epoch_twice_and_loses_none(runs, fresh, how):
+def test_a_resumed_run_logs_every_epoch_once(runs, fresh, how):
     folder = fresh("resumed")
-    # a checkpoint at the third step of six: what was written of the second epoch is of steps taken again
+    # the checkpoint is that of step 3 of 6: the resumed run logs the second epoch again
     words = [*ASKED, "training.checkpoint_every=3"]
     assert runs(folder, *words, **how).status != 0
     assert "loss" in scalars(folder / "run")
     assert runs(folder, "--resume", "run").status == 0
-    found = scalars(folder / "run")
-    assert found == expected(folder / "run")
-    assert [value for _, value in found["epoch"]] == [1, 2, 3]
+    logged = scalars(folder / "run")
+    assert logged == expected(folder / "run")
+    assert [value for _, value in logged["epoch"]] == [1, 2, 3]
 
 
-def test_a_run_can_be_tracked_from_where_it_goes_on(runs, stopped):
+def test_tracking_can_start_when_a_run_resumes(runs, stopped):
     assert not (stopped / "run/tensorboard").exists()
     assert runs(stopped, "--resume", "run", "training.tracker=tensorboard").status == 0
     assert scalars(stopped / "run")["epoch"] == [(2, 1), (4, 2), (6, 3)]

@@ -1,0 +1,26 @@
+"""A random model with two heads, and texts for it."""
+
+import pytest
+import torch
+
+from model import MultiTaskTransformer
+from multitask.data.labels import LabelSpace
+from multitask.inference.predictor import Predictor
+
+LABELS = LabelSpace(("x", "y", "z"), ("LOC", "PER"), "BIO")
+TEXTS = ["anna won in paris", "", "the vote", "a " * 90 + "end", "Paris, anna and the match!", "chip"]
+
+
+@pytest.fixture(scope="session")
+def random_model(tiny):
+    torch.manual_seed(4)
+    sizes = {"num_classes_task_a": 3, "num_labels_task_b": 5, "max_length": 24, "stride": 6}
+    model = MultiTaskTransformer.from_pretrained(tiny, **sizes).eval()
+    torch.nn.init.normal_(model.classifier.weight)  # untrained heads predict O everywhere
+    torch.nn.init.normal_(model.sentence_classifier.weight)
+    return model
+
+
+@pytest.fixture(scope="session")
+def random_predictor(random_model, tokenizer):
+    return Predictor(random_model, tokenizer, LABELS)
