@@ -88,8 +88,8 @@ def measure(trainers: dict[str, "Trainer"], rounds: int, steps: int) -> dict[str
 
 
 def table(records: dict[str, dict]) -> str:
-    """Records by the name of their corpus → one row per variant: median steps per second, and the median of the
-    rounds' ratios to neither setting (a round's variants ran within seconds of each other)."""
+    """Records by the name of their corpus → one row per variant: median steps per second, and the median of
+    the rounds' ratios to neither setting, because a round's variants ran within seconds of each other."""
     rows = [["", *(cell for corpus in records for cell in (f"{corpus}, steps/s", "times neither"))]]
     for variant in VARIANTS:
         row = [variant]

@@ -34,7 +34,7 @@ show_messages()  # on standard error, where tests look for them
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("project")
 
-MINUTES = [f"test_{name}.py" for name in ("docs", "benchmarks", "trainer", "processes", "pretrained")]
+MINUTES = [f"test_{name}.py" for name in ("docs", "studies", "processes", "pretrained", "trainer")]
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
