@@ -9,6 +9,8 @@ from conftest import ROOT
 from benchmarks import write_up
 
 OTHER_TABLES = {  # first heads of the tables without results, and their page
+    "key": "docs/training.md",
+    "file in the run folder": "docs/training.md",
     "task": "README.md",
     "setting": "README.md",
     "place": "README.md",
