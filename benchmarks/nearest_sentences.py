@@ -9,7 +9,6 @@ the predicted class: where the prediction is right, and where it is wrong. The l
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +21,9 @@ from benchmarks.tables import markdown
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
-from multitask.data.formats import read_records
 from multitask.data.rows import Example
-from multitask.data.texts import unannotated_example
 from multitask.inference.predictor import Predictor
+from multitask.serving.page.neighbours import labelled_sentences
 
 NEAREST = 5
 
@@ -48,23 +46,14 @@ def measure(run: Path) -> dict[str, float]:
     if not data.test:
         raise InputError(f"{run}: the run has no data.test")
     predictor = Predictor.from_pretrained(run / "model", "cpu")
-    train, test = labelled(data.train), labelled(data.test)
+    train, test = (
+        [row for row in labelled_sentences(paths) if row.label] for paths in (data.train, data.test)
+    )
     train_embeddings, _ = embed_and_classify(predictor, train)
     test_embeddings, predicted = embed_and_classify(predictor, test)
     train_classes, test_classes = (np.array([row.label for row in rows]) for rows in (train, test))
     order = np.argsort(-(test_embeddings @ train_embeddings.T), kind="stable")[:, :NEAREST]
     return compare(train_classes[order], np.array(predicted), test_classes)
-
-
-def labelled(paths: Sequence[str]) -> list[Example]:
-    """The rows with a label. Bad rows raise."""
-    rows = []
-    for path in paths:
-        for _, record in read_records(path):
-            row = unannotated_example(record)
-            row.label = record.get("label") if isinstance(record, dict) else None
-            rows += [row] if row.label else []
-    return rows
 
 
 def embed_and_classify(predictor: Predictor, rows: list[Example]) -> tuple[np.ndarray, list[str]]:

@@ -109,21 +109,16 @@ def read_split(
         return _split(retry_with_counted_tags(partial(_in_memory, fill)), subwords)
     settings = (tokenizers.__version__, subwords.tokenizer.to_str(), max_length, stride, on_bad_row)
     key = digest(_FORMAT, *settings, *paths, *(f"{file} {sha256_of(file)}" for file in files))
-    cache = ArrayCache(cache_dir)
-    arrays = cache.load(key)
-    if arrays is None:
-        check_disk_space(cache_dir, _BYTES_PER_BYTE * size, f"{', '.join(paths)}, encoded,")
+    if (arrays := ArrayCache(cache_dir).load(key)) is None:
+        names = ", ".join(paths)
+        check_disk_space(cache_dir, _BYTES_PER_BYTE * size, f"{names}, encoded,")
 
-        def write(count_tags: bool) -> None:
-            with cache.create(key) as writer:
-                fill(writer.append, count_tags)
-                if _stamps(files) != stamps:
-                    raise InputError(f"{', '.join(paths)}: changed while it was read")
+        def fill_unchanged(append: Append, count_tags: bool) -> None:
+            fill(append, count_tags)
+            if _stamps(files) != stamps:
+                raise InputError(f"{names}: changed while it was read")
 
-        retry_with_counted_tags(write)
-        arrays = cache.load(key)
-    if arrays is None:
-        raise InputError(f"{cache_dir}: an entry can't be read right after it was written")
+        arrays = _write_to_cache(cache_dir, key, fill_unchanged)
     return _split(arrays, subwords)
 
 
@@ -147,6 +142,18 @@ def _append(append: Append, part: dict[str, np.ndarray], totals: Counter[str]) -
         array = array[1:] if totals and name in _OFFSETS else array
         append(name, array + totals[_POSITIONS[name]] if name in _POSITIONS else array)
     totals.update({name: len(part[name]) for name in _POSITIONS.values()})
+
+
+def _write_to_cache(cache_dir: str, key: str, fill: Callable[[Append, bool], None]) -> dict[str, np.ndarray]:
+    def write(count_tags: bool) -> None:
+        with cache.create(key) as writer:
+            fill(writer.append, count_tags)
+
+    cache = ArrayCache(cache_dir)
+    retry_with_counted_tags(write)
+    if (arrays := cache.load(key)) is None:
+        raise InputError(f"{cache_dir}: an entry can't be read right after it was written")
+    return arrays
 
 
 def _in_memory(fill: Callable[[Append, bool], None], count_tags: bool) -> dict[str, np.ndarray]:

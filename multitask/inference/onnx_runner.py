@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from multitask.common.checksums import ChecksumError, verify_checksums
-from multitask.common.errors import InputError, list_problems
+from multitask.common.errors import InputError, list_problems, require_packages
 from multitask.common.strict_json import RepeatedKey, loads
 from multitask.data.batching import pad, word_positions
 from multitask.data.corpus import EncodedCorpus, window_problem
@@ -146,12 +146,9 @@ def read_labels(file: Path) -> ExportedConfig:
 
 
 def _session(file: Path) -> InferenceSession:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise InputError(
-            "an exported model needs onnxruntime, not installed: pip install -r requirements-export.txt"
-        ) from None
+    require_packages(["onnxruntime"], "an exported model", "requirements-export.txt")
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors

@@ -1,9 +1,10 @@
 """The HTTP API: /predict and /embed, /health and /metrics, described at /docs without a CDN."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Annotated, Any
 
+import numpy as np
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -127,12 +128,8 @@ def application(models: Models, limits: Limits, metrics: Metrics, url: str) -> F
     @app.post("/embed", response_model=Embeddings, responses=_PROBLEMS)
     async def embed(texts: Texts) -> Response:
         """The embedding of each text."""
-        vectors = await _main(models).embed(texts.rows())
-        body: dict[str, Any] = {"embeddings": [None if isinstance(v, UnreadableRow) else v for v in vectors]}
-        if reasons := [vector.reason for vector in vectors if isinstance(vector, UnreadableRow)]:
-            body["errors"] = reasons
-        # json would block the event loop for a third of a second: a thousand embeddings of 384 numbers
-        return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+        body = _embeddings_json(await _main(models).embed(texts.rows()))
+        return Response(body, media_type="application/json")
 
     @app.get("/health", responses={503: _PROBLEMS[503]})
     async def health() -> Health:
@@ -157,6 +154,14 @@ def _main(models: Models) -> Service:
     if models.main is None:
         raise ServerBusy(NO_MODEL, 60)
     return models.main
+
+
+def _embeddings_json(vectors: Sequence[np.ndarray | UnreadableRow]) -> bytes:
+    body: dict[str, Any] = {"embeddings": [None if isinstance(v, UnreadableRow) else v for v in vectors]}
+    if reasons := [vector.reason for vector in vectors if isinstance(vector, UnreadableRow)]:
+        body["errors"] = reasons
+    # json would block the event loop for a third of a second: a thousand embeddings of 384 numbers
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _problem(status: int, detail: str, **headers: str) -> Response:

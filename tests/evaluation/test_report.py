@@ -53,25 +53,7 @@ class TestWhole:
             assert score == pytest.approx(expected[name])
             assert row == _digits([expected[name], *expected["intervals"][name]])
             assert [dev] == _digits([best["dev"][name]])
-        for caption, scores in (
-            ("Each class", expected["task_a"]["per_class"]),
-            ("Each type", expected["task_b"]["per_type"]),
-        ):
-            rows = [
-                [name, *_digits([s["precision"], s["recall"], s["f1"]]), str(s["gold"]), str(s["predicted"])]
-                for name, s in scores.items()
-            ]
-            assert page.table(caption)[1] == rows
-        errors = [
-            _digits([c["temperature"], c["ece_at_temperature_1"], c["ece"]])
-            for c in expected["calibration"].values()
-        ]
-        assert [row[2:] for row in page.table("Expected calibration")[1]] == errors
-        mistakes = [
-            [f"{m['file']}:{m['line']}", *_digits([m["probability"]]), m["said"], m["right"], m["sentence"]]
-            for m in expected["mistakes"]
-        ]
-        assert page.table("Highest confidence first")[1] == mistakes and mistakes
+        _check_details(page, expected)
         sums = dict(page.table("Files")[1])
         content = (tmp_path / "rows.jsonl").read_bytes()
         assert sums[str(tmp_path / "rows.jsonl")] == hashlib.sha256(content).hexdigest()
@@ -104,6 +86,29 @@ class TestWhole:
         assert page.images == [] and "could not be drawn" in page.text
         assert page.table("Each class")[1]
         assert "test" in json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
+
+
+def _check_details(page: Page, expected: dict) -> None:
+    """The tables of labels, calibration and mistakes have the figures of the evaluation `expected`."""
+    for caption, scores in (
+        ("Each class", expected["task_a"]["per_class"]),
+        ("Each type", expected["task_b"]["per_type"]),
+    ):
+        rows = [
+            [name, *_digits([s["precision"], s["recall"], s["f1"]]), str(s["gold"]), str(s["predicted"])]
+            for name, s in scores.items()
+        ]
+        assert page.table(caption)[1] == rows
+    errors = [
+        _digits([c["temperature"], c["ece_at_temperature_1"], c["ece"]])
+        for c in expected["calibration"].values()
+    ]
+    assert [row[2:] for row in page.table("Expected calibration")[1]] == errors
+    mistakes = [
+        [f"{m['file']}:{m['line']}", *_digits([m["probability"]]), m["said"], m["right"], m["sentence"]]
+        for m in expected["mistakes"]
+    ]
+    assert page.table("Highest confidence first")[1] == mistakes and mistakes
 
 
 def _digits(values):

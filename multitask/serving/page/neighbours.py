@@ -68,7 +68,12 @@ def training_sentences(model: str) -> Iterator[Example]:
     """The rows that a run's model was trained on, with their labels.
 
     Raises InputError if the run's config.yml or its training files can't be read."""
-    for path in load_settings(Path(model).resolve().parent / "config.yml").data.train:
+    return labelled_sentences(load_settings(Path(model).resolve().parent / "config.yml").data.train)
+
+
+def labelled_sentences(paths: Sequence[str]) -> Iterator[Example]:
+    """The good rows of corpus files with their labels, if any. Raises InputError if a file can't be read."""
+    for path in paths:
         with input_errors(path):
             for _, record in read_records(path):
                 with suppress(BadRow):
