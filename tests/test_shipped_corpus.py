@@ -5,8 +5,7 @@ from collections import Counter
 
 import pytest
 from conftest import ROOT
-
-from multitask.data.readers import read_corpus
+from reading import read_corpus
 
 SPLITS = ("train", "dev", "test")
 

@@ -31,27 +31,15 @@ class ReadResult:
     file_rows: list[int] = field(default_factory=lambda: [0])  # offsets: the examples of each file
 
 
-def read_corpus(paths: Sequence[str], on_bad_row: str = "stop", hint: str = "") -> ReadResult:
-    """Read all rows of files or JointBERT folders, in order.
-
-    Raises InputError if a file is missing or has no rows or, unless `on_bad_row` is "skip", if rows can't be
-    used: the message lists up to 20 with file:line and reason, counts the rest, and ends with `hint`."""
-
-    def read(count_tags: bool) -> ReadResult:
-        result = ReadResult()
-        result.examples = list(iter_examples(paths, result, on_bad_row, hint, count_tags))
-        return result
-
-    return retry_with_counted_tags(read)
-
-
 def iter_examples(
     paths: Sequence[str], result: ReadResult, on_bad_row: str, hint: str = "", count_tags: bool = True
 ) -> Iterator[Example]:
-    """Yield the Examples of `read_corpus` one by one, add all else to `result`, and raise errors at the end.
+    """Yield the Examples of files or JointBERT folders, in order; add all else to `result`.
 
     With `count_tags` the tags of each file are counted first, in an extra pass. Without, raises
-    MisleadingFirstTags if that turns out to be needed."""
+    MisleadingFirstTags if that turns out to be needed. At the end, raises InputError if a file is missing or
+    has no rows or, unless `on_bad_row` is "skip", if rows can't be used: the message lists up to 20 with
+    file:line and reason, counts the rest, and ends with `hint`."""
     problems = []
     for path in paths:
         try:

@@ -84,11 +84,11 @@ def read_split(
 
     Args:
         max_length, stride: of the windows, as in `encode`.
-        on_bad_row, hint: as in `read_corpus`.
+        on_bad_row, hint: as in `iter_examples`.
         cache_dir: keep a large corpus here, or read it from here, as memory maps. None: in memory.
 
     Raises:
-        InputError: as `read_corpus` and `encode`, or the disk is too small."""
+        InputError: as `iter_examples` and `encode`, or the disk is too small."""
 
     def fill(append: Append, count_tags: bool) -> None:
         result, names = ReadResult(), LabelNumbers()

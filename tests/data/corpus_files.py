@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from reading import read_corpus
 
 from multitask.common.errors import InputError
 from multitask.data.labels import Span
-from multitask.data.readers import ReadResult, read_corpus
+from multitask.data.readers import ReadResult
 from multitask.data.rows import Example
 
 SENTENCES = [

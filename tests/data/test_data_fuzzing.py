@@ -10,8 +10,8 @@ from corpus_files import CONLL, JSONL, lines
 from fuzzing import examples, exhaustive, mutated, result_or_none
 from hypothesis import example, given
 from hypothesis import strategies as st
+from reading import read_corpus
 
-from multitask.data.readers import read_corpus
 from multitask.data.texts import read_texts
 
 JOINTBERT = {

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from corpus_files import CONLL, FILES, JSONL, corpus_refusal, lines, read, refusal, skipped
+from reading import read_corpus
 
-from multitask.data.readers import read_corpus
 from multitask.data.texts import read_texts
 
 CARRIAGE_RETURN = "a carriage return inside the line; lines end in \\n or \\r\\n"

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 from corpus_files import CONLL, FILES, JSONL, SENTENCES, content, lines, read, skipped
-
-from multitask.data.readers import read_corpus
+from reading import read_corpus
 
 
 def test_json_lines(put):

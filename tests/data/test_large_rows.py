@@ -44,7 +44,7 @@ LARGE = {
 READ = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
-from multitask.data.readers import read_corpus
+from reading import read_corpus
 result = read_corpus([sys.argv[1]], "skip")
 assert result.rows == len(result.examples) + len(result.skipped) > 0
 assert all(len(line) < 500 for line in [*result.skipped, *result.notices])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from corpus_files import FILES, corpus_refusal, refusal
+from reading import read_corpus
 
-from multitask.data.readers import read_corpus
 from multitask.data.texts import read_rows, read_texts
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from corpus_files import JSONL, corpus_refusal, lines, read
+from reading import read_corpus
 
 from multitask.common.errors import InputError
-from multitask.data.readers import read_corpus
 
 
 def test_up_to_20_bad_rows_are_listed_and_the_others_counted(put):

@@ -8,11 +8,11 @@ import pytest
 from corpus_files import JSONL, lines, read, skipped
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import read_corpus
 from unicode_text import WHITE_SPACE
 
 from multitask.common.errors import InputError
 from multitask.data.labels import Span
-from multitask.data.readers import read_corpus
 
 
 def test_ends_of_entities_are_word_boundaries(put):

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import read_corpus
 
 from multitask.common.errors import InputError
 from multitask.data import splits as module
 from multitask.data.corpus import encode
 from multitask.data.labels import LabelSpace
-from multitask.data.readers import read_corpus
 from multitask.data.splits import read_split
 from multitask.data.tokenization import WordTokenizer
 

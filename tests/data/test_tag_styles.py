@@ -7,10 +7,11 @@ import pytest
 from corpus_files import JSONL, SENTENCES, content, lines, read
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import read_corpus
 
 from multitask.common.errors import InputError
 from multitask.data.labels import Span
-from multitask.data.readers import MisleadingFirstTags, ReadResult, iter_examples, read_corpus
+from multitask.data.readers import MisleadingFirstTags, ReadResult, iter_examples
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from reading import read_corpus
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer, pipeline
 
 from model import MultiTaskTransformer
-from multitask.data.readers import read_corpus
 from multitask.data.tokenization import WordTokenizer
 from multitask.data.words import split_words
 from multitask.encoders.pretrained import bundled_folder, load_model, load_tokenizer

@@ -2,11 +2,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from reading import read_corpus
 from test_corpus_predictions import LABELS, corpus_of, probabilities, random_predictor, random_rows
 
 from multitask.common.errors import InputError
 from multitask.data.corpus import encode
-from multitask.data.readers import read_corpus
 from multitask.data.rows import example_from_text
 from multitask.evaluation.corpus_predictions import CorpusPredictions, predict_with_confidence
 from multitask.evaluation.metrics import match_entities

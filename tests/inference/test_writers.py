@@ -5,10 +5,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import read_corpus
 
 from multitask.common.errors import InputError
 from multitask.data.labels import LabelSpace
-from multitask.data.readers import read_corpus
 from multitask.data.rows import Example, example_from_text
 from multitask.data.texts import UnreadableRow
 from multitask.inference.predictions import Entity, Prediction
