@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from multitask.common.errors import InputError, list_problems
-from multitask.common.spelling import closest_name
-from multitask.data.formats import input_errors, read_records
+from multitask.data.formats.files import read_records
+from multitask.data.formats.lines import input_errors
 from multitask.data.labels import has_prefix
-from multitask.data.rows import KEYS, BadRow, Example, abbreviate, to_example, validate_row
+from multitask.data.notices import Notices, abbreviate
+from multitask.data.rows import KEYS, BadRow, Example, to_example, validate_row
 
 T = TypeVar("T")
-_MAX_UNKNOWN_KEYS = 20  # named per file; the rest is counted
 
 
 class MisleadingFirstTags(Exception):
@@ -63,13 +63,12 @@ def retry_with_counted_tags(read: Callable[[bool], T]) -> T:
 
 def _examples(path: str, result: ReadResult, count_tags: bool) -> Iterator[Example]:
     style = _TagStyle(path, count_tags)
-    unknown_keys: Counter[str] = Counter()
-    long_rows: list[tuple[int, int]] = []
+    notices = Notices()
     rows_before, began_inside = result.rows, 0
-    for line, record in read_records(path, long_rows):
+    for line, record in read_records(path, notices):
         result.rows += 1
         try:
-            row = validate_row(record, unknown_keys)
+            row = validate_row(record, notices)
             style.check(row.get("tags", ()))
         except BadRow as reason:
             result.skipped.append(f"{path}:{reason.line or line}: {reason}")
@@ -79,27 +78,11 @@ def _examples(path: str, result: ReadResult, count_tags: bool) -> Iterator[Examp
         yield example
     if result.rows == rows_before:
         raise InputError(f"{path}: the file has no rows")
-    if long_rows:
-        lines, first = max(long_rows, key=lambda row: row[0])
-        result.notices.append(
-            f"{path}: {len(long_rows):,} rows take several lines in quotes; the longest takes {lines:,}, "
-            f"from line {first:,} on (check that no quote is left open)"
-        )
     if began_inside:
         result.notices.append(
             f"{path}: {began_inside:,} entities begin with I- (or E-, L-, M-); read as IOB1"
         )
-    result.notices += _unknown_key_notices(path, unknown_keys)
-
-
-def _unknown_key_notices(path: str, unknown_keys: Counter[str]) -> Iterator[str]:
-    for key, count in unknown_keys.most_common(_MAX_UNKNOWN_KEYS):
-        # a dot does not separate sections here, and one letter is too little to guess from
-        near = closest_name(key[:40].replace(".", "_"), KEYS, 0.65) if len(key) > 1 else None
-        suggestion = f"; did you mean {near}?" if near else ""
-        yield f"{path}: {abbreviate(key)} in {count:,} rows is not read{suggestion}"
-    if (more := len(unknown_keys) - _MAX_UNKNOWN_KEYS) > 0:
-        yield f"{path}: {more:,} more keys are not read"
+    result.notices += notices.lines(path, KEYS)
 
 
 class _TagStyle:
@@ -134,7 +117,7 @@ class _TagStyle:
         counts: Counter[str] = Counter()
         for _, record in read_records(self.path):
             with suppress(BadRow):
-                counts.update(validate_row(record, Counter()).get("tags", ()))
+                counts.update(validate_row(record, Notices()).get("tags", ()))
         del counts["O"]
         prefixed = sum(n if has_prefix(tag) else -n for tag, n in counts.items()) >= 0
         if self.prefixed not in (None, prefixed):

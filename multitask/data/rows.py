@@ -1,13 +1,12 @@
 """One row in its JSON Lines form: its checks, and the Example that it becomes."""
 
-import json
 from bisect import bisect_left
-from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise
 
 from multitask.data.labels import Span, tags_to_spans
+from multitask.data.notices import Notices, abbreviate
 from multitask.data.words import Offsets, split_words
 
 KEYS = ("text", "tokens", "tags", "entities", "label")
@@ -37,15 +36,6 @@ class BadRow(ValueError):
         self.line = line
 
 
-def abbreviate(value: object) -> str:
-    """A value from a file, cut to 60 characters for a message."""
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    text = value if isinstance(value, str) else json.dumps(value)
-    start = repr(text[:60]) if isinstance(value, str) else text[:60]
-    return start if len(text) <= 60 else f"{start}..."
-
-
 def is_valid_utf8(text: str) -> bool:
     """False for lone surrogates: they stand for bytes that are not UTF-8, and can't be written to a file."""
     try:
@@ -71,14 +61,14 @@ def validate_words(row: dict) -> None:
         raise BadRow("a word is not valid UTF-8")
 
 
-def validate_row(record: dict | BadRow, unknown_keys: Counter[str]) -> dict:
+def validate_row(record: dict | BadRow, notices: Notices) -> dict:
     """A row for training or evaluation, without its unknown keys and null values.
 
-    Counts the unknown keys in `unknown_keys`. Raises BadRow if the words or the annotation can't be used."""
+    Counts the unknown keys in `notices`. Raises BadRow if the words or the annotation can't be used."""
     if isinstance(record, BadRow):
         raise record
     if not record.keys() <= _KEYS:
-        unknown_keys.update(key for key in record if key not in _KEYS)
+        notices.unknown_keys.update(key for key in record if key not in _KEYS)
     validate_words(record)
     row = {key: value for key, value in record.items() if value is not None and key in _KEYS}
     if "text" in row:

@@ -14,7 +14,7 @@ from multitask.common.array_cache import ArrayCache, check_disk_space, digest
 from multitask.common.checksums import sha256_of
 from multitask.common.errors import InputError
 from multitask.data.corpus import EncodedCorpus, LabelNumbers, apply_labels, encode_rows, special_token_ids
-from multitask.data.formats import source_files
+from multitask.data.formats.files import source_files
 from multitask.data.labels import LabelSpace
 from multitask.data.readers import ReadResult, iter_examples, retry_with_counted_tags
 from multitask.data.tokenization import WordTokenizer

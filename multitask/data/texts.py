@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from multitask.common.errors import InputError
-from multitask.data.formats import SUFFIXES, Record, decode, input_errors, read_records
+from multitask.data.formats.files import SUFFIXES, read_records
+from multitask.data.formats.lines import Record, decode, input_errors
 from multitask.data.rows import BadRow, Example, is_valid_utf8, unannotated_example
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from multitask.common.errors import InputError
-from multitask.data.formats import CONLL, JSON_LINES, conll_line
+from multitask.data.formats.columns import conll_line
+from multitask.data.formats.files import CONLL, JSON_LINES
 from multitask.data.labels import LabelSpace, Span, spans_to_tags
 from multitask.data.rows import BadRow
 from multitask.data.texts import Row, UnreadableRow

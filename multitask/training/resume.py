@@ -17,7 +17,7 @@ from multitask.common.checksums import sha256_of
 from multitask.common.errors import InputError, list_problems
 from multitask.config.help_text import flatten_settings
 from multitask.config.schema import Settings
-from multitask.data.formats import source_files
+from multitask.data.formats.files import source_files
 from multitask.training.checkpoint import Checkpoint
 from multitask.training.preparation import Prepared
 from multitask.training.trackers import EVENTS

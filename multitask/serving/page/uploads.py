@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from multitask.common.errors import InputError
-from multitask.data.formats import SUFFIXES
+from multitask.data.formats.files import SUFFIXES
 from multitask.data.texts import Row, UnreadableRow, read_rows
 from multitask.serving.limits import Limits
 
