@@ -49,16 +49,10 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Embed sentences with the encoder of config.yml.")
-    parser.add_argument(
-        "sentences", nargs="*", metavar="SENTENCE", help="sentences to embed (default: two samples)"
-    )
-    parser.add_argument(
-        "--input", metavar="FILE", help="text file, one sentence per line; - is standard input"
-    )
+    parser.add_argument("sentences", nargs="*", metavar="SENTENCE", help="to embed (default: two samples)")
+    parser.add_argument("--input", metavar="FILE", help="file of one sentence per line; - is standard input")
     parser.add_argument("--output", metavar="FILE.npy", help="write float32 embeddings (N, D) to this file")
-    parser.add_argument(
-        "--config", default="config.yml", metavar="FILE", help="settings file (default: config.yml)"
-    )
+    parser.add_argument("--config", default="config.yml", metavar="FILE", help="settings file (config.yml)")
     arguments = parser.parse_args()
     if arguments.sentences and arguments.input:
         raise InputError("give sentences either as arguments or with --input, not both")

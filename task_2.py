@@ -1,7 +1,7 @@
 """Both heads on a batch: python task_2.py [SENTENCE ...] [--config FILE]"""
 
 import argparse
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,16 +19,6 @@ from multitask.data.rows import example_from_text
 from multitask.encoders.pretrained import find_backbone, load_model, load_tokenizer
 from multitask.training.preparation import encoder_config
 
-
-class Freezing(TypedDict, total=False):
-    """Arguments of MultiTaskTransformer.freeze."""
-
-    backbone: bool
-    task_a: bool
-    task_b: bool
-    layers: int
-
-
 SAMPLES = ["Marit Solheim won the final in Oslo.", "Lawmakers voted to raise the retirement age."]
 
 
@@ -36,12 +26,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Show the outputs of two untrained heads, and what each freezing choice trains."
     )
-    parser.add_argument(
-        "sentences", nargs="*", metavar="SENTENCE", help="input sentences (default: two samples)"
-    )
-    parser.add_argument(
-        "--config", default="config.yml", metavar="FILE", help="settings file (default: config.yml)"
-    )
+    parser.add_argument("sentences", nargs="*", metavar="SENTENCE", help="input (default: two samples)")
+    parser.add_argument("--config", default="config.yml", metavar="FILE", help="settings file (config.yml)")
     arguments = parser.parse_args()
     settings = load_settings(arguments.config)
     device = choose_device(settings.device)
@@ -85,7 +71,7 @@ def show_outputs(
 def show_freezing(model: MultiTaskTransformer) -> None:
     """Print how many parameters remain trainable under each freezing choice."""
     total = sum(parameter.numel() for parameter in model.parameters())
-    choices: dict[str, Freezing] = {
+    choices: dict[str, dict[str, Any]] = {
         "nothing": {},
         "lowest half of the layers": {"layers": model.config.num_hidden_layers // 2},
         "backbone": {"backbone": True},

@@ -31,12 +31,7 @@ from multitask.training.optimizer import finite_or_nan
 from multitask.training.preparation import Prepared, describe, model_config_fields, prepare
 from multitask.training.progress import Progress, copy_learned_tensors, epoch_line
 from multitask.training.resume import CONFIG, RUNS, check_output_dir, find_run, is_finished
-from multitask.training.run_folder import (
-    RunFolder,
-    open_run_folder,
-    resume_hint_on_failure,
-    save_checkpoint,
-)
+from multitask.training.run_folder import RunFolder, open_run_folder, resume_hint_on_failure, save_checkpoint
 from multitask.training.trainer import Trainer
 
 READ_EVERY = 50  # steps, because reading a loss makes the CPU wait for the device
@@ -85,11 +80,7 @@ def parse(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
         "--config", metavar="FILE", help="settings (default: config.yml, or those of the resumed run)"
     )
     parser.add_argument(
-        "--resume",
-        nargs="?",
-        const="",
-        metavar="RUN",
-        help="resume a run that was stopped (default: the newest)",
+        "--resume", nargs="?", const="", metavar="RUN", help="resume a stopped run (default: the newest)"
     )
     parser.add_argument("--check", action="store_true", help="check settings and data, print a summary")
     return parser.parse_args(rest), overrides

@@ -106,7 +106,8 @@ class EntryWriter:
         for writer in self.appended.values():
             writer.finish()
             writer.file.flush()
-        return {path.stem: _facts(path) for path in sorted(self.folder.glob("*.npy"))}
+        files = sorted(self.folder.glob("*.npy"))
+        return {path.stem: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in files}
 
     def _new_file(self, name: str) -> Path:
         if name in self.maps or name in self.appended:
@@ -158,18 +159,8 @@ def _read(entry: Path, key: str) -> dict[str, np.ndarray]:
     arrays = manifest["arrays"]
     if {path.stem for path in entry.glob("*.npy")} != arrays.keys():
         raise ValueError("its files are not those in its manifest")
-    return {name: _verified(entry / f"{name}.npy", facts) for name, facts in arrays.items()}
-
-
-def _verified(path: Path, facts: dict) -> np.ndarray:
-    """A file's array, memory-mapped. Raises ValueError if the file is not as the manifest describes it."""
-    if path.stat().st_size != facts["bytes"] or sha256_of(path) != facts["sha256"]:
-        raise ValueError(f"{path.name} is not what was written")
-    return np.load(path, mmap_mode="r")
-
-
-def _facts(path: Path) -> dict:
-    """A manifest's facts about a file. dtype and shape are for people: readers use the file's own header."""
-    array = np.load(path, mmap_mode="r")
-    shape, size = list(array.shape), path.stat().st_size
-    return {"dtype": array.dtype.str, "shape": shape, "bytes": size, "sha256": sha256_of(path)}
+    for name, facts in arrays.items():
+        path = entry / f"{name}.npy"
+        if path.stat().st_size != facts["bytes"] or sha256_of(path) != facts["sha256"]:
+            raise ValueError(f"{path.name} is not what was written")
+    return {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in arrays}

@@ -4,9 +4,10 @@ Files may lie in subfolders, "1_Pooling/config.json", but no deeper."""
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from multitask.common.atomic_files import atomic_folder, link, open_file
 
@@ -14,6 +15,7 @@ CHECKSUMS = "SHA256SUMS"  # in the format of sha256sum; written last
 _LINE = re.compile(r"([0-9a-f]{64})  ((?:[\w-][\w.-]*/)?[\w-][\w.-]*)")
 
 Buffer = bytes | memoryview
+T = TypeVar("T")
 
 
 class ChecksumError(ValueError):
@@ -69,7 +71,10 @@ def read_verified(path: Path) -> dict[str, bytes]:
             raise ChecksumError(f"{name} does not belong to it")
         if file.is_symlink():
             raise ChecksumError(f"{name} is a link")
-    return {name: _read_file(path / name, expected) for name, expected in checksums.items()}
+    return {
+        name: _check(path, name, expected, Path.read_bytes, lambda content: _sha256([content]))
+        for name, expected in checksums.items()
+    }
 
 
 def verify_checksums(path: Path, free: Collection[str] = ()) -> dict[str, str]:
@@ -78,14 +83,8 @@ def verify_checksums(path: Path, free: Collection[str] = ()) -> dict[str, str]:
     Raises ChecksumError if a file is missing or changed. Those named in `free` may be."""
     checksums = _read_checksums(path)
     for name, expected in checksums.items():
-        if name in free:
-            continue
-        try:
-            actual = sha256_of(path / name)
-        except OSError as error:
-            raise ChecksumError(f"{name}: {(error.strerror or str(error)).lower()}") from None
-        if actual != expected:
-            raise ChecksumError(f"{name} is not what was written")
+        if name not in free:
+            _check(path, name, expected, sha256_of, str)
     return checksums
 
 
@@ -131,13 +130,14 @@ def _read_checksums(path: Path) -> dict[str, str]:
     return checksums
 
 
-def _read_file(file: Path, expected: str) -> bytes:
-    if not file.is_file():
-        raise ChecksumError(f"{file.name} is missing")
+def _check(path: Path, name: str, expected: str, read: Callable[[Path], T], sha256: Callable[[T], str]) -> T:
+    """Read a file of a folder and compare its checksum → what `read` returns."""
     try:
-        content = file.read_bytes()
+        content = read(path / name)
+    except FileNotFoundError:
+        raise ChecksumError(f"{name} is missing") from None
     except OSError as error:
-        raise ChecksumError(f"{file.name}: {(error.strerror or str(error)).lower()}") from None
-    if _sha256([content]) != expected:
-        raise ChecksumError(f"{file.name} is not what was written")
+        raise ChecksumError(f"{name}: {(error.strerror or str(error)).lower()}") from None
+    if sha256(content) != expected:
+        raise ChecksumError(f"{name} is not what was written")
     return content

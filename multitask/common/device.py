@@ -55,19 +55,14 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
     if name == "fp32":
         return torch.float32
-    supported = _supports_bf16(device)
+    if device.type == "cuda":
+        supported = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        capabilities = torch.cpu.get_capabilities()
+        supported = bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
     if name == "bf16" and not supported:
         logger.warning(f"precision bf16 is emulated on this device ({device}), and slow; auto takes fp32")
     return torch.bfloat16 if supported or name == "bf16" else torch.float32
-
-
-def _supports_bf16(device: torch.device) -> bool:
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> contextlib.AbstractContextManager:

@@ -14,6 +14,11 @@ def list_problems(problems: Sequence[str], limit: int = 20) -> str:
     return "\n".join([*problems[:limit], *([f"... and {more:,} more"] if more > 0 else [])])
 
 
+def one_line(error: Exception) -> str:
+    """An error's class and the beginning of its message, for errors of other libraries."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
 def require_packages(names: Sequence[str], needed_for: str, requirements_file: str) -> None:
     """Raises InputError in one line that names the packages which are not installed.
 

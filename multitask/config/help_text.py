@@ -1,8 +1,8 @@
 """The settings as text: config.yml with comments, and the list of keys in --help."""
 
 import textwrap
-from collections.abc import Iterator
-from functools import cache
+from functools import cache, reduce
+from operator import getitem
 from typing import Any
 
 from pydantic import BaseModel
@@ -30,39 +30,29 @@ def description(field: FieldInfo) -> str:
 
 def flatten_settings(settings: Settings) -> dict[str, Any]:
     """Every setting, as a JSON value, by its dotted key."""
-    return dict(_flatten(settings.model_dump(mode="json")))
+    values = settings.model_dump(mode="json")
+    keys = (key for key, field in setting_keys().items() if not isinstance(field.default, BaseModel))
+    return {key: reduce(getitem, key.split("."), values) for key in keys}
 
 
 def help_text() -> str:
     """Every key with its default and description, as --help prints them."""
-    lines = []
+    lines, defaults = [], flatten_settings(Settings())
     for key, field in setting_keys().items():
-        is_section = isinstance(field.default, BaseModel)
-        default = "" if is_section else f" = {yaml_reader.format_scalar(field.default)}"
+        default = f" = {yaml_reader.format_scalar(defaults[key])}" if key in defaults else ""
         lines.append(f"  {key}{default}\n      {description(field)}")
     return "\n".join(lines)
 
 
 def render_config(settings: Settings) -> str:
     """The text of a config.yml with these settings, each key under its description."""
-    lines = []
+    lines, values = [], flatten_settings(settings)
     for key, field in setting_keys().items():
         *sections, name = key.split(".")
-        value: Any = settings
-        for part in key.split("."):
-            value = getattr(value, part)
         indent = "  " * len(sections)
-        is_section = isinstance(value, BaseModel)
         lines += [""] if not sections else []
         comment = textwrap.wrap(description(field), 100, break_on_hyphens=False)
         lines += [f"{indent}# {line}" for line in comment]
-        lines += [f"{indent}{name}:" if is_section else f"{indent}{name}: {yaml_reader.format_scalar(value)}"]
+        value = f" {yaml_reader.format_scalar(values[key])}" if key in values else ""
+        lines += [f"{indent}{name}:{value}"]
     return "\n".join(lines[1:]) + "\n"
-
-
-def _flatten(values: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

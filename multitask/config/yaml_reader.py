@@ -15,12 +15,6 @@ _MAX_KEY_LENGTH = 100  # characters
 _CORE = "tag:yaml.org,2002:"
 
 
-class _RefusedError(yaml.YAMLError):
-    def __init__(self, problem: str, mark: yaml.Mark):
-        super().__init__(problem)
-        self.problem, self.problem_mark = problem, mark
-
-
 class _Loader(yaml.SafeLoader):
     """A YAML 1.2 loader. In PyYAML's YAML 1.1, 2e-5 is a string, `no` is false, 012 is 10 and 1:30 is 90."""
 
@@ -28,10 +22,10 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise _RefusedError("aliases (*name) are not read", self.peek_event().start_mark)
+            raise yaml.MarkedYAMLError("", None, "aliases (*name) are not read", self.peek_event().start_mark)
         self.depth = getattr(self, "depth", 0) + 1
         if self.depth > _MAX_DEPTH:
-            raise _RefusedError("nested too deeply", self.peek_event().start_mark)
+            raise yaml.MarkedYAMLError("", None, "nested too deeply", self.peek_event().start_mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -76,9 +70,7 @@ def read_yaml(path: str | Path) -> tuple[dict, dict[str, str], list[str]]:
     places: dict[str, str] = {}
     problems: list[str] = []
     node = _compose(text, str(path))
-    if node is None:
-        return {}, places, problems
-    values = _value(node, "", str(path), places, problems)
+    values = {} if node is None else _value(node, "", str(path), places, problems)
     if not isinstance(values, dict):
         raise InputError(f"{path}:1: a settings file is a list of `key: value`")
     return values, places, problems
@@ -108,11 +100,7 @@ def format_scalar(value: Any) -> str:
 
 def _compose(text: str, source: str) -> yaml.Node | None:
     try:
-        loader = _Loader(text)
-        try:
-            return loader.get_single_node()
-        finally:
-            loader.dispose()
+        return yaml.compose(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from torch import nn
 
-from multitask.common.errors import require_packages
 from multitask.config.schema import LoraSettings
 
 if TYPE_CHECKING:
@@ -22,12 +21,6 @@ _MODULES = {
     "intermediate": "intermediate.dense",
     "output": "output.dense",
 }
-
-
-def check_peft(settings: LoraSettings) -> None:
-    """Raises InputError if the settings ask for adapters and their package is not installed."""
-    if settings.rank:
-        require_packages(["peft"], "model.lora", "requirements-lora.txt")
 
 
 def add_lora(model: nn.Module, settings: LoraSettings) -> None:

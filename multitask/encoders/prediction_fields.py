@@ -40,12 +40,7 @@ def _is_name(value: Any) -> bool:
 
 
 def _are_names(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(map(_is_name, value))
-        and len(set(value)) == len(value)
-    )
+    return isinstance(value, list) and 0 < len(value) == len(set(filter(_is_name, value)))
 
 
 def _is_id2label(value: Any) -> bool:

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 
 from multitask.common.checksums import CHECKSUMS, ChecksumError, sha256_of, verify_checksums
-from multitask.common.errors import InputError
+from multitask.common.errors import InputError, one_line
 from multitask.encoders import hub
 from multitask.encoders.validation import check_finite, read_config, read_json, read_weights
 
@@ -84,20 +84,13 @@ def bundled_folder() -> Path:
     return folder
 
 
-def load_tokenizer(folder: str | Path) -> Tokenizer:
+def load_tokenizer(folder: str | Path, warn: bool = True) -> Tokenizer:
     """A model folder's tokenizer, without the truncation and padding of its file.
 
     If the folder has only a vocabulary and no `do_lower_case`, the tokenizer keeps capitals where the
-    vocabulary has them, and logs a warning. Raises InputError if the tokenizer can't be read, is no WordPiece
-    tokenizer as BERT's, or gives ids for which the encoder has no embedding."""
-    tokenizer, keeps_capitals = read_tokenizer(Path(folder))
-    if keeps_capitals:
-        logger.warning(f"{folder}: its vocabulary has capitals, so the tokenizer keeps them")
-    return tokenizer
-
-
-def read_tokenizer(folder: Path) -> tuple[Tokenizer, bool]:
-    """The tokenizer as `load_tokenizer` gives it, and whether its vocabulary made it keep capitals."""
+    vocabulary has them, and logs a warning unless `warn` is false. Raises InputError if the tokenizer can't
+    be read, is no WordPiece tokenizer as BERT's, or gives ids for which the encoder has no embedding."""
+    folder = Path(folder)
     file, config, keeps_capitals = folder / "tokenizer.json", _tokenizer_config(folder), False
     try:
         if file.is_file():
@@ -114,7 +107,7 @@ def read_tokenizer(folder: Path) -> tuple[Tokenizer, bool]:
     except InputError:
         raise
     except Exception as error:  # the library has no exception class for a bad file
-        raise InputError(f"{folder}: its tokenizer can't be used: {_line(error)}") from None
+        raise InputError(f"{folder}: its tokenizer can't be used: {one_line(error)}") from None
     if not is_bert:
         kind = type(tokenizer.model).__name__
         raise InputError(f"{folder}: its tokenizer is a {kind} tokenizer; BERT's is WordPiece")
@@ -124,7 +117,9 @@ def read_tokenizer(folder: Path) -> tuple[Tokenizer, bool]:
         raise InputError(
             f"{folder}: its tokenizer gives ids up to {largest}, but its encoder has {size} embeddings"
         )
-    return tokenizer, keeps_capitals
+    if keeps_capitals and warn:
+        logger.warning(f"{folder}: its vocabulary has capitals, so the tokenizer keeps them")
+    return tokenizer
 
 
 def _has_capitals(vocabulary: Path) -> bool:
@@ -142,7 +137,11 @@ def load_model(model_class: type[Model], folder: str | Path, new_heads: bool = F
     import torch
 
     file = Path(folder) / "model.safetensors"
-    _verify(Path(folder))
+    if (Path(folder) / CHECKSUMS).exists():  # safetensors notices that a file is cut, but no changed bit
+        try:
+            verify_checksums(Path(folder), free=("README.md",))  # a card may be edited, on the hub too
+        except ChecksumError as damage:
+            raise InputError(f"{folder}: {damage}; if you changed it yourself, remove {CHECKSUMS}") from None
     fields = read_config(folder)
     weights = read_weights(folder, fields)
     try:
@@ -158,23 +157,13 @@ def load_model(model_class: type[Model], folder: str | Path, new_heads: bool = F
             )
         model, loading = cast(tuple[Model, dict[str, Any]], loaded)
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{folder}: can't be loaded: {_line(error)}") from None
+        raise InputError(f"{folder}: can't be loaded: {one_line(error)}") from None
     new = loading["missing_keys"] | {name for name, *_ in loading["mismatched_keys"]}
     if missing := sorted(name for name in new if name.startswith("bert.") or not new_heads):
         shape = tuple(model.get_parameter(missing[0]).shape)
         raise InputError(f"{file}: {len(missing)} weights are missing, such as {missing[0]} {shape}")
     check_finite(model, file)
     return model
-
-
-def _verify(folder: Path) -> None:
-    """Raises InputError if the folder lists checksums of its files and one differs: safetensors notices that
-    a file is cut, but not that a bit of it has changed."""
-    if (folder / CHECKSUMS).exists():
-        try:
-            verify_checksums(folder, free=("README.md",))  # a card may be edited, on the hub too
-        except ChecksumError as damage:
-            raise InputError(f"{folder}: {damage}; if you changed it yourself, remove {CHECKSUMS}") from None
 
 
 def transformers_tokenizer(folder: Path, **fields: Any) -> "PreTrainedTokenizerFast":
@@ -198,10 +187,6 @@ def _tokenizer_config(folder: Path) -> dict[str, Any]:
     if "fast_tokenizer_files" in config:
         raise InputError(f"{file}: names other files (fast_tokenizer_files); only tokenizer.json is read")
     return config
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 @contextmanager

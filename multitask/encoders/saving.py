@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING
 from tokenizers.normalizers import BertNormalizer
 
 from multitask.common.checksums import Buffer, write_with_checksums
-from multitask.encoders.pretrained import quiet_transformers, read_tokenizer, transformers_tokenizer
-from multitask.encoders.sentence_transformers_files import sentence_transformers_files
+from multitask.encoders.pretrained import load_tokenizer, quiet_transformers, transformers_tokenizer
 from multitask.encoders.validation import read_config
 
 if TYPE_CHECKING:
-    from model import SentenceTransformer
+    from model import MultiTaskConfig, SentenceTransformer
 
 
 def save_model(
-    model: "SentenceTransformer",
-    tokenizer_source: str | Path,
-    folder: str | Path,
-    card: str | None = None,
+    model: "SentenceTransformer", tokenizer_source: str | Path, folder: str | Path, card: str | None = None
 ) -> dict[str, str]:
     """Create or replace a model folder: the model, the tokenizer of the folder `tokenizer_source`, and `card`
     as README.md. Returns the SHA-256 of each file, which are also written to the folder."""
@@ -55,7 +51,7 @@ def tokenizer_files(source: str | Path) -> dict[str, bytes]:
     transformers loads a tokenizer from them that gives the same tokens, and that truncates no text before the
     encoder's last position."""
     source = Path(source)
-    tokenizer, _ = read_tokenizer(source)
+    tokenizer = load_tokenizer(source, warn=False)
     case: dict[str, bool | None] = {}
     if isinstance(normalizer := tokenizer.normalizer, BertNormalizer):
         case["do_lower_case"] = normalizer.lowercase
@@ -75,5 +71,34 @@ def tokenizer_files(source: str | Path) -> dict[str, bytes]:
     }
     return {
         "tokenizer.json": tokenizer.to_str(pretty=True).encode(),
-        "tokenizer_config.json": (json.dumps(config, indent=2) + "\n").encode(),
+        "tokenizer_config.json": _json(config),
     }
+
+
+def sentence_transformers_files(config: "MultiTaskConfig") -> dict[str, bytes]:
+    """The files from which sentence-transformers loads a model folder as a sentence encoder.
+
+    They set this project's pooling, and the window's `max_length`, where sentence-transformers cuts a text
+    off."""
+    # every version of sentence-transformers knows these class names
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    pooling = {
+        "word_embedding_dimension": config.hidden_size,
+        "pooling_mode_cls_token": config.pooling == "cls",
+        "pooling_mode_mean_tokens": config.pooling == "mean",
+    }
+    prompts = {"query": "", "document": ""}
+    fields = {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    return {
+        "modules.json": _json(modules),
+        "sentence_bert_config.json": _json({"max_seq_length": config.max_length, "do_lower_case": False}),
+        "1_Pooling/config.json": _json(pooling),
+        "config_sentence_transformers.json": _json({"model_type": "SentenceTransformer", **fields}),
+    }
+
+
+def _json(values: object) -> bytes:
+    return (json.dumps(values, indent=2) + "\n").encode()

@@ -61,15 +61,9 @@ class Evaluation:
         return bins
 
 
-def evaluate(
-    model: Any,
-    corpus: EncodedCorpus,
-    labels: LabelSpace,
-    tasks: Collection[str] = TASKS,
-    progress: Callable[[int], object] | None = None,
-) -> Scores:
+def evaluate(model: Any, corpus: EncodedCorpus, labels: LabelSpace, tasks: Collection[str] = TASKS) -> Scores:
     """Only the scores of a model, or a Runner, on a corpus, in those of `tasks` that it has labels for."""
-    return score(corpus, labels, *predict_corpus(model, corpus, labels, tasks, progress))
+    return score(corpus, labels, *predict_corpus(model, corpus, labels, tasks))
 
 
 def evaluate_file(predictor: Predictor, model: str, file: str, second: bool = False) -> Evaluation:

@@ -46,17 +46,6 @@ class Picture(NamedTuple):
     error: str = ""
 
 
-class TaskSection(NamedTuple):
-    """A task's scores per name, its confusion matrix and the most frequent confusions."""
-
-    title: str
-    name: str  # what a row of the table is: class or type
-    unit: str  # what the confusion matrix counts
-    scores: list[list[object]]
-    picture: Picture | None
-    confusions: list[list[object]]  # gold, predicted, count
-
-
 class Report:
     """The page of a finished run. `evaluation` is that of the best model on `split`, test or else dev; both
     are None for a run without test and dev."""
@@ -126,16 +115,19 @@ class Report:
             "epochs": [[row["epoch"], *values, *speed] for row, speed, *values in columns],
         }
 
-    def _tasks(self, evaluation: Evaluation) -> list[TaskSection]:
+    def _tasks(self, evaluation: Evaluation) -> list[dict[str, object]]:
+        """For each task its scores by name, its confusion matrix and the most frequent confusions; `name` is
+        what a row of scores is about, `unit` what the matrix counts."""
         words_of = {"task_a": ("Classes", "class", "sentences"), "task_b": ("Entities", "type", "words")}
-        sections = []
+        sections: list[dict[str, object]] = []
         for task, (title, counts, names) in confusion_matrices(evaluation).items():
-            words, scores = words_of[task], getattr(evaluation.scores, task).per_label
+            (heading, name, unit), scores = words_of[task], getattr(evaluation.scores, task).per_label
             correct, total = int(counts.trace()), int(counts.sum())
-            alt = f"Confusion matrix: {correct:,} of {total:,} {words[2]} are on its diagonal, correct."
+            alt = f"Confusion matrix: {correct:,} of {total:,} {unit} are on its diagonal, correct."
             picture = self.picture(alt, partial(draw_confusion, title, counts, names))
-            rows = [[name, s.precision, s.recall, s.f1, s.gold, s.predicted] for name, s in scores.items()]
-            sections.append(TaskSection(*words, rows, picture, _confusions(counts, names)))
+            rows = [[label, s.precision, s.recall, s.f1, s.gold, s.predicted] for label, s in scores.items()]
+            section = {"title": heading, "name": name, "unit": unit, "scores": rows, "picture": picture}
+            sections.append({**section, "confusions": _confusions(counts, names)})
         return sections
 
     def _calibration(self, evaluation: Evaluation) -> dict[str, object]:

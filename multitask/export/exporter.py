@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -101,32 +102,22 @@ def compare_predictors(
     Calls `progress` with the number of rows done since the last call."""
     labels = predictor.labels
     differences = dict.fromkeys(("sentence_logits", "word_logits", "embeddings"), 0.0)
-    classes: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    tags: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    runs = (
-        decode_corpus(predictor.runner, corpus, labels, progress=progress),
-        decode_corpus(other.runner, corpus, labels),
-    )
-    for pair in zip(*runs):
+    predictions: tuple[list, list] = [], []
+    first = decode_corpus(predictor.runner, corpus, labels, progress=progress)
+    for pair in zip(first, decode_corpus(other.runner, corpus, labels)):
         for name in differences:
             one, two = (getattr(rows, name) for rows in pair)
             if one is not None:
                 differences[name] = float(np.maximum(differences[name], np.abs(one - two).max(initial=0)))
-        for rows, its_classes, its_tags in zip(pair, classes, tags):
-            if rows.classes is not None:
-                its_classes.append(rows.classes)
-            if rows.tags is not None:
-                its_tags.append(rows.tags)
-    first, second = (
-        score(
-            corpus,
-            labels,
-            np.concatenate(its_classes) if its_classes else None,
-            np.concatenate(its_tags) if its_tags else None,
-        )
-        for its_classes, its_tags in zip(classes, tags)
-    )
-    return ExportComparison(differences, (first, second))
+        for rows, parts in zip(pair, predictions):
+            parts.append((rows.classes, rows.tags))
+    scores = [score(corpus, labels, *map(_joined, zip(*parts))) for parts in predictions]
+    return ExportComparison(differences, (scores[0], scores[1]))
+
+
+def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    arrays = [part for part in parts if part is not None]
+    return np.concatenate(arrays) if arrays else None
 
 
 def comparison_table(comparison: ExportComparison) -> str:
@@ -185,19 +176,9 @@ def export_files(predictor: Predictor, int8: bool) -> Iterator[tuple[str, list[b
     if int8:
         quantize(graph)
     yield from graph_files(graph)
-    exported = ExportedConfig(
-        classes=config.classes and list(config.classes),
-        tags=[config.id2label[i] for i in range(config.num_labels)],
-        tag_scheme=config.tag_scheme,
-        pooling=config.pooling,
-        max_length=config.max_length,
-        stride=config.stride,
-        temperature_task_a=config.temperature_task_a,
-        temperature_task_b=config.temperature_task_b,
-        hidden_size=config.hidden_size,
-        vocab_size=config.vocab_size,
-        weights="int8" if int8 else "float32",
-    )
+    same = {field.name: getattr(config, field.name, None) for field in fields(ExportedConfig)}
+    tags = [config.id2label[i] for i in range(config.num_labels)]
+    exported = ExportedConfig(**same | {"tags": tags, "weights": "int8" if int8 else "float32"})
     yield LABELS, [(json.dumps(exported.to_dict(), indent=2, ensure_ascii=False) + "\n").encode()]
     yield TOKENIZER, [predictor.tokenizer.to_str(pretty=True).encode()]
     yield README, [export_readme(exported, predictor.labels).encode()]

@@ -12,7 +12,7 @@ from multitask.data.labels import LabelSpace
 from multitask.data.splits import Split
 from multitask.encoders.pretrained import Backbone
 from multitask.encoders.validation import read_config
-from multitask.evaluation.metrics import Score, Scores
+from multitask.evaluation.metrics import Scores
 from multitask.export.hub_metadata import Headline, encoder_name, hub_metadata
 
 _COLUMNS = {
@@ -104,7 +104,7 @@ def model_card(
         "## Loading",
         _LOADING.strip(),
         "## Settings",
-        _fenced(_without_comments(render_config(settings))),
+        _settings(settings),
     ]
     header = hub_metadata(settings, backbone, scores).to_yaml()
     # ModelCard parses the header again, and raises if the hub could not read it
@@ -136,18 +136,15 @@ def _probabilities(temperatures: tuple[float, float] | None) -> str:
 def _per_label(test: Scores | None) -> list[str]:
     """One table per task: the scores of each label on test."""
     tables = []
-    for title, scores in (
-        ("class", test and test.task_a and test.task_a.per_label),
-        ("type", test and test.task_b and test.task_b.per_label),
-    ):
-        if scores:
+    for title, task in (("class", test and test.task_a), ("type", test and test.task_b)):
+        if task and task.per_label:
             head = [f"{title} (test)", "precision", "recall", "F1", "gold"]
-            tables.append(_table(head, [_rates(name, score) for name, score in scores.items()]))
+            rows = [
+                [escaped(name), *map(_share, (s.precision, s.recall, s.f1)), f"{s.gold:,}"]
+                for name, s in task.per_label.items()
+            ]
+            tables.append(_table(head, rows))
     return tables
-
-
-def _rates(name: str, score: Score) -> list[str]:
-    return [escaped(name), *map(_share, (score.precision, score.recall, score.f1)), f"{score.gold:,}"]
 
 
 def _labels(labels: LabelSpace, splits: dict[str, Split]) -> list[str]:
@@ -188,11 +185,9 @@ def escaped(name: str) -> str:
     return re.sub(r"[^\w ,.:/'()-]|(?<![^\W_])_|_(?![^\W_])", lambda match: f"&#{ord(match[0])};", name)
 
 
-def _without_comments(text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if line and not line.lstrip().startswith("#"))
-
-
-def _fenced(text: str) -> str:
-    """A code block of YAML, whose fence is longer than any in the text."""
+def _settings(settings: Settings) -> str:
+    """config.yml without its comments, in a code block whose fence is longer than any in the text."""
+    lines = render_config(settings).splitlines()
+    text = "\n".join(line for line in lines if line and not line.lstrip().startswith("#"))
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}yaml\n{text}\n{fence}"

@@ -50,17 +50,13 @@ def decode_corpus(
 
 
 def predict_corpus(
-    model: Any,
-    corpus: EncodedCorpus,
-    labels: LabelSpace,
-    tasks: Collection[str] = TASKS,
-    progress: Callable[[int], object] | None = None,
+    model: Any, corpus: EncodedCorpus, labels: LabelSpace, tasks: Collection[str] = TASKS
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Class ids (N,) and tag ids (W,) that a model, or a Runner, predicts; None as in `DecodedRows`.
 
     Several processes share the rows: each row is predicted once, and every process gets all results."""
     shared = distributed.share_of_rows(len(corpus))
-    decoded = decode_corpus(runner_of(model), corpus, labels, tasks, progress, shared)
+    decoded = decode_corpus(runner_of(model), corpus, labels, tasks, rows=shared)
     parts = [(rows.classes, rows.tags) for rows in decoded]
     classes = [np.zeros(0, np.int64), *(part for part, _ in parts if part is not None)]
     tags = [np.zeros(0, np.int32), *(part for _, part in parts if part is not None)]

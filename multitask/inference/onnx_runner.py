@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from multitask.common.checksums import ChecksumError, verify_checksums
-from multitask.common.errors import InputError, list_problems, require_packages
+from multitask.common.errors import InputError, list_problems, one_line, require_packages
 from multitask.common.strict_json import RepeatedKey, loads
 from multitask.data.batching import pad, word_positions
 from multitask.data.corpus import EncodedCorpus, window_problem
@@ -83,7 +83,8 @@ class OnnxModel(Runner):
         except ChecksumError as damage:
             raise InputError(f"{folder}: {damage}; export the model again") from None
         self.config = read_labels(self.folder / LABELS)
-        self.workers = threads or _cores()
+        allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
+        self.workers = threads or (len(allowed(0)) if allowed else os.cpu_count() or 1)
         self.session = _session(self.folder / MODEL)
         self._check_shapes()
 
@@ -102,7 +103,7 @@ class OnnxModel(Runner):
             tokenizer = Tokenizer.from_file(str(file))
             largest = max([*tokenizer.get_vocab().values(), *tokenizer.encode("").ids])
         except Exception as error:  # the library has no exception class for a bad file
-            raise InputError(f"{file}: {_line(error)}") from None
+            raise InputError(f"{file}: {one_line(error)}") from None
         if largest >= (size := self.config.vocab_size):
             raise InputError(f"{file}: gives ids up to {largest}, but the model has {size} embeddings")
         return tokenizer
@@ -157,14 +158,4 @@ def _session(file: Path) -> InferenceSession:
             file, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS
         )
     except Exception as error:  # each kind of damage has its own class, without a common base
-        raise InputError(f"{file}: can't be loaded: {_line(error)}") from None
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise InputError(f"{file}: can't be loaded: {one_line(error)}") from None

@@ -50,11 +50,7 @@ class Predictor:
 
     @classmethod
     def from_pretrained(
-        cls,
-        folder: str | Path,
-        device: str | None = None,
-        precision: str = "auto",
-        share_rows: bool = False,
+        cls, folder: str | Path, device: str | None = None, precision: str = "auto", share_rows: bool = False
     ) -> Predictor:
         """Load a model folder that training saved, or an export.
 

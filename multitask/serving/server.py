@@ -35,11 +35,7 @@ _EXAMPLES = 6
 
 
 async def run(
-    name: str | None,
-    worker: Worker | None,
-    compare: Sequence[str],
-    listener: socket.socket,
-    limits: Limits,
+    name: str | None, worker: Worker | None, compare: Sequence[str], listener: socket.socket, limits: Limits
 ) -> None:
     """Serve until a signal; the arguments are those of `serve`. Raises WorkerEnded if `worker` ends first."""
     main = Service(name, worker, limits) if name and worker else None

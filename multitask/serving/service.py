@@ -17,7 +17,7 @@ from multitask.inference.predictor import Predictor
 from multitask.inference.writers import json_line
 from multitask.serving.batcher import Batcher, Item
 from multitask.serving.limits import Limits
-from multitask.serving.worker import Failure, Worker
+from multitask.serving.worker import Worker
 
 
 class Service:
@@ -57,8 +57,7 @@ class Service:
     async def _answers(self, kind: str, rows: Sequence[Row]) -> list[Any]:
         items = [Item(kind, row) for row in rows if isinstance(row, Example)]
         computed = iter(await self.batcher.submit(items))
-        answers = [next(computed) if isinstance(row, Example) else row for row in rows]
-        return [UnreadableRow(one.reason) if isinstance(one, Failure) else one for one in answers]
+        return [next(computed) if isinstance(row, Example) else row for row in rows]
 
 
 class Models:

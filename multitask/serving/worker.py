@@ -9,10 +9,11 @@ import signal
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from multitask.common.errors import InputError
 from multitask.common.shell import show_messages
+from multitask.data.texts import UnreadableRow
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +24,6 @@ if TYPE_CHECKING:
 
 # bytes of a line of JSON; an array (D,); a Prediction with words and embedding
 KINDS = ("json", "embedding", "prediction")
-
-
-class Failure(NamedTuple):
-    """Why a row has no answer."""
-
-    reason: str
 
 
 class WorkerEnded(ChildProcessError):
@@ -62,7 +57,7 @@ class Worker:
         return self._labels
 
     async def run(self, items: Sequence[Item]) -> list[Any]:
-        """The answer to each item (see KINDS), or a Failure. Raises WorkerEnded."""
+        """The answer to each item (see KINDS), or an UnreadableRow. Raises WorkerEnded."""
         return await asyncio.get_running_loop().run_in_executor(self.thread, self._exchange, items)
 
     def close(self) -> None:
@@ -115,7 +110,7 @@ def answer_batch(predictor: Predictor, items: Sequence[Item]) -> list[Any]:
     except Exception as error:
         if len(items) == 1:
             logger.warning(traceback.format_exc())
-            return [Failure(f"the model failed on this text: {type(error).__name__}")]
+            return [UnreadableRow(f"the model failed on this text: {type(error).__name__}")]
         return [answer for item in items for answer in answer_batch(predictor, [item])]
 
 

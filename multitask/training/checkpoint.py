@@ -56,15 +56,13 @@ class Checkpoints:
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest undamaged checkpoint (None if there is none), and for each newer one a line with its
         damage."""
-        skipped = []
+        skipped: list[str] = []
         for path in reversed(self._paths()):
             try:
-                checkpoint = _read(path)
+                checkpoint, self.good = _read(path), [path]
+                return checkpoint, skipped
             except ChecksumError as damage:
                 skipped.append(f"{path}: {damage}")
-                continue
-            self.good = [path]
-            return checkpoint, skipped
         return None, skipped
 
     def _paths(self) -> list[Path]:

@@ -10,16 +10,14 @@ import numpy as np
 from tokenizers import Tokenizer
 from transformers import BertConfig
 
-from multitask.common.errors import InputError, list_problems
+from multitask.common.errors import InputError, list_problems, require_packages
 from multitask.config.schema import ModelSettings, Settings, trained_tasks
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import LabelSpace, labels_from_config
 from multitask.data.splits import Split, read_split, warn_unknown_labels
 from multitask.data.tokenization import WordTokenizer
-from multitask.encoders.lora import check_peft
 from multitask.encoders.pretrained import Backbone, find_backbone, load_tokenizer
 from multitask.encoders.validation import read_config
-from multitask.training.trackers import check_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +44,10 @@ def prepare(settings: Settings) -> Prepared:
 
     Raises InputError for bad rows, data without annotation of a trained task, heads whose size does not match
     the data, and missing packages."""
-    check_peft(settings.model.lora)
-    check_tracker(settings.training)
+    if settings.model.lora.rank:
+        require_packages(["peft"], "model.lora", "requirements-lora.txt")
+    if settings.training.tracker:
+        require_packages(["tensorboard"], "training.tracker", "requirements-tensorboard.txt")
     backbone = find_backbone(settings.model.backbone, settings.model.offline_backbone)
     # a plain BertConfig keeps the fields of MultiTaskConfig, although it does not know them
     known = labels_from_config(encoder_config(settings.model, backbone.folder))

@@ -72,8 +72,11 @@ def epoch_line(metrics: dict, epochs: int) -> str:
     return f"{line}; {metrics['seconds']:.1f} s" + (f"; dev: {', '.join(dev)}" if dev else "")
 
 
-def capture(trainer: Trainer) -> dict[str, Any]:
-    """See Trainer.state_dict."""
+def state_dict(trainer: Trainer) -> dict[str, Any]:
+    """Everything that training changes. All processes must call it; nothing is copied.
+
+    Returns: "progress", "labelled", "micro_batch" and "best_weights" as JSON values; "tensors": {"model",
+    "step", "exp_avg", "exp_avg_sq", "best" and "process-N" for each process → {name: Tensor}}."""
     own = {"generator": torch.get_rng_state(), "sums": trainer.sums, "cosines": trainer.cosines}
     if trainer.device.type == "cuda":
         own["cuda_generator"] = torch.cuda.get_rng_state(trainer.device)
@@ -94,8 +97,8 @@ def capture(trainer: Trainer) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def restore(trainer: Trainer, state: Mapping[str, Any]) -> None:
-    """See Trainer.load_state_dict."""
+def load_state_dict(trainer: Trainer, state: Mapping[str, Any]) -> None:
+    """Continue from a `state_dict` of a trainer with the same settings, data and processes."""
     trainer.progress = Progress(**state["progress"])
     trainer.labelled = np.array(state["labelled"])
     trainer.micro_batch = state["micro_batch"]

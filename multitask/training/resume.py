@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -55,25 +56,18 @@ def origin_of(settings: Settings, prepared: Prepared, device: torch.device) -> O
     files = {str(file): file for path in paths for file in source_files(path)}
     encoder = prepared.backbone.folder
     files |= {f"the encoder's {name}": encoder / name for name in _ENCODER if (encoder / name).is_file()}
+    on_gpu = device.type == "cuda"
+    processor = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
     machine = {
         "device": device.type,
-        "processor": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else torch.backends.cpu.get_cpu_capability(),
+        "processor": processor,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},
     }
-    return Origin(
-        {
-            key: value
-            for key, value in flatten_settings(settings).items()
-            if key not in (*_FREE, "output_dir")
-        },
-        {name: sha256_of(file) for name, file in files.items()},
-        distributed.world_size(),
-        machine,
-    )
+    used = {k: v for k, v in flatten_settings(settings).items() if k not in (*_FREE, "output_dir")}
+    hashes = {name: sha256_of(file) for name, file in files.items()}
+    return Origin(used, hashes, distributed.world_size(), machine)
 
 
 def find_run(name: str, runs: Path) -> Path:
@@ -126,11 +120,9 @@ def create_folder(output_dir: str | None) -> Path:
     name = time.strftime("%Y-%m-%d_%H-%M-%S")
     for attempt in range(1, 100):
         path = RUNS / (name if attempt == 1 else f"{name}-{attempt}")
-        try:
+        with suppress(FileExistsError):
             path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return path
+            return path
     raise InputError(f"{RUNS}: 99 runs are already named {name}")
 
 

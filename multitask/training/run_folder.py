@@ -25,23 +25,11 @@ from multitask.encoders.saving import config_file, save_model
 from multitask.evaluation.metrics import Scores
 from multitask.evaluation.report import RunFacts
 from multitask.export.model_card import model_card
+from multitask.training import resume
 from multitask.training.checkpoint import Checkpoint, Checkpoints
 from multitask.training.preparation import Prepared, resolve_settings
 from multitask.training.progress import Progress, tensor_files, tensors_from_files, use_best_weights
-from multitask.training.resume import (
-    CHECKPOINTS,
-    CONFIG,
-    METRICS,
-    REPORT,
-    RUNS,
-    Origin,
-    check_origin,
-    check_output_dir,
-    check_settings,
-    create_folder,
-    leftovers,
-    origin_of,
-)
+from multitask.training.resume import CHECKPOINTS, CONFIG, METRICS, RUNS, Origin
 from multitask.training.trackers import Tracker
 from multitask.training.trainer import Trainer
 
@@ -57,9 +45,10 @@ class RunFolder:
 
         Raises InputError if another process is training in it."""
         self.path, self.origin, self.settings, self.prepared = path, origin, settings, prepared
+        self.model, self.report = path / "model", path / resume.REPORT
         self.checkpoints = Checkpoints(path / CHECKPOINTS)
         self.lock = lock(path, "another process is training in it")
-        for leftover in leftovers(path):
+        for leftover in resume.leftovers(path):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         self.saved_progress: dict | None = None  # of the last checkpoint written
         self.tracker: Tracker | None = None
@@ -70,15 +59,6 @@ class RunFolder:
         os.close(self.lock)
         if self.tracker:
             self.tracker.close()
-
-    def track(self, metrics: list[dict]) -> None:
-        """Start the tracker of the settings, if any, with the metrics of the finished epochs."""
-        if self.settings.training.tracker:
-            self.tracker = Tracker(self.path, flatten_settings(self.settings), metrics)
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model"
 
     def log(self, metrics: dict) -> None:
         """Append a line to metrics.jsonl. The tracker comes first: the last line marks a finished run."""
@@ -99,17 +79,8 @@ class RunFolder:
             rename(link, RUNS / "latest")
         return checksums["model.safetensors"]
 
-    @property
-    def report(self) -> Path:
-        return self.path / REPORT
-
     def finish(
-        self,
-        model: MultiTaskTransformer,
-        dev: dict | None,
-        test: Scores | None,
-        fitted: bool,
-        page: bytes,
+        self, model: MultiTaskTransformer, dev: dict | None, test: Scores | None, fitted: bool, page: bytes
     ) -> None:
         """Write the report, and the temperatures and test scores of the best model into model/."""
         config = model.config
@@ -164,7 +135,7 @@ class RunFolder:
         for line in skipped:
             logger.warning(f"{line}; not used")
         if checkpoint:
-            check_origin(self.origin, checkpoint)
+            resume.check_origin(self.origin, checkpoint)
         metrics = checkpoint.facts["progress"]["metrics"] if checkpoint else []
         with atomic_file(self.path / METRICS) as file:
             file.write("".join(json.dumps(row) + "\n" for row in metrics).encode())
@@ -181,11 +152,11 @@ def open_run_folder(trainer: Trainer, old: Path | None) -> RunFolder | None:
 
     Raises InputError if the run can't resume: other settings or data, damaged, or in use."""
     settings = resolve_settings(trainer.settings, trainer.prepared, str(trainer.device))
-    origin = origin_of(settings, trainer.prepared, trainer.device)
+    origin = resume.origin_of(settings, trainer.prepared, trainer.device)
     folder = checkpoint = None
     with distributed.main_process_first():
         if old:
-            check_settings(settings, load_settings(old / CONFIG), old)
+            resume.check_settings(settings, load_settings(old / CONFIG), old)
         if distributed.rank() == 0:
             parts = origin, settings, trainer.prepared
             folder = RunFolder(old, *parts) if old else _new_run(*parts)
@@ -200,8 +171,8 @@ def open_run_folder(trainer: Trainer, old: Path | None) -> RunFolder | None:
                 folder.save(merge_lora(trainer.model), trainer.progress.best_dev)
         progress = trainer.progress
         print(f"Resuming {old} after step {trainer.steps}, {progress.step} of epoch {progress.epoch}")
-    if folder:
-        folder.track(trainer.progress.metrics)
+    if folder and settings.training.tracker:
+        folder.tracker = Tracker(folder.path, flatten_settings(settings), trainer.progress.metrics)
     return folder
 
 
@@ -241,9 +212,9 @@ def resume_hint_on_failure(folder: RunFolder | None) -> Iterator[None]:
 
 def _new_run(origin: Origin, settings: Settings, prepared: Prepared) -> RunFolder:
     """Create the folder. Raises InputError if it exists and is not empty: no run is overwritten."""
-    path = create_folder(settings.output_dir)
+    path = resume.create_folder(settings.output_dir)
     folder = RunFolder(path, origin, settings, prepared)
-    check_output_dir(str(path))  # another run may have written to it meanwhile
+    resume.check_output_dir(str(path))  # another run may have written to it meanwhile
     with atomic_file(path / CONFIG) as file:
         file.write(render_config(settings).encode())
     return folder

@@ -7,16 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from multitask.common.atomic_files import hide
-from multitask.common.errors import require_packages
-from multitask.config.schema import TrainingSettings
 
 EVENTS = "tensorboard"
-
-
-def check_tracker(settings: TrainingSettings) -> None:
-    """Raises InputError if the settings ask for a tracker that is not installed."""
-    if settings.tracker:
-        require_packages(["tensorboard"], "training.tracker", "requirements-tensorboard.txt")
 
 
 class Tracker:
@@ -35,7 +27,8 @@ class Tracker:
         PartialState(cpu=settings["device"] == "cpu")  # accelerate's trackers need one
         self.tracker, self.step = TensorBoardTracker(EVENTS, run), 0
         self.tracker.start()
-        self.tracker.store_init_configuration({key: _plain(value) for key, value in settings.items()})
+        plain = {k: v if isinstance(v, int | float | str) else json.dumps(v) for k, v in settings.items()}
+        self.tracker.store_init_configuration(plain)
         for row in metrics:
             self.log(row)
 
@@ -55,7 +48,3 @@ def _scalars(values: dict, before: str = "") -> Iterator[tuple[str, float]]:
             yield from _scalars(value, f"{before}{name}/")
         elif value is not None and name != "step":
             yield before + name, value
-
-
-def _plain(value: Any) -> int | float | str | bool:
-    return value if isinstance(value, (int, float, str)) else json.dumps(value)

@@ -3,8 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -26,13 +25,17 @@ from multitask.training.loss_weighting import LossWeighting, gradient_cosine
 from multitask.training.model_setup import configure_model
 from multitask.training.optimizer import OptimizerStep, make_optimizer
 from multitask.training.preparation import Prepared
-from multitask.training.progress import Progress, capture, restore
+from multitask.training.progress import Progress, load_state_dict, state_dict
 
 logger = logging.getLogger(__name__)
 
 
 class Trainer:
     """A model on its device, configured for training, and everything that its steps need."""
+
+    state_dict, load_state_dict = state_dict, load_state_dict
+    sums: Tensor
+    cosines: Tensor
 
     def __init__(self, model: MultiTaskTransformer, prepared: Prepared, settings: Settings):
         t = settings.training
@@ -61,8 +64,6 @@ class Trainer:
         self.progress, self.micro_batch = Progress(), t.batch_size
         self.best: dict[str, Tensor] = {}  # the learned tensors of the best epoch
         self.best_checksum: str | None = None  # SHA-256 of the best model's file of weights
-        self.sums: Tensor
-        self.cosines: Tensor
         self.reset_losses()
         torch.manual_seed(t.seed + distributed.rank())
 
@@ -70,17 +71,6 @@ class Trainer:
     def steps(self) -> int:
         """Steps taken since the beginning of the run."""
         return (self.progress.epoch - 1) * len(self.sampler) + self.progress.step
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that training changes. All processes must call it; nothing is copied.
-
-        Returns: "progress", "labelled", "micro_batch" and "best_weights" as JSON values; "tensors": {"model",
-        "step", "exp_avg", "exp_avg_sq", "best" and "process-N" for each process → {name: Tensor}}."""
-        return capture(self)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict` of a trainer with the same settings, data and processes."""
-        restore(self, state)
 
     def batches(self) -> Iterator[np.ndarray]:
         """The windows of each remaining step of the epoch, for all processes together."""

@@ -70,13 +70,8 @@ def test_a_flipped_bit_anywhere_is_detected(store, capfd):
         whole = path.read_bytes()
         for at in range(0, len(whole), 3):
             path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
-            arrays = store.load(KEY)
-            if arrays is not None:
-                # only the manifest has bits that may change: its dtype and shape are for people
-                assert path.name == "manifest.json", (path.name, at)
-                assert_whole(arrays)
-            else:
-                assert capfd.readouterr().err.startswith(f"{store.folder / KEY}: can't be used and is made")
+            assert store.load(KEY) is None, (path.name, at)
+            assert capfd.readouterr().err.startswith(f"{store.folder / KEY}: can't be used and is made")
         path.write_bytes(whole)
     assert_whole(store.load(KEY))
 

@@ -11,8 +11,9 @@ from standing_in import Reader, no_reader, reader
 
 from multitask.common.errors import InputError
 from multitask.data.rows import example_from_text
+from multitask.data.texts import UnreadableRow
 from multitask.serving.batcher import Item
-from multitask.serving.worker import KINDS, Failure, Worker, WorkerEnded, answer_batch
+from multitask.serving.worker import KINDS, Worker, WorkerEnded, answer_batch
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_each_kind_of_answer_equals_the_models_prediction(worker):
 def test_a_text_on_which_the_model_fails_does_not_fail_the_others(capfd):
     answers = answer_batch(Reader(), items("anna", "it fails", "anna!"))
     assert [answers[0], answers[2]] == answer_batch(Reader(), items("anna", "anna!"))
-    assert answers[1] == Failure("the model failed on this text: MemoryError")
+    assert answers[1] == UnreadableRow("the model failed on this text: MemoryError")
     assert "MemoryError: too large" in capfd.readouterr().err
 
 
