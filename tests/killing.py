@@ -24,6 +24,7 @@ class Outcome(NamedTuple):
     out: str
     err: str
     changes: list[list[str]]  # (kind, path)
+    statuses: list[int]  # of all processes of the run
 
 
 class Runs:
@@ -47,7 +48,7 @@ class Runs:
             processes: how many processes train together; the outcome has the status of the first one."""
         request = {"folder": str(folder), "arguments": [str(word) for word in arguments], **how}
         print(json.dumps(request), file=self.server.stdin, flush=True)
-        return Outcome(**json.loads(self.server.stdout.readline()))
+        return Outcome(*json.loads(self.server.stdout.readline()))
 
     def close(self) -> None:
         self.server.stdin.close()
@@ -78,8 +79,7 @@ def serve() -> None:
             statuses = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
         out, err, changes = (texts[name].result() for name in pipes)
         listed = [line.split(" ", 1) for line in changes.splitlines()]
-        answer = {"status": statuses[0], "out": out, "err": err, "changes": listed}
-        print(json.dumps(answer), flush=True)
+        print(json.dumps([statuses[0], out, err, listed, statuses]), flush=True)
 
 
 def fork(request: dict, handles: list[int]) -> list[int]:

@@ -116,7 +116,6 @@ def test_table_and_record_of_small_batches_agree(trained, bench):  # noqa: F811
         assert ratio == f"{medians[1] / medians[0]:.2f}"
 
 
-@pytest.mark.load
 def test_table_and_record_of_the_load_on_the_server_agree(trained, bench):  # noqa: F811
     words = ["--model", trained, "--data", trained.parent.parent / "rows.jsonl", "--clients", 4]
     ended = bench(serve, *words, "--seconds", 0.3, "--rounds", 2, "--starts", 1)

@@ -95,7 +95,6 @@ def test_many_clients_get_their_own_answers(server, kinds):
     assert counts["one text", 200] and sum(count for (_, status), count in counts.items() if status == GONE)
 
 
-@pytest.mark.load
 def test_half_a_minute_of_fifty_clients_leaks_no_memory(server, kinds):
     asyncio.run(check_all(server, kinds, clients=50, seconds=15))
     before = megabytes(server)

@@ -1,14 +1,12 @@
 """Several processes train the same model as one."""
 
-import re
 import signal
-import subprocess
 
 import pytest
 import torch
 from alike import ALIKE, assert_alike, result
 from conftest import ROOT
-from several import ONE_THREAD, launch, together
+from several import together
 
 TASK_4 = ROOT / "task_4.py"
 
@@ -58,15 +56,11 @@ def test_a_process_without_rows_in_a_step_takes_part(train_run, train_both, tmp_
     assert_alike(train_run("alone", *settings, "training.batch_size=6"), both)
 
 
-def test_only_the_first_process_reports_an_error(settings_for, tmp_path):
-    words = [*settings_for, "data.train=nowhere.jsonl"]
-    ended = subprocess.run(
-        launch(TASK_4, *words), cwd=tmp_path, capture_output=True, text=True, env=ONE_THREAD
-    )
-    assert ended.returncode == 1  # of torchrun, which reports the exit codes of its processes
-    assert ended.stderr.count("error: ") == ended.stderr.count("error: nowhere.jsonl: no such file") == 1
-    assert re.findall(r"exitcode +: (-?\d+)", ended.stderr)[-1] == "2", "of the first process that ended"
-    assert "RuntimeError" not in ended.stderr and "terminate called" not in ended.stderr
+def test_only_the_first_process_reports_an_error(runs, settings_for, tmp_path):
+    ended = runs(tmp_path, *settings_for, "data.train=nowhere.jsonl", processes=2)
+    assert ended.statuses == [2, 2]
+    assert ended.err.count("error: ") == ended.err.count("error: nowhere.jsonl: no such file") == 1
+    assert "RuntimeError" not in ended.err and "terminate called" not in ended.err
 
 
 @pytest.mark.parametrize(("number", "ranks"), [(signal.SIGKILL, [0, 1]), (signal.SIGTERM, [1])])

@@ -45,7 +45,7 @@ def stopped_at_times(runs, fresh, whole, count):
         words, status = SETTINGS, None
         while status != 0:
             moment = (chance.uniform(0, whole[2]), chance.choice([signal.SIGINT, signal.SIGTERM]))
-            status, _, err, _ = runs(folder, *words, signals=[moment])
+            status, _, err, *_ = runs(folder, *words, signals=[moment])
             # before the run handles signals, SIGTERM ends it like any process
             assert status in (0, 128 + moment[1], -signal.SIGTERM), err
             assert "Traceback" not in err
