@@ -34,7 +34,8 @@ show_messages()  # on standard error, where tests look for them
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("project")
 
-MINUTES = [f"test_{name}.py" for name in ("docs", "studies", "processes", "pretrained", "trainer")]
+SLOW = ("docs", "studies", "processes", "load", "benchmarks", "pretrained", "trainer")
+MINUTES = [f"test_{name}.py" for name in SLOW]
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

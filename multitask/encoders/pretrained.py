@@ -137,7 +137,7 @@ def load_model(model_class: type[Model], folder: str | Path, new_heads: bool = F
     import torch
 
     file = Path(folder) / "model.safetensors"
-    if (Path(folder) / CHECKSUMS).exists():  # safetensors notices that a file is cut, but no changed bit
+    if (Path(folder) / CHECKSUMS).exists():  # safetensors notices a cut file, but not a changed bit
         try:
             verify_checksums(Path(folder), free=("README.md",))  # a card may be edited, on the hub too
         except ChecksumError as damage:
