@@ -14,8 +14,8 @@ from multitask.config.loading import load_settings
 from multitask.config.schema import ModelSettings
 from multitask.data.batching import collate
 from multitask.data.corpus import encode
+from multitask.data.examples import example_from_text
 from multitask.data.labels import LabelSpace
-from multitask.data.rows import example_from_text
 from multitask.encoders.pretrained import find_backbone, load_model, load_tokenizer
 from multitask.training.preparation import encoder_config
 

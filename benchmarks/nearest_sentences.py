@@ -21,7 +21,7 @@ from benchmarks.tables import markdown
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
-from multitask.data.rows import Example
+from multitask.data.examples import Example
 from multitask.inference.predictor import Predictor
 from multitask.serving.page.neighbours import labelled_sentences
 

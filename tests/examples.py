@@ -1,7 +1,7 @@
 """Rows of every kind: annotated for both tasks, for one, for none; long, short and empty."""
 
+from multitask.data.examples import Example
 from multitask.data.labels import LabelSpace, Span
-from multitask.data.rows import Example
 
 LABELS = LabelSpace(("x", "y"), ("LOC", "PER"), "IO")
 EXAMPLES = [

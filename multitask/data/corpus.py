@@ -10,8 +10,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from multitask.common.errors import InputError
+from multitask.data.examples import Example
 from multitask.data.labels import UNLABELLED, LabelSpace, Span
-from multitask.data.rows import Example
 from multitask.data.tokenization import WordTokenizer
 
 
@@ -31,6 +31,7 @@ class EncodedCorpus:
     row_tagged: np.ndarray  # (N,) bool: entities are annotated
     row_lines: np.ndarray  # (N,) first line of each row in its file, from 1; 0 without a file
     spans: np.ndarray  # (3, E) starts and ends in words of the corpus, and type ids
+    span_exact: np.ndarray  # (E,) bool: False if the entity ends inside a word, and can't be predicted
     window_rows: np.ndarray  # windows of row i: [window_rows[i], window_rows[i + 1])
     window_start: np.ndarray  # (V,) in ids
     window_end: np.ndarray  # (V,)
@@ -210,5 +211,6 @@ def _columns(
         "span_starts": first_words + np.array([span.start for span in spans], np.int64),
         "span_ends": first_words + np.array([span.end for span in spans], np.int64),
         "span_types": np.array([names.types[span.label] for span in spans], np.int32),
+        "span_exact": np.array([span.cut is None for span in spans], bool),
     }
     return words, word_rows, annotation

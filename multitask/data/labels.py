@@ -1,6 +1,7 @@
 """Classes, entity types and tags: spans ↔ tags in each scheme, and decoding to valid tag sequences."""
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,14 +14,20 @@ TASKS = ("task_a", "task_b")
 UNLABELLED = -100  # what torch's cross-entropy ignores
 LEARNED_SCHEMES = ("IO", "BIO")
 _PREFIXED = re.compile(r"[BIESLUM]-.", re.DOTALL)
+_OTHER_PREFIX = re.compile(r"([BIESLUM])[-_](.+)", re.DOTALL | re.IGNORECASE)
+_MAX_DOUBTFUL = 10  # types that look like tags are named; the rest is counted
 
 
 class Span(NamedTuple):
-    """An entity: the words [start, end) and its type."""
+    """An entity: the words [start, end) and its type.
+
+    If the annotation begins or ends inside a word, these are all words that it touches, and `cut` has its
+    character offsets [start, end)."""
 
     start: int
     end: int
     label: str
+    cut: tuple[int, int] | None = None
 
 
 def has_prefix(tag: str) -> bool:
@@ -53,11 +60,47 @@ def tags_to_spans(tags: Sequence[str], prefixed: bool = True) -> tuple[list[Span
 def spans_to_tags(spans: Iterable[Span], length: int, scheme: str) -> list[str]:
     """Entities that do not overlap → BIO or IO tags of a sentence of `length` words."""
     tags = ["O"] * length
-    for start, end, label in spans:
+    for start, end, label, _ in spans:
         tags[start:end] = [label if scheme == "IO" else f"I-{label}"] * (end - start)
         if scheme == "BIO":
             tags[start] = f"B-{label}"
     return tags
+
+
+def doubtful_types(names: Iterable[str]) -> list[str]:
+    """Entity types → notices about those that look like the tag O, like a tag, or like another type."""
+    names = list(dict.fromkeys(names))
+    notices = [
+        f"type {name}: entities have tags such as {'o or ' * (name == 'o')}B-{name}; is it the tag O?"
+        for name in names
+        if name in ("O", "o")
+    ]
+    spellings, bare = defaultdict(list), {name: _without_prefix(name) for name in names}
+    for name in names:
+        spellings[name.casefold()].append(name)
+    alike = Counter(map(str.casefold, bare.values()))
+    rest = [name for name in names if name not in ("O", "o")]
+    # e_mail alone is a name; b_mail and i_mail, or each type with such a prefix, are tags
+    all_prefixed = all(bare[name] != name for name in rest) and any(name[0] in "bB" for name in rest)
+    tags = [
+        name
+        for name in rest
+        if bare[name] != name and (notices or all_prefixed or alike[bare[name].casefold()] > 1)
+    ]
+    shown = tags[:_MAX_DOUBTFUL]
+    notices += [f"type {name!r} looks like the tag {name[0].upper()}-{bare[name]}" for name in shown]
+    if len(tags) > len(shown):
+        notices.append(f"{len(tags) - len(shown):,} more types look like tags")
+    for same in spellings.values():
+        plain = [name for name in same if name in rest and name not in tags]
+        if len(plain) > 1:
+            notices.append(f"types {' and '.join(map(repr, plain))} differ only in case")
+    return notices
+
+
+def _without_prefix(name: str) -> str:
+    match = _OTHER_PREFIX.fullmatch(name)
+    return match[2] if match else name
 
 
 @dataclass(frozen=True)

@@ -53,3 +53,8 @@ def abbreviate(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     start = repr(text[:60]) if isinstance(value, str) else text[:60]
     return start if len(text) <= 60 else f"{start}..."
+
+
+def truncate(text: str, length: int = 80) -> str:
+    """The first `length` characters of a text, with an ellipsis if there are more."""
+    return text if len(text) <= length else f"{text[:length]}…"

@@ -1,31 +1,13 @@
-"""One row in its JSON Lines form: its checks, and the Example that it becomes."""
+"""One row in its JSON Lines form, and its checks."""
 
-from bisect import bisect_left
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
-from multitask.data.labels import Span, tags_to_spans
 from multitask.data.notices import Notices, abbreviate
-from multitask.data.words import Offsets, split_words
+from multitask.data.words import find_words, split_words
 
 KEYS = ("text", "tokens", "tags", "entities", "label")
 _KEYS = frozenset(KEYS)
-_SHORT_SENTENCE = 32  # words; short sentences often have the same tags as an earlier one
-_cached_tags_to_spans = lru_cache(1 << 13)(tags_to_spans)
-
-
-@dataclass(slots=True)
-class Example:
-    """The words of a row and its annotation. None means "not annotated", an empty list "no entity"."""
-
-    words: list[str]
-    spans: list[Span] | None = None  # in words
-    label: str | None = None
-    text: str | None = None  # the raw text, if the row has one
-    offsets: Offsets | None = None  # of the words, in characters of the text
-    path: str = ""
-    line: int = 0
+PREDICTION_KEYS = frozenset(("probabilities", "embedding", "error"))  # of predictions, read back
 
 
 class BadRow(ValueError):
@@ -46,40 +28,48 @@ def is_valid_utf8(text: str) -> bool:
 
 
 def validate_words(row: dict) -> None:
-    """Check a row's text or tokens, which may be empty. Raises BadRow."""
+    """Check a row's text, tokens or both, which may be empty. Raises BadRow."""
     text, tokens = row.get("text"), row.get("tokens")
-    if (text is None) == (tokens is None):
-        raise BadRow("a row has either text or tokens")
-    if tokens is None:
+    if text is None and tokens is None:
+        raise BadRow("a row has a text or tokens")
+    if text is not None:
         if not isinstance(text, str):
             raise BadRow(f"text is {abbreviate(text)}; it must be a string")
         if not is_valid_utf8(text):
             raise BadRow("the text is not valid UTF-8")
-    elif (joined := _join_strings(tokens)) is None:
-        raise BadRow("tokens must be a list of words")
-    elif not is_valid_utf8(joined):
-        raise BadRow("a word is not valid UTF-8")
+    if tokens is not None:
+        if (joined := _join_strings(tokens)) is None:
+            raise BadRow("tokens must be a list of words")
+        if not is_valid_utf8(joined):
+            raise BadRow("a word is not valid UTF-8")
+        if text is not None and find_words(text, tokens) is None:
+            raise BadRow("the tokens are not the words of the text, in order")
 
 
-def validate_row(record: dict | BadRow, notices: Notices) -> dict:
-    """A row for training or evaluation, without its unknown keys and null values.
+def validate_row(record: dict | BadRow, notices: Notices, line: int) -> dict:
+    """A row for training or evaluation, without its unknown keys, null values and repeated entities.
 
-    Counts the unknown keys in `notices`. Raises BadRow if the words or the annotation can't be used."""
+    Adds unknown keys and repeated entities to `notices`. Raises BadRow if the words or the annotation can't
+    be used."""
     if isinstance(record, BadRow):
         raise record
     if not record.keys() <= _KEYS:
-        notices.unknown_keys.update(key for key in record if key not in _KEYS)
+        notices.unknown_keys.update(key for key in record if key not in _KEYS | PREDICTION_KEYS)
+        if record.get("error"):
+            raise BadRow(f"a prediction that failed: {abbreviate(record['error'])}")
     validate_words(record)
     row = {key: value for key, value in record.items() if value is not None and key in _KEYS}
-    if "text" in row:
-        _check_entities(row)
-    else:
+    if "tokens" in row:
         _check_tags(row)
-    label = row.get("label", "-")
-    if not isinstance(label, str) or not label.strip():
-        raise BadRow(f"label is {abbreviate(label)}; it must be a name, or left out where there is none")
-    if not is_valid_utf8(label):
-        raise BadRow("the label is not valid UTF-8")
+    else:
+        _check_entities(row, notices, line)
+    if "label" in row:
+        label = row["label"]
+        if not isinstance(label, str) or not label.strip():
+            raise BadRow(f"label is {abbreviate(label)}; it must be a name, or left out where there is none")
+        if not is_valid_utf8(label):
+            raise BadRow("the label is not valid UTF-8")
+        row["label"] = label.strip()
     return row
 
 
@@ -92,13 +82,15 @@ def _check_tags(row: dict) -> None:
     if tags is None:
         return
     joined = _join_strings(tags)
+    if joined is not None and (" " in joined or not joined.isprintable()):  # all white space but the blank
+        tags = row["tags"] = [tag.strip() for tag in tags]
     if joined is None or not all(tags) or not is_valid_utf8(joined):
         raise BadRow("tags must be a list of tags, such as O and B-PERSON")
     if len(tags) != len(tokens):
         raise BadRow(f"{len(tokens)} tokens, but {len(tags)} tags")
 
 
-def _check_entities(row: dict) -> None:
+def _check_entities(row: dict, notices: Notices, line: int) -> None:
     text, entities = row["text"], row.get("entities")
     if "tags" in row:
         raise BadRow("tags belong to tokens; with a text give entities")
@@ -108,30 +100,60 @@ def _check_entities(row: dict) -> None:
         return
     if not isinstance(entities, list) or not all(isinstance(entity, dict) for entity in entities):
         raise BadRow('entities must be a list of {"start", "end", "label"}')
-    spans = sorted(_check_entity(entity, len(text)) for entity in entities)
-    for (_, end, _), (start, _, label) in pairwise(spans):
-        if start < end:
+    spans = sorted({_check_entity(entity, text) for entity in entities})
+    if len(spans) < len(entities):
+        notices.add("an entity is given twice; it counts once", line)
+    for (start, end, first), (next_start, next_end, label) in pairwise(spans):
+        if (start, end) == (next_start, next_end):
             raise BadRow(
-                f"two entities overlap at character {start} ({abbreviate(label)}); a word has one tag"
+                f"the entity from {start} to {end} is {abbreviate(first)} and {abbreviate(label)}; "
+                "a word has one tag"
+            )
+        if next_start < end:
+            raise BadRow(
+                f"two entities overlap at character {next_start} ({abbreviate(label)}); a word has one tag"
             )
     # only now that no two overlap: no character is looked at twice
     for start, end, _ in spans:
         if not _has_word(text[start:end]):
             raise BadRow(f"the entity from {start} to {end} has no words")
+    row["entities"] = spans
 
 
-def _check_entity(entity: dict, length: int) -> tuple[int, int, str]:
+def _check_entity(entity: dict, text: str) -> tuple[int, int, str]:
     start, end, label = (entity.get(key) for key in ("start", "end", "label"))
     if type(start) is not int or type(end) is not int:
         values = f"{abbreviate(start)} and {abbreviate(end)}"
         raise BadRow(f"an entity's start and end are {values}; they must be character offsets")
     if not isinstance(label, str) or not label.strip() or not is_valid_utf8(label):
         raise BadRow(f"an entity's label is {abbreviate(label)}; it must be a name such as PERSON")
-    if not 0 <= start < end <= length:
+    own_text = entity.get("text", entity.get("value"))
+    if isinstance(own_text, str) and text[max(start, 0) : max(end, 0)] != own_text:
+        raise BadRow(_offset_problem(text, start, end, own_text))
+    if not 0 <= start < end <= len(text):
         raise BadRow(
-            f"an entity from {abbreviate(start)} to {abbreviate(end)} in a text of {length} characters"
+            f"an entity from {abbreviate(start)} to {abbreviate(end)} in a text of {len(text)} characters"
         )
-    return start, end, label
+    return start, end, label.strip()
+
+
+def _offset_problem(text: str, start: int, end: int, own_text: str) -> str:
+    """Why offsets are wrong for an entity that carries its own text, and which way of counting would fit."""
+    found = text[max(start, 0) : max(end, 0)]
+    problem = (
+        f"the offsets {start} to {end} give {abbreviate(found)}, but the entity is {abbreviate(own_text)}"
+    )
+    # slices of UTF-16 may cut a character in half
+    units = text.encode("utf-16-le")[2 * max(start, 0) : 2 * max(end, 0)]
+    if units == own_text.encode("utf-16-le", "surrogatepass"):
+        first = len(text.encode("utf-16-le")[: 2 * start].decode("utf-16-le", "ignore"))
+        right = f"{first} to {first + len(own_text)}"
+        return f"{problem}; they count UTF-16 units, and must count characters ({right})"
+    if start >= 0 and text[start : end + 1] == own_text:
+        return f"{problem}; the end is inclusive, and must be exclusive ({start} to {end + 1})"
+    if start > 0 and text[start - 1 : end] == own_text:
+        return f"{problem}; the start counts from 1, and must count from 0 ({start - 1} to {end})"
+    return problem
 
 
 def _join_strings(strings: object) -> str | None:
@@ -145,50 +167,3 @@ def _join_strings(strings: object) -> str | None:
 def _has_word(text: str) -> bool:
     # a letter or a digit is always part of a word; without one, the splitting decides
     return any(map(str.isalnum, text)) or bool(split_words(text))
-
-
-def example_from_text(text: str) -> Example:
-    """A raw text → its Example without annotation."""
-    offsets = split_words(text)
-    return Example([text[start:end] for start, end in offsets], text=text, offsets=offsets)
-
-
-def example_from_words(words: list[str]) -> Example:
-    """Words → their Example without annotation, with a text: the words, joined by spaces."""
-    ends = accumulate(len(word) + 1 for word in words)  # each with the space after the word
-    offsets = [(end - 1 - len(word), end - 1) for word, end in zip(words, ends)]
-    return Example(words, text=" ".join(words), offsets=offsets)
-
-
-def unannotated_example(record: dict | BadRow) -> Example:
-    """A row to predict → its Example; its annotation is not looked at. Raises BadRow."""
-    if isinstance(record, BadRow):
-        raise record
-    validate_words(record)
-    text = record.get("text")
-    return example_from_words(record["tokens"]) if text is None else example_from_text(text)
-
-
-def to_example(row: dict, prefixed: bool, path: str, line: int) -> tuple[Example, int]:
-    """A row as from `validate_row` → its Example, and how many of its entities begin with I-.
-
-    `prefixed` says whether tags have prefixes such as B-."""
-    label = row.get("label")
-    if "tokens" in row:
-        words, tags = row["tokens"], row.get("tags")
-        if tags is None:
-            return Example(words, None, label, None, None, path, line), 0
-        convert = _cached_tags_to_spans if len(tags) <= _SHORT_SENTENCE else tags_to_spans
-        tagged, began_inside = convert(tuple(tags), prefixed)
-        return Example(words, list(tagged), label, None, None, path, line), began_inside
-    text, entities, spans = row["text"], row.get("entities"), None
-    cuts = [position for entity in entities or () for position in (entity["start"], entity["end"])]
-    offsets = split_words(text, cuts)
-    if entities is not None:
-        starts = [start for start, _ in offsets]
-        spans = sorted(
-            Span(bisect_left(starts, entity["start"]), bisect_left(starts, entity["end"]), entity["label"])
-            for entity in entities
-        )
-    words = [text[start:end] for start, end in offsets]
-    return Example(words, spans, label, text, offsets, path, line), 0

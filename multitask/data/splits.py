@@ -15,11 +15,11 @@ from multitask.common.checksums import sha256_of
 from multitask.common.errors import InputError
 from multitask.data.corpus import EncodedCorpus, LabelNumbers, apply_labels, encode_rows, special_token_ids
 from multitask.data.formats.files import source_files
-from multitask.data.labels import LabelSpace
+from multitask.data.labels import LabelSpace, doubtful_types
 from multitask.data.readers import ReadResult, iter_examples, retry_with_counted_tags
 from multitask.data.tokenization import WordTokenizer
 
-_FORMAT = 3  # of cached entries; increase it when reading or encoding gives other arrays
+_FORMAT = 4  # of cached entries; increase it when reading or encoding gives other arrays
 CACHED_FROM_BYTES = 16 << 20  # of files; a smaller corpus is encoded in a second or two
 WORDS_PER_PART = 1 << 16  # that are encoded together
 _BYTES_PER_BYTE = 3  # of arrays per byte of text, at most; JSON Lines with tags need 1
@@ -79,12 +79,13 @@ def read_split(
     on_bad_row: str = "stop",
     hint: str = "",
     cache_dir: str | None = None,
+    raw: bool = False,
 ) -> Split:
     """Read and encode files or JointBERT folders. The Split is the same with and without a cache.
 
     Args:
         max_length, stride: of the windows, as in `encode`.
-        on_bad_row, hint: as in `iter_examples`.
+        on_bad_row, hint, raw: as in `iter_examples`.
         cache_dir: keep a large corpus here, or read it from here, as memory maps. None: in memory.
 
     Raises:
@@ -92,14 +93,15 @@ def read_split(
 
     def fill(append: Append, count_tags: bool) -> None:
         result, names = ReadResult(), LabelNumbers()
-        examples = iter_examples(paths, result, on_bad_row, hint, count_tags)
+        examples = iter_examples(paths, result, on_bad_row, hint, count_tags, raw)
         encode = partial(encode_rows, examples, subwords, names, max_length, stride, WORDS_PER_PART)
         totals: Counter[str] = Counter()
         _append(append, encode(), totals)  # at least once: without rows, there are empty arrays
         while len((part := encode())["row_classes"]):
             _append(append, part, totals)
         append("file_rows", np.array(result.file_rows, np.int64))
-        strings = [list(names.classes), list(names.types), result.skipped, result.notices]
+        notices = [*result.notices, *(f"{', '.join(paths)}: {line}" for line in doubtful_types(names.types))]
+        strings = [list(names.classes), list(names.types), result.skipped, notices]
         append("said", np.frombuffer(json.dumps(strings).encode(), np.uint8))
 
     files = [file for path in paths for file in source_files(path)]
@@ -107,7 +109,7 @@ def read_split(
     size = sum(size for size, _ in stamps)
     if cache_dir is None or size <= CACHED_FROM_BYTES:
         return _split(retry_with_counted_tags(partial(_in_memory, fill)), subwords)
-    settings = (tokenizers.__version__, subwords.tokenizer.to_str(), max_length, stride, on_bad_row)
+    settings = (tokenizers.__version__, subwords.tokenizer.to_str(), max_length, stride, on_bad_row, raw)
     key = digest(_FORMAT, *settings, *paths, *(f"{file} {sha256_of(file)}" for file in files))
     if (arrays := ArrayCache(cache_dir).load(key)) is None:
         names = ", ".join(paths)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Evaluation:
     corpus: EncodedCorpus
     predictions: CorpusPredictions
     scores: Scores
+    raw: bool = False  # rows of tokens were read as raw texts
 
     @property
     def tasks(self) -> set[str]:
@@ -66,13 +67,17 @@ def evaluate(model: Any, corpus: EncodedCorpus, labels: LabelSpace, tasks: Colle
     return score(corpus, labels, *predict_corpus(model, corpus, labels, tasks))
 
 
-def evaluate_file(predictor: Predictor, model: str, file: str, second: bool = False) -> Evaluation:
+def evaluate_file(
+    predictor: Predictor, model: str, file: str, second: bool = False, raw: bool = False
+) -> Evaluation:
     """Evaluate the model of a folder on an annotated file. Warns of labels that the model does not know; for
     a second model on the same file the warnings name it, and those about the file are not repeated.
 
-    Raises InputError if the file cannot be read, or if no row is annotated for a task of the model."""
+    With `raw`, rows of tokens are joined to raw texts, whose words are found as in prediction. Raises
+    InputError if the file cannot be read, or if no row is annotated for a task of the model."""
     labels, config = predictor.labels, predictor.config
-    split = read_split([file], WordTokenizer(predictor.tokenizer), config.max_length, config.stride)
+    subwords = WordTokenizer(predictor.tokenizer)
+    split = read_split([file], subwords, config.max_length, config.stride, raw=raw)
     unknown = warn_unknown_labels(file, split, labels)
     for line in [f"{model}: {line}" for line in unknown] if second else [*split.notices, *unknown]:
         logger.warning(line)
@@ -81,7 +86,8 @@ def evaluate_file(predictor: Predictor, model: str, file: str, second: bool = Fa
     if not has_class and not (labels.types and corpus.row_tagged.any()):
         raise InputError(f"{file}: no row is annotated for what {model} has learned")
     with tqdm(total=len(corpus), unit=" rows", disable=None) as progress:
-        return evaluate_corpus(predictor, model, [file], corpus, TASKS, progress.update)
+        evaluation = evaluate_corpus(predictor, model, [file], corpus, TASKS, progress.update)
+    return replace(evaluation, raw=raw)
 
 
 def evaluate_corpus(
@@ -116,7 +122,9 @@ def evaluation_to_dict(first: Evaluation, second: Evaluation | None = None) -> d
         }
         for name, (temperature, (before, after)) in first.bins().items()
     }
-    mistakes = most_confident_mistakes(first.files, first.corpus, first.labels, first.predictions)
+    mistakes = most_confident_mistakes(
+        first.files, first.corpus, first.labels, first.predictions, raw=first.raw
+    )
     row["mistakes"] = [mistake.to_dict() for mistake in mistakes]
     if second is not None:
         row["against"] = {"model": second.model} | {

@@ -158,10 +158,11 @@ def match_entities(corpus: EncodedCorpus, labels: LabelSpace, tags: np.ndarray) 
     starts, ends, types = starts[annotated], ends[annotated], types[annotated]
     gold_starts, gold_ends, gold_types = corpus.spans
 
-    # entities do not overlap: the word at which one starts identifies it; 0 stands for no entity
+    # Entities do not overlap: the word at which one starts identifies it. 0 stands for no entity, and −1 for
+    # one that begins or ends inside a word: no prediction equals it.
     gold_at, predicted_at = np.zeros((2, len(tags)), np.int64)
     step = 1 + max(len(labels.types), 1)
-    gold_at[gold_starts] = gold_ends * step + gold_types
+    gold_at[gold_starts] = np.where(corpus.span_exact, gold_ends * step + gold_types, -1)
     predicted_at[starts] = ends * step + types
     correct = (gold_at == predicted_at) & (predicted_at > 0)
     errors_before = np.concatenate([[0], np.cumsum(gold_at != predicted_at)])

@@ -1,15 +1,18 @@
 """The wrong predictions with the highest confidence, which may be wrong gold labels."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from multitask.common.errors import InputError
 from multitask.common.shell import printable
 from multitask.data.corpus import EncodedCorpus
-from multitask.data.labels import UNLABELLED, LabelSpace
-from multitask.data.rows import Example
-from multitask.data.source_rows import read_source_rows, truncate
+from multitask.data.examples import Example, example_from_words
+from multitask.data.labels import UNLABELLED, LabelSpace, Span
+from multitask.data.notices import truncate
+from multitask.data.readers import ReadResult, iter_examples, retry_with_counted_tags
 from multitask.evaluation.corpus_predictions import CorpusPredictions
 
 MAX_MISTAKES = 20
@@ -46,14 +49,16 @@ def most_confident_mistakes(
     labels: LabelSpace,
     predictions: CorpusPredictions,
     limit: int = MAX_MISTAKES,
+    raw: bool = False,
 ) -> list[Mistake]:
-    """At most `limit` wrong predictions, highest confidence first. The files are read again for their text.
+    """At most `limit` wrong predictions, highest confidence first. The files are read again for their text,
+    with `raw` as `iter_examples` reads them.
 
     A wrong entity is reported with all gold entities that it overlaps. A gold entity that no predicted one
     overlaps is reported with the mean probability of O over its words. Raises InputError if a file has
     changed since the corpus was encoded."""
     rows, *columns = _locate(corpus, predictions, limit)
-    examples = read_source_rows(paths, set(rows), corpus)
+    examples = read_source_rows(paths, set(rows), corpus, raw)
     return [_mistake(examples[row], labels, *facts) for row, *facts in zip(rows, *columns)]
 
 
@@ -98,18 +103,41 @@ def _mistake(
         assert example.label is not None  # the row has a gold class
         return Mistake(*source, "task_a", labels.classes[predicted], example.label, truncate(text))
 
-    def bracketed(start: int, end: int) -> str:
-        return f"[{truncate(text[offsets[start][0] : offsets[end - 1][1]])}]"
+    def bracketed(span: Span) -> str:
+        first, last = span.cut or (offsets[span.start][0], offsets[span.end - 1][1])
+        return f"[{truncate(text[first:last])}]"
 
     gold = [
         span.label
-        if (span.start, span.end) == (start, end)
-        else f"{span.label} {bracketed(span.start, span.end)}"
+        if (span.start, span.end) == (start, end) and not span.cut
+        else f"{span.label} {bracketed(span)}"
         for span in example.spans or ()
         if span.start < end and span.end > start
     ]
     first, last = offsets[start][0], offsets[end - 1][1]
     before = f"{'…' if first > _CONTEXT else ''}{text[max(0, first - _CONTEXT) : first]}"
-    sentence = f"{before}{bracketed(start, end)}{truncate(text[last:], _CONTEXT)}"
+    sentence = f"{before}{bracketed(Span(start, end, ''))}{truncate(text[last:], _CONTEXT)}"
     type_name = labels.types[predicted] if predicted >= 0 else _NO_ENTITY
     return Mistake(*source, "task_b", type_name, ", ".join(gold) or _NO_ENTITY, sentence)
+
+
+def read_source_rows(
+    paths: Sequence[str], rows: Collection[int], corpus: EncodedCorpus, raw: bool
+) -> dict[int, Example]:
+    """Read the files of a corpus again → the Examples of some of its row numbers, each with a text.
+
+    Raises InputError if a file has changed since the corpus was encoded."""
+
+    def read(count_tags: bool) -> dict[int, Example]:
+        # "skip": the corpus has no bad rows either
+        examples = iter_examples(paths, ReadResult(), "skip", count_tags=count_tags, raw=raw)
+        return {row: example for row, example in enumerate(examples) if row in rows}
+
+    examples = retry_with_counted_tags(read) if rows else {}
+    for row in rows:
+        if row not in examples or examples[row].line != corpus.row_lines[row]:
+            raise InputError(f"{', '.join(paths)}: changed while it was read")
+        if examples[row].text is None:
+            joined = example_from_words(examples[row].words)
+            examples[row] = replace(examples[row], text=joined.text, offsets=joined.offsets)
+    return examples

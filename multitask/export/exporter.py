@@ -15,7 +15,7 @@ from multitask.common.checksums import CHECKSUMS, write_with_checksums
 from multitask.common.errors import InputError, require_packages
 from multitask.config.loading import load_settings
 from multitask.data.corpus import EncodedCorpus, encode
-from multitask.data.rows import Example
+from multitask.data.examples import Example
 from multitask.data.splits import read_split, warn_unknown_labels
 from multitask.data.tokenization import WordTokenizer
 from multitask.evaluation.metrics import Scores, score

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from multitask.data.rows import Example
+from multitask.data.examples import Example
 from multitask.serving.limits import Limits, estimate_tokens
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from multitask.data.rows import Example
+from multitask.data.examples import Example
 
 
 @dataclass(frozen=True)

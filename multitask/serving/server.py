@@ -15,7 +15,7 @@ import uvicorn
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from multitask.common.errors import InputError
-from multitask.data.rows import Example
+from multitask.data.examples import Example
 from multitask.serving.address import is_loopback, url_of
 from multitask.serving.api import PATHS, BodyLimit, application
 from multitask.serving.limits import Limits

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from multitask.common.errors import InputError
-from multitask.data.rows import Example
+from multitask.data.examples import Example
 from multitask.data.texts import Row, UnreadableRow
 from multitask.inference.predictions import Prediction
 from multitask.inference.predictor import Predictor

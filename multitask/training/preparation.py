@@ -57,8 +57,7 @@ def prepare(settings: Settings) -> Prepared:
     sizes = _sizes(settings, labels)
     corpora = {name: split.corpus(labels) for name, split in splits.items()}
     for name, split in splits.items():
-        unknown = warn_unknown_labels(name, split, labels) if name != "train" else []
-        for line in [*split.skipped, *split.notices, *unknown]:
+        for line in warn_unknown_labels(name, split, labels) if name != "train" else []:
             logger.warning(line)
     _check_annotation(settings, corpora)
     _warn_merged_entities(settings, splits["train"])
@@ -149,6 +148,8 @@ def _read(settings: Settings, tokenizer: Tokenizer) -> dict[str, Split]:
             problems.append(str(error))
             continue
         splits[name] = split
+        for line in [*split.skipped, *split.notices]:
+            logger.warning(line)
         if not len(split):
             problems.append(f"data.{name}: no row of {', '.join(paths)} can be used")
     if problems:

@@ -19,6 +19,7 @@ from multitask.common.errors import InputError, list_problems
 from multitask.config.help_text import flatten_settings
 from multitask.config.schema import Settings
 from multitask.data.formats.files import source_files
+from multitask.data.words import RULE
 from multitask.training.checkpoint import Checkpoint
 from multitask.training.preparation import Prepared
 from multitask.training.trackers import EVENTS
@@ -62,6 +63,7 @@ def origin_of(settings: Settings, prepared: Prepared, device: torch.device) -> O
         "device": device.type,
         "processor": processor,
         "threads": torch.get_num_threads(),
+        "rule of words": RULE,
         "python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},
     }
@@ -156,7 +158,7 @@ def check_origin(now: Origin, checkpoint: Checkpoint) -> None:
     why = f"{checkpoint.path} was made with other data or another encoder; start a new run to use these"
     _raise_if_any(changed, why)
     for line in _differences(before.machine, now.machine):
-        logger.warning(f"warning: {line}; the result may differ in its last digits")
+        logger.warning(f"warning: {line}; the result may differ")
 
 
 def _differences(before: dict, now: dict, free: tuple[str, ...] = ()) -> list[str]:

@@ -8,8 +8,8 @@ from transformers import AutoTokenizer
 
 from multitask.common.errors import InputError
 from multitask.data.corpus import LabelNumbers, encode, encode_rows, special_token_ids
+from multitask.data.examples import Example
 from multitask.data.labels import UNLABELLED, LabelSpace, Span
-from multitask.data.rows import Example
 from multitask.data.tokenization import WordTokenizer
 
 LABELS = LabelSpace(("x", "y"), ("LOC", "PER"), "BIO")

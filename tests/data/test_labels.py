@@ -43,9 +43,9 @@ def write_tags(spans, length, scheme):
     """The tags of a sentence in any scheme."""
     first, inside, last, single = PREFIXES[scheme]
     tags = ["O"] * length
-    for number, (start, end, label) in enumerate(spans):
+    for number, (start, end, label, _) in enumerate(spans):
         prefixes = [first, *[inside] * (end - start - 2), last] if end - start > 1 else [single]
-        if scheme == "IOB1" and number and spans[number - 1][1:] == (start, label):
+        if scheme == "IOB1" and number and spans[number - 1][1:3] == (start, label):
             prefixes[0] = "B-"
         tags[start:end] = [prefix + label for prefix in prefixes]
     return tags

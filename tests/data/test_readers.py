@@ -12,7 +12,7 @@ from multitask.common.errors import InputError
 def test_up_to_20_bad_rows_are_listed_and_the_others_counted(put):
     with pytest.raises(InputError) as error:
         read_corpus([put("a.jsonl", "{}\n" * 35)])
-    assert str(error.value).count("either text or tokens") == 20
+    assert str(error.value).count("a row has a text or tokens") == 20
     assert "... and 15 more" in str(error.value)
 
 

@@ -5,15 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unicode_text import WHITE_SPACE
 
-from multitask.data.words import split_words
+from multitask.data.words import find_words, is_unspaced, split_words, word_splitter
 
 TEXTS = st.text(
-    st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(" .'-&@_/Ua1é\u0301\u200b"))
+    st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(" .'-&@_/Ua1é\u0301\u200b字กำー"))
 )
 
 
-def words(text, cuts=()):
-    return [text[start:end] for start, end in split_words(text, cuts)]
+def words(text, splitter=None):
+    offsets = split_words(text) if splitter is None else split_words(text, splitter)
+    return [text[start:end] for start, end in offsets]
 
 
 @pytest.mark.parametrize(
@@ -21,20 +22,60 @@ def words(text, cuts=()):
     [
         (
             "O'Neill and AT&T left the U.S. in May.",
-            ["O'Neill", "and", "AT&T", "left", "the", "U.S.", "in", "May", "."],
+            ["O", "'", "Neill", "and", "AT&T", "left", "the", "U.S.", "in", "May", "."],
         ),
+        ("Jordan's Berlin-based", ["Jordan", "'", "s", "Berlin", "-", "based"]),
         ("e.g., 3.5%", ["e.g.", ",", "3.5", "%"]),
-        ("mail bob_99@x-y.org now!", ["mail", "bob_99@x-y.org", "now", "!"]),
-        ("it’s and/or --", ["it’s", "and/or", "-", "-"]),
+        ("mail bob_99@x.org now!", ["mail", "bob_99@x.org", "now", "!"]),
+        ("it’s and/or --", ["it", "’", "s", "and", "/", "or", "-", "-"]),
         ("cafe\u0301 नमस्ते", ["cafe\u0301", "नमस्ते"]),
         ("co\u00adop \u200b❤\ufe0f", ["co\u00adop", "\u200b", "❤\ufe0f"]),
         ("'quoted' a..b", ["'", "quoted", "'", "a", ".", ".", "b"]),
+        ("下个星期五在南京", list("下个星期五在南京")),
+        ("iPhone手机12", ["iPhone", "手", "机", "12"]),
+        ("東京タワーで。", ["東", "京", "タ", "ワ", "ー", "で", "。"]),
+        ("葛\U000e0100城 か\u3099き", ["葛\U000e0100", "城", "か\u3099", "き"]),
+        ("กรุงเทพ น้ำ", ["ก", "รุ", "ง", "เ", "ท", "พ", "น้ำ"]),
+        ("ຂ້ອຍ ភាសា ကျွ", ["ຂ້", "ອ", "ຍ", "ភា", "សា", "ကျွ"]),
+        (
+            "See https://x.org/a-b?q=1. Or (www.y.org/z), and http://字",
+            [
+                "See",
+                "https://x.org/a-b?q=1",
+                ".",
+                "Or",
+                "(",
+                "www.y.org/z",
+                ")",
+                ",",
+                "and",
+                "http",
+                ":",
+                "/",
+                "/",
+                "字",
+            ],
+        ),
+        ("George W. Bush took Vitamin C. J.", ["George", "W.", "Bush", "took", "Vitamin", "C.", "J", "."]),
+        ("Plan B. it's", ["Plan", "B", ".", "it", "'", "s"]),
         ("", []),
         (" \t\u3000\n", []),
     ],
 )
 def test_words_by_example(text, expected):
     assert words(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("joiners", "expected"),
+    [
+        ("", ["x", "-", "y", ".", "z", "U", ".", "S", ".", "it", "'", "s"]),
+        ("-", ["x-y", ".", "z", "U", ".", "S", ".", "it", "'", "s"]),
+        (".'", ["x", "-", "y.z", "U.S.", "it's"]),
+    ],
+)
+def test_other_joiners_give_other_words(joiners, expected):
+    assert words("x-y.z U.S. it's", word_splitter(joiners, others=False)) == expected
 
 
 @given(TEXTS)
@@ -44,16 +85,22 @@ def test_each_character_except_white_space_is_in_one_word(text):
     assert "".join(text[i] for i in covered) == "".join(c for c in text if c not in WHITE_SPACE)
 
 
-@given(TEXTS, st.data())
-def test_cuts_are_word_boundaries_and_change_nothing_else(text, data):
-    cuts = data.draw(st.lists(st.integers(0, len(text))))
-    offsets = split_words(text, cuts)
-    assert all(not start < cut < end for start, end in offsets for cut in cuts)
-    bounds = {0, len(text), *cuts, *(p for offset in split_words(text) for p in offset)}
-    assert {p for offset in offsets for p in offset} <= bounds
-    assert "".join(words(text, cuts)) == "".join(words(text))
+@given(TEXTS, st.booleans())
+def test_words_of_a_text_are_found_in_it_and_no_others(text, spaced):
+    parts = words(text)
+    assert find_words(text, parts) == split_words(text)
+    assert find_words(" ".join(parts), parts) is not None
+    assert find_words(text + "!", parts) is find_words(text, [*parts, "!"]) is None
 
 
-def test_megabyte_without_white_space_is_split():
-    assert words("a." * 500_000) == ["a." * 500_000]
-    assert len(words("a'" * 500_000)) == 2
+@pytest.mark.parametrize("character", ["ก", "あ", "ー", "字", "ခ", "ກ", "ភ"])
+def test_scripts_without_blanks_are_known(character):
+    assert is_unspaced(character) and not is_unspaced("é")
+
+
+def test_long_text_without_white_space_is_split():
+    assert words("a." * 100_000) == ["a." * 100_000]
+    assert len(words("a'" * 100_000)) == 200_000
+    assert len(words("กำ" * 60_000)) == 60_000
+    assert len(words("https://" + "!" * 60_000)) == 60_004
+    assert len(words("www.'" * 50_000)) == 150_000

@@ -2,6 +2,7 @@
 
 This holds for equally padded batches and the attention that all loaders choose by default (sdpa)."""
 
+import re
 import shutil
 
 import numpy as np
@@ -94,7 +95,7 @@ def test_a_raw_text_has_the_tokens_of_its_words(tmp_path):
     files = [str(file) for file in sorted((ROOT / "corpus").glob("*.jsonl"))]
     texts = [row.text or " ".join(row.words) for row in read_corpus(files).examples]
     # a currency sign is a word here; BERT's tokenizer joins it with the number that follows
-    assert [text for text in differing(tmp_path, texts) if "£" not in text] == []
+    assert [text for text in differing(tmp_path, texts) if not re.search("[£€]", text)] == []
     assert len(texts) > 700
     same = [
         "AT&T left the U.S. in May.",

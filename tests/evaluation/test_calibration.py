@@ -5,8 +5,8 @@ import torch
 from model import MultiTaskTransformer
 from multitask.common import distributed
 from multitask.data.corpus import encode
+from multitask.data.examples import Example
 from multitask.data.labels import LabelSpace, tags_to_spans
-from multitask.data.rows import Example
 from multitask.evaluation import calibration
 from multitask.evaluation.calibration import (
     BOUNDS,

@@ -3,8 +3,8 @@ import pytest
 from test_metrics import LABELS, random_corpus
 
 from multitask.data.corpus import encode
+from multitask.data.examples import Example
 from multitask.data.labels import LabelSpace, Span, spans_to_tags
-from multitask.data.rows import Example
 from multitask.evaluation import intervals
 from multitask.evaluation.intervals import (
     METRICS,

@@ -6,8 +6,8 @@ from seqeval.metrics import accuracy_score, classification_report
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from multitask.data.corpus import encode
+from multitask.data.examples import Example
 from multitask.data.labels import LabelSpace, spans_to_tags, tags_to_spans
-from multitask.data.rows import Example
 from multitask.evaluation.metrics import score, scores_table
 
 LABELS = LabelSpace(("x", "y", "z"), ("LOC", "ORG", "PER"), "BIO")

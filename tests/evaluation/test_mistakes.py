@@ -7,7 +7,7 @@ from test_corpus_predictions import LABELS, corpus_of, probabilities, random_pre
 
 from multitask.common.errors import InputError
 from multitask.data.corpus import encode
-from multitask.data.rows import example_from_text
+from multitask.data.examples import example_from_text
 from multitask.evaluation.corpus_predictions import CorpusPredictions, predict_with_confidence
 from multitask.evaluation.metrics import match_entities
 from multitask.evaluation.mistakes import Mistake, most_confident_mistakes
@@ -38,7 +38,7 @@ def slow_mistakes(predictor, path):
             continue
         ends = np.cumsum([len(word) + 1 for word in example.words]) - 1
         gold = [
-            (int(ends[a] - len(example.words[a])), int(ends[b - 1]), name) for a, b, name in example.spans
+            (int(ends[a] - len(example.words[a])), int(ends[b - 1]), name) for a, b, name, _ in example.spans
         ]
         for e in p.entities:
             if (e.start, e.end, e.label) not in gold:
@@ -51,7 +51,7 @@ def slow_mistakes(predictor, path):
         corpus = corpus_of_text(predictor, text)
         (out,) = run_model(predictor.runner, corpus)
         outside = probabilities(out.word_logits, predictor.config.temperature_task_b)[:, 0]
-        for (a, b, name), (first, last, _) in zip(gold, example.spans):
+        for (a, b, name), (first, last, *_) in zip(gold, example.spans):
             if not any(e.start < b and e.end > a for e in p.entities):
                 mistakes.append((outside[first:last].mean(), example.line, "no entity", name))
     return sorted(mistakes, key=lambda mistake: -mistake[0])

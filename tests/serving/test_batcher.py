@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from multitask.data.rows import example_from_text
+from multitask.data.examples import example_from_text
 from multitask.serving.batcher import Batcher, Item, RequestTooLarge, ServerBusy
 from multitask.serving.limits import Limits, estimate_tokens
 

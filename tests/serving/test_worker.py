@@ -10,7 +10,7 @@ import pytest
 from standing_in import Reader, no_reader, reader
 
 from multitask.common.errors import InputError
-from multitask.data.rows import example_from_text
+from multitask.data.examples import example_from_text
 from multitask.data.texts import UnreadableRow
 from multitask.serving.batcher import Item
 from multitask.serving.worker import KINDS, Worker, WorkerEnded, answer_batch

@@ -164,7 +164,7 @@ def test_another_machine_causes_a_warning_and_seconds_add_up(runs, stopped):
     seal(state.parent)
     outcome = runs(stopped, "--resume", "run", "training.checkpoint_every=2", "cache_dir=elsewhere")
     assert outcome.status == 0
-    assert "warning: threads was 64 and is 1; the result may differ in its last digits\n" in outcome.err
+    assert "warning: threads was 64 and is 1; the result may differ\n" in outcome.err
     second = (stopped / "run/metrics.jsonl").read_text().splitlines()[1]
     assert 1000 <= json.loads(second)["seconds"] < 1100
 

@@ -1,0 +1,99 @@
+"""A row → its Example: the words, and the annotation in words."""
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+
+from multitask.data.detokenizer import detokenize
+from multitask.data.labels import Span, tags_to_spans
+from multitask.data.rows import BadRow, validate_words
+from multitask.data.words import Offsets, find_words, split_words
+
+_SHORT_SENTENCE = 32  # words; short sentences often have the same tags as an earlier one
+_cached_tags_to_spans = lru_cache(1 << 13)(tags_to_spans)
+
+
+@dataclass(slots=True)
+class Example:
+    """The words of a row and its annotation. None means "not annotated", an empty list "no entity"."""
+
+    words: list[str]
+    spans: list[Span] | None = None  # in words
+    label: str | None = None
+    text: str | None = None  # the raw text, if the row has one
+    offsets: Offsets | None = None  # of the words, in characters of the text
+    path: str = ""
+    line: int = 0
+
+
+def example_from_text(text: str) -> Example:
+    """A raw text → its Example without annotation."""
+    offsets = split_words(text)
+    return Example([text[start:end] for start, end in offsets], text=text, offsets=offsets)
+
+
+def example_from_words(words: list[str]) -> Example:
+    """Words → their Example without annotation, with a text: the words, joined by spaces."""
+    ends = accumulate(len(word) + 1 for word in words)  # each with the space after the word
+    offsets = [(end - 1 - len(word), end - 1) for word, end in zip(words, ends)]
+    return Example(words, text=" ".join(words), offsets=offsets)
+
+
+def unannotated_example(record: dict | BadRow) -> Example:
+    """A row to predict → its Example; its annotation is not looked at. Raises BadRow."""
+    if isinstance(record, BadRow):
+        raise record
+    validate_words(record)
+    text = record.get("text")
+    return example_from_words(record["tokens"]) if text is None else example_from_text(text)
+
+
+def to_example(row: dict, prefixed: bool, path: str, line: int) -> tuple[Example, int]:
+    """A row as from `validate_row` → its Example, and how many of its entities begin with I-.
+
+    `prefixed` says whether tags have prefixes such as B-."""
+    label, text = row.get("label"), row.get("text")
+    if "tokens" not in row:
+        example = example_from_spans(row["text"], row.get("entities"))
+        example.label, example.path, example.line = label, path, line
+        return example, 0
+    words, tags = row["tokens"], row.get("tags")
+    offsets = None if text is None else find_words(text, words)
+    if tags is None:
+        return Example(words, None, label, text, offsets, path, line), 0
+    convert = _cached_tags_to_spans if len(tags) <= _SHORT_SENTENCE else tags_to_spans
+    tagged, began_inside = convert(tuple(tags), prefixed)
+    return Example(words, list(tagged), label, text, offsets, path, line), began_inside
+
+
+def example_from_spans(text: str, entities: list[tuple[int, int, str]] | None) -> Example:
+    """A raw text and its entities, as sorted character spans that don't overlap → an Example.
+
+    An entity that begins or ends inside a word is widened to whole words and marked as inexact: words look at
+    the text alone, and prediction can never give its ends."""
+    example = example_from_text(text)
+    if entities is None or example.offsets is None:
+        return example
+    starts, ends = [start for start, _ in example.offsets], [end for _, end in example.offsets]
+    example.spans = []
+    for start, end, label in entities:
+        first, last = bisect_right(ends, start), bisect_left(starts, end)
+        exact = starts[first] == start and ends[last - 1] == end
+        example.spans.append(Span(first, last, label) if exact else Span(first, last, label, (start, end)))
+    return example
+
+
+def raw_example(example: Example) -> Example:
+    """An Example as prediction would see it: a row of tokens becomes a raw text with character spans.
+
+    The text is the row's own or, without one, the tokens as `detokenize` joins them."""
+    text, offsets = (example.text, example.offsets) if example.text else detokenize(example.words)
+    assert text is not None and offsets is not None
+    spans = [
+        (*(span.cut or (offsets[span.start][0], offsets[span.end - 1][1])), span.label)
+        for span in example.spans or ()
+    ]
+    raw = example_from_spans(text, None if example.spans is None else spans)
+    raw.label, raw.path, raw.line = example.label, example.path, example.line
+    return raw
