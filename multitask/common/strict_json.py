@@ -21,6 +21,11 @@ def loads(text: str | bytes) -> Any:
     return json.loads(text, object_pairs_hook=_dict_of_unique_keys)
 
 
+def decode_at(text: str, start: int) -> tuple[Any, int]:
+    """The value that begins at a position of a text, and the position after it. Raises as `loads`."""
+    return _STRICT_DECODER.raw_decode(text, start)
+
+
 def loads_row(text: str) -> Any:
     """`loads` for a row of data, in two thirds of the time if its only inner objects are its `entities`."""
     try:
@@ -46,3 +51,6 @@ def _dict_of_unique_keys(pairs: list[tuple[str, object]]) -> dict:
     if len(values) < len(pairs):
         raise RepeatedKey(next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1))
     return values
+
+
+_STRICT_DECODER = json.JSONDecoder(object_pairs_hook=_dict_of_unique_keys)

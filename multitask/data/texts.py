@@ -1,13 +1,18 @@
 """Texts without annotation: rows to predict, one by one, and the lines of text files."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from multitask.common.errors import InputError
+from multitask.data.examples import Example, unannotated_example
 from multitask.data.formats.files import SUFFIXES, read_records
 from multitask.data.formats.lines import Record, decode, input_errors
-from multitask.data.rows import BadRow, Example, is_valid_utf8, unannotated_example
+from multitask.data.notices import Notices
+from multitask.data.rows import BadRow, is_valid_utf8
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -20,24 +25,34 @@ class UnreadableRow:
 Row = Example | UnreadableRow
 
 
+def is_blank(row: Example) -> bool:
+    """Whether a row has no words: it has no class and no entities."""
+    return not row.words
+
+
 def read_rows(path: str) -> Iterator[Row]:
     """The rows of a corpus file or folder, without their annotation, or else the lines of a text file.
 
-    "-" is standard input. The text of a row of tokens is the tokens, joined by spaces. Raises InputError
-    if the file as a whole can't be read."""
+    "-" is standard input. The text of a row of tokens is the tokens, joined by spaces. After the last row,
+    logs what a person should know about the file. Raises InputError if the file as a whole can't be read."""
+    notices = Notices()
     with input_errors(path):
         if path != "-" and (Path(path).is_dir() or Path(path).suffix.lower() in SUFFIXES):
-            return _rows(path, read_records(path))
-        return _rows(path, ((line, {"text": text}) for line, text in read_texts(path, strict=False)))
+            return _rows(path, read_records(path, notices, annotated=False), notices)
+        records = ((line, {"text": text}) for line, text in read_texts(path, strict=False))
+        return _rows(path, records, notices)
 
 
-def _rows(path: str, records: Iterator[Record]) -> Iterator[Row]:
+def _rows(path: str, records: Iterator[Record], notices: Notices) -> Iterator[Row]:
     with input_errors(path):
         for line, record in records:
             try:
                 yield unannotated_example(record)
             except BadRow as reason:
                 yield UnreadableRow(f"{path}:{reason.line or line}: {reason}")
+    notices.unknown_keys.clear()  # prediction needs the words alone
+    for notice in notices.lines(path, ()):
+        logger.warning(notice)
 
 
 def rows_from_texts(texts: Sequence[str], max_characters: int | None = None) -> Iterator[Row]:

@@ -6,9 +6,9 @@ import pytest
 from reading import read_corpus
 
 from multitask.common.errors import InputError
+from multitask.data.examples import Example
 from multitask.data.labels import Span
 from multitask.data.readers import ReadResult
-from multitask.data.rows import Example
 
 SENTENCES = [
     (["Anna", "won", "in", "New", "York"], [Span(0, 1, "PER"), Span(3, 5, "LOC")], "sports"),

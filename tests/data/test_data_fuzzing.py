@@ -4,6 +4,7 @@ Each property is tried with a few examples, and with ten thousand under `-m exha
 
 import json
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from corpus_files import CONLL, JSONL, lines
@@ -19,7 +20,10 @@ JOINTBERT = {
     "d/seq.out": "B-PER O O B-LOC\nO O\n",
     "d/label": "sports\npolitics\n",
 }
+TASK = {"data": {"text": "Anna won"}, "annotations": [{"result": []}]}
 VALID = {
+    "a.json": json.dumps([*JSONL, TASK, ["Anna won", {"entities": [[0, 4, "PER"]]}]], indent=1),
+    "a.yml": "nlu:\n- intent: win\n  examples: |\n    - [Anna](PER) won\n    - a vote\n- lookup: x\n",
     "a.jsonl": lines([*JSONL, {"text": "Anna won", "entities": [{"start": 0, "end": 4, "label": "PER"}]}]),
     "a.conll": CONLL,
     "a.csv": 'text,label\n"Anna, ""won""",sports\nA vote,politics\n"two\nlines",x\n',
@@ -36,7 +40,9 @@ FILES = st.sampled_from(sorted(VALID)).flatmap(
 def number_of_rows(name: str, content: bytes) -> int | None:
     """The number of rows of a file, counted without reading them; None for formats where that is hard."""
     if name == "a.jsonl":
-        text = content.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+        text = content.decode("utf-8", "surrogateescape").removeprefix("\ufeff").strip()
+        with suppress(ValueError, RecursionError):
+            return 1 if isinstance(json.loads(text), dict) else None  # one value, over several lines
         return sum(bool(line.strip()) for line in text.split("\n"))
     return number_of_lines(content) if name in JOINTBERT else None
 
@@ -65,7 +71,7 @@ def check_file(name: str, content: bytes) -> None:
         assert number_of_rows(name, content) in (None, result.rows)
         for row in result.examples:
             assert row.words
-            assert all(0 <= start < end <= len(row.words) for start, end, _ in row.spans or ())
+            assert all(0 <= start < end <= len(row.words) for start, end, *_ in row.spans or ())
             json.dumps([row.words, row.label, row.text], ensure_ascii=False).encode()
         assert (result_or_none(read_corpus, [source]) is None) == bool(result.skipped)
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from corpus_files import refusal
 
-from multitask.data.rows import Example
-from multitask.data.texts import UnreadableRow, read_rows, read_texts, rows_from_texts
+from multitask.data.examples import Example, example_from_text, example_from_words
+from multitask.data.texts import UnreadableRow, is_blank, read_rows, read_texts, rows_from_texts
 
 
 def texts_or_reasons(rows):
@@ -43,8 +43,8 @@ def test_annotation_is_not_looked_at_and_texts_may_be_empty(put, row, text):
     ("row", "reason"),
     [
         ('{"text": "\\ud800"}', "the text is not valid UTF-8"),
-        ('{"text": null}', "a row has either text or tokens"),
-        ('{"text": "a", "tokens": ["a"]}', "a row has either text or tokens"),
+        ('{"text": null}', "a row has a text or tokens"),
+        ('{"text": "a", "tokens": ["b"]}', "the tokens are not the words of the text, in order"),
         ('{"tokens": "Ada"}', "tokens must be a list of words"),
         ('{"tokens": ["\\udfff"]}', "a word is not valid UTF-8"),
         ('{"text": 3}', "text is 3; it must be a string"),
@@ -55,6 +55,31 @@ def test_annotation_is_not_looked_at_and_texts_may_be_empty(put, row, text):
 def test_unreadable_row_has_file_line_and_reason(put, row, reason):
     path = put("a.jsonl", f'{{"text": "a"}}\n{row}\n{{"text": "b"}}\n')
     assert texts_or_reasons(read_rows(path)) == ["a", UnreadableRow(f"{path}:2: {reason}"), "b"]
+
+
+def test_what_a_person_should_know_about_a_file_is_logged_after_its_last_row(put, capsys):
+    path = put("a.csv", 'text,label\n"two\nlines",x\nlast,y\n')
+    rows = read_rows(path)
+    assert next(rows).text == "two\nlines" and capsys.readouterr().err == ""
+    assert [row.text for row in rows] == ["last"]
+    assert capsys.readouterr().err.startswith(f"{path}: 1 rows take several lines in quotes")
+    list(read_rows(put("a.jsonl", '{"text": "a", "id": 7}')))
+    assert capsys.readouterr().err == "", "other keys are not needed"
+
+
+@pytest.mark.parametrize(
+    ("row", "blank"),
+    [
+        (example_from_text(""), True),
+        (example_from_text(" \u2003\r\n"), True),
+        (example_from_words([]), True),
+        (example_from_words(["", "\t"]), False),
+        (example_from_text("."), False),
+        (example_from_words(["", "a"]), False),
+    ],
+)
+def test_a_blank_row_has_no_words(row, blank):
+    assert is_blank(row) is blank
 
 
 def test_rows_of_tables_and_conll_files(put):

@@ -2,43 +2,86 @@
 
 import re
 from collections.abc import Iterator
-from itertools import chain
+from dataclasses import dataclass, field
+from itertools import chain, islice
 
-from multitask.data.formats.lines import CARRIAGE_RETURN, Record, read_lines, split_at_spaces
+from multitask.data.formats.column_layouts import Lines, is_tagged_hash, split_columns
+from multitask.data.formats.layout_search import find_layout
+from multitask.data.formats.lines import CARRIAGE_RETURN, Record, read_lines
 from multitask.data.notices import Notices, abbreviate
 from multitask.data.rows import BadRow
+from multitask.data.words import find_words
 
-_COMMENT = re.compile(r"#\s*(?:([\w.:-]+)\s*=\s*(.*)|new(?:doc|par)\b.*)")
+_LABEL = re.compile(r"#\s*label\s*=\s*(.*)")
+_TEXT = re.compile(r"#\s*text\s*=\s*(.*)")
+_SOURCE = re.compile(r"#\t\S+ \[[\d-]+\]")  # GermEval: the address of a text, and its date
+_COMMENT = re.compile(
+    rf"{_LABEL.pattern}|{_SOURCE.pattern}|#\s*(?:[\w.:-]+\s*=.*|new(?:doc|par)\b.*|id\s\S+\s+domain=\S*)"
+)
+_FIRST_SENTENCES = 200  # that tell the layout of a file
+
+
+@dataclass(slots=True)
+class _Sentence:
+    """The lines of a sentence, and what comments above it say."""
+
+    first: int = 0
+    lines: Lines = field(default_factory=list)
+    label: str | None = None
+    text: str | None = None
+    has_source: bool = False
+    bad: BadRow | None = None
 
 
 def read_columns(path: str, notices: Notices) -> Iterator[Record]:
-    """Yield the sentences of a file of columns."""
-    first, label, bad = 0, None, None
-    words: list[str] = []
-    tags: list[str | None] = []
-    for line, text in chain(read_lines(path), [(0, "")]):
-        comment = _COMMENT.fullmatch(text)
-        if comment:
-            if comment[1] == "label":
-                if words or label is not None:
+    """Yield the sentences of a file of columns. Its first sentences tell which columns are read.
+
+    Notes the layout unless it is a word and its tag. Raises InputError if none fits."""
+    sentences = _sentences(path)
+    first = list(islice(sentences, _FIRST_SENTENCES))
+    sample = [sentence.lines for sentence in first if sentence.bad is None]
+    layout = find_layout(path, sample, any(sentence.has_source for sentence in first))
+    if layout.notice:
+        notices.add(layout.notice, first[0].first)
+    for sentence in chain(first, sentences):
+        try:
+            if sentence.bad:
+                raise sentence.bad
+            words, tags = layout.read(sentence.lines)
+        except BadRow as reason:
+            yield sentence.first, reason
+            continue
+        if words or sentence.label is not None:
+            row = {"tokens": words, "label": sentence.label} | ({} if tags is None else {"tags": tags})
+            # the text of CoNLL-U has contractions as one word, and the columns as two
+            has_words = sentence.text and find_words(sentence.text, words) is not None
+            yield sentence.first, row | ({"text": sentence.text} if has_words else {})
+
+
+def _sentences(path: str) -> Iterator[_Sentence]:
+    """Yield the lines between blank lines, without comments."""
+    sentence = _Sentence()
+    for numbered in chain(read_lines(path), [(0, "")]):
+        line, text = numbered
+        if text.startswith("#") and _COMMENT.fullmatch(text) and not is_tagged_hash(text):
+            sentence.has_source |= _SOURCE.fullmatch(text) is not None
+            if raw_text := _TEXT.fullmatch(text):
+                sentence.text = raw_text[1]
+            if label := _LABEL.fullmatch(text):
+                if sentence.lines or sentence.label is not None:
                     reason = "a second label, or one inside a sentence; end sentences with a blank line"
-                    bad = bad or BadRow(reason, line)
-                label, first = comment[2].strip() or None, first or line
+                    sentence.bad = sentence.bad or BadRow(reason, line)
+                sentence.label, sentence.first = label[1].strip() or None, sentence.first or line
             continue
         if "\r" in text:
-            bad = bad or BadRow(CARRIAGE_RETURN, line)
-        fields = text.split("\t") if "\t" in text else split_at_spaces(text)
-        if text.strip() and fields[0] != "-DOCSTART-":
-            first = first or line
-            words.append(fields[0])
-            tags.append(fields[-1] if len(fields) > 1 else None)
-            if (tags[-1] is None) != (tags[0] is None):
-                bad = bad or BadRow("one column, where other lines of the sentence have a tag", line)
+            sentence.bad = sentence.bad or BadRow(CARRIAGE_RETURN, line)
+        if text.strip() and not ("-DOCSTART-" in text and split_columns(text)[0] == "-DOCSTART-"):
+            sentence.lines.append(numbered)
             continue
-        if words or label is not None or bad:
-            tagged = {"tags": tags} if words and tags[0] is not None else {}
-            yield first, bad or {"tokens": words, "label": label, **tagged}
-        first, words, tags, label, bad = 0, [], [], None, None
+        if sentence.lines or sentence.label is not None or sentence.bad:
+            sentence.first = sentence.first or (sentence.lines[0][0] if sentence.lines else line)
+            yield sentence
+            sentence = _Sentence()
 
 
 def conll_line(word: str, tag: str | None) -> str:

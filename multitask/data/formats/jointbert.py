@@ -25,21 +25,40 @@ def files_of_folder(folder: Path) -> list[Path]:
 
 
 def read_jointbert(folder: Path, notices: Notices) -> Iterator[Record]:
-    """Yield the rows of a JointBERT folder."""
+    """Yield the rows of a JointBERT folder. Lines that are blank in all files at their end are no rows."""
     names = [path.name for path in files_of_folder(folder)]
     if "seq.in" not in names:
         raise InputError(f"{folder}: no seq.in; JointBERT folders have seq.in, seq.out and label")
-    counts = {name: sum(1 for _ in read_lines(folder / name)) for name in names}
-    if len(set(counts.values())) > 1:
-        raise InputError(f"{folder}: " + ", ".join(f"{name} has {n:,} lines" for name, n in counts.items()))
+    counts = {name: _count_lines(folder / name) for name in names}
+    if len({lines for lines, _ in counts.values()}) > 1:
+        lengths = ", ".join(f"{name} has {lines:,} lines" for name, (lines, _) in counts.items())
+        raise InputError(f"{folder}: {lengths}")
+    last = max(filled for _, filled in counts.values())
     columns = ((text for _, text in read_lines(folder / name)) for name in names)
     line = 0
     for line, values in enumerate(zip(*columns), 1):
-        row = dict(zip(names, values))
-        if any("\r" in text for text in values):
-            yield line, BadRow(CARRIAGE_RETURN)
-            continue
-        record = {"tokens": split_at_spaces(row["seq.in"]), "label": row.get("label", "").strip() or None}
-        yield line, {**record, "tags": split_at_spaces(row["seq.out"])} if "seq.out" in row else record
-    if line != counts["seq.in"]:
+        if line <= last:
+            yield line, _row(dict(zip(names, values)), line)
+    if line != counts["seq.in"][0]:
         raise InputError(f"{folder}: changed while it was read")
+
+
+def _count_lines(path: Path) -> tuple[int, int]:
+    """The number of lines of a file, and the number of its last line that is not blank."""
+    line = last = 0
+    for line, text in read_lines(path):
+        last = line if text.strip() else last
+    return line, last
+
+
+def _row(row: dict[str, str], line: int) -> dict | BadRow:
+    """The line of each file → a row. A blank line of label is a row without a class."""
+    if any("\r" in text for text in row.values()):
+        return BadRow(CARRIAGE_RETURN)
+    for name in ("seq.in", "seq.out"):
+        if not row.get(name, "-").strip():
+            return BadRow(f"{name}:{line} is blank")
+        if "\t" in row.get(name, ""):
+            return BadRow(f"{name}:{line} has a tab; separate words and tags by blanks")
+    record = {"tokens": split_at_spaces(row["seq.in"]), "label": row.get("label", "").strip() or None}
+    return {**record, "tags": split_at_spaces(row["seq.out"])} if "seq.out" in row else record

@@ -52,4 +52,5 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
 def split_at_spaces(text: str) -> list[str]:
     """The fields of a line between spaces."""
     # str.split() would also split at white space beyond ASCII, which may be a word here
-    return [field for field in text.split(" ") if field]
+    fields = text.split(" ")
+    return fields if "" not in fields else [field for field in fields if field]

@@ -7,6 +7,8 @@ from typing import Literal
 
 from multitask.common.errors import InputError
 from multitask.data.formats.lines import Record, check_encoding
+from multitask.data.formats.tools.conversion import Converter
+from multitask.data.formats.tools.label_studio import from_cells
 from multitask.data.notices import Notices, abbreviate
 from multitask.data.rows import BadRow
 
@@ -14,8 +16,11 @@ _CSV_ERRORS = {"unexpected end of data": "a quote that is never closed"}
 _CSV_FIELD_LIMIT = 64 << 20  # bytes; the csv module's own limit of 128 KiB is a long article
 
 
-def read_table(path: str, delimiter: str, notices: Notices) -> Iterator[Record]:
-    """Yield the rows of a table whose first line names its columns. Notes rows of several lines."""
+def read_table(path: str, delimiter: str, notices: Notices, annotated: bool = True) -> Iterator[Record]:
+    """Yield the rows of a table whose first line names its columns. Notes rows of several lines.
+
+    Rows of Label Studio are read as its JSON_MIN: a cell is then a list of spans, or a class."""
+    converter = Converter(path, notices, annotated)
     csv.field_size_limit(_CSV_FIELD_LIMIT)
     with open(path, "rb") as file:
         check_encoding(file.peek(4), path)
@@ -42,7 +47,10 @@ def read_table(path: str, delimiter: str, notices: Notices) -> Iterator[Record]:
                 yield line, BadRow(f"{len(row)} columns, where the first line has {len(header)}")
                 continue
             record = dict(zip(header, row))
-            yield line, {**record, "label": record.get("label") or None}
+            if exported := from_cells(record):
+                yield line, converter.convert(exported, line)
+            else:
+                yield line, {**record, "label": record.get("label") or None}
 
 
 def _header(path: str, rows: Iterator[list[str]]) -> list[str]:

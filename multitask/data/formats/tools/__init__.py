@@ -1,0 +1,1 @@
+"""Exports of annotation tools: what turns their JSON values and Rasa files into rows."""
