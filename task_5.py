@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import sys
+from os.path import isfile  # False also for a text that no file name may hold
 from pathlib import Path
 
 from multitask.common.errors import InputError
@@ -35,7 +36,9 @@ def parse() -> argparse.Namespace:
         "--input", metavar="FILE", help="one text per line, or a corpus file; - is standard input"
     )
     predict_parser.add_argument(
-        "--output", metavar="FILE", help=".jsonl, .csv or .conll file (standard output)"
+        "--output",
+        metavar="FILE",
+        help=".jsonl, .csv, .conll, .parquet or .labelstudio.json (JSON Lines on standard output)",
     )
     predict_parser.add_argument(
         "--embeddings", metavar="FILE.npy", help="also write embeddings, float32 (N, D)"
@@ -45,6 +48,11 @@ def parse() -> argparse.Namespace:
     evaluate_parser = commands.add_parser("evaluate", parents=[shared], help="metrics on an annotated file")
     evaluate_parser.add_argument("corpus", metavar="CORPUS_FILE", help="as config.yml's data.test")
     evaluate_parser.add_argument("--json", action="store_true", help="print all metrics as one JSON object")
+    evaluate_parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="join rows of tokens to raw texts, and find the words as predict does",
+    )
     evaluate_parser.add_argument(
         "--against", metavar="DIR", help="another model folder, to compare on the same rows"
     )
@@ -75,14 +83,15 @@ def predict(arguments: argparse.Namespace) -> None:
     from multitask.inference.batch_predict import Output, StandardOutput, predict_all
     from multitask.inference.resumable_output import ResumableOutput
     from multitask.inference.terminal import terminal_renderer
-    from multitask.inference.writers import check_labels_fit, json_line, output_format
+    from multitask.inference.writers import OutputFormat, check_labels_fit, json_line, output_format
 
     path, vectors = arguments.output, arguments.embeddings
     if bool(arguments.texts) == bool(arguments.input):
         raise InputError("give texts as arguments, or a file of them with --input (- is standard input)")
     if arguments.resume and not path:
         raise InputError("--resume continues a file: give the --output that was interrupted")
-    head, render = output_format(path) if path else (b"", json_line)
+    written = output_format(path, arguments.model) if path else OutputFormat("", b"", json_line)
+    render = written.render
     for name, suffix in ((path, ""), (vectors, ".npy")):
         if name:
             check_writable(name, suffix)
@@ -92,15 +101,19 @@ def predict(arguments: argparse.Namespace) -> None:
         check_labels_fit(path, predictor.labels)
     elif sys.stdout.isatty():
         render = terminal_renderer(predictor.labels)
+    if len(arguments.texts) == 1 and isfile(name := arguments.texts[0]):
+        logger.warning(f"'{name}' is a file; this predicts its name, and --input {name} its lines")
     output: Output | None = None
     if distributed.rank() == 0 and not path:
         output = StandardOutput(vectors)
     elif distributed.rank() == 0:
-        facts = {"model": folder_hash(Path(arguments.model)), "format": Path(path).suffix.lower()}
-        output = file = ResumableOutput(path, vectors, {**facts, "choice of embeddings": bool(vectors)})
+        facts = {"model": folder_hash(Path(arguments.model)), "format": written.suffix}
+        output = file = ResumableOutput(
+            path, vectors, {**facts, "choice of embeddings": bool(vectors)}, written.convert
+        )
         if not arguments.resume:
-            file.begin(head)
-        elif not file.resume(head, rows):
+            file.begin(written.head)
+        elif not file.resume(written.head, rows):
             logger.info(f"{path} is finished: there is nothing to resume")
             rows, output = iter(()), None
     predict_all(predictor, rows, render, output, bool(vectors))
@@ -118,11 +131,11 @@ def evaluate_corpus(arguments: argparse.Namespace) -> None:
 
     pictures = check_folder(arguments.pictures)
     predictor = Predictor.from_pretrained(arguments.model, arguments.device)
-    first = evaluate_file(predictor, arguments.model, arguments.corpus)
+    first = evaluate_file(predictor, arguments.model, arguments.corpus, raw=arguments.raw)
     second = None
     if arguments.against:
         other = Predictor.from_pretrained(arguments.against, arguments.device)
-        second = evaluate_file(other, arguments.against, arguments.corpus, second=True)
+        second = evaluate_file(other, arguments.against, arguments.corpus, True, arguments.raw)
     evaluation = evaluation_to_dict(first, second)
     print(json.dumps(evaluation) if arguments.json else evaluation_to_text(first, evaluation), flush=True)
     for path in draw_plots(first, pictures):

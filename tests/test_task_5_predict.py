@@ -31,7 +31,10 @@ def test_predictor_in_python_gives_the_rows_of_the_command(shell, trained, expor
     assert rows == [prediction.to_dict() for prediction in predictions]
     for row, prediction in zip(rows, predictions):
         assert row["label"] == prediction.label
-        assert row["probabilities"] == {name: round(p, 6) for name, p in prediction.probabilities.items()}
+        probabilities = prediction.probabilities and {
+            n: round(p, 6) for n, p in prediction.probabilities.items()
+        }
+        assert row["probabilities"] == probabilities and (probabilities is None) == (not row["text"])
         assert [(e["start"], e["end"], e["text"], e["label"]) for e in row["entities"]] == [
             entity[:4] for entity in prediction.entities
         ]
@@ -53,6 +56,16 @@ def test_predict_writes_a_row_per_text_in_order(shell, trained, tmp_path):
     for row, other in zip(read_jsonl(direct.out), written, strict=False):
         assert row["label"] == other["label"]
         assert row["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+    assert written[1] == {"text": "", "label": None, "probabilities": None, "entities": []}
+
+
+def test_a_text_that_is_the_name_of_a_file_is_predicted_with_a_hint(shell, trained, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "anna"}\n')
+    hint = "'in.jsonl' is a file; this predicts its name, and --input in.jsonl its lines"
+    for texts in (["in.jsonl"], ["in.jsonl", "anna"], ["no.jsonl"], ["x" * 5000]):
+        ended = shell(task_5, "predict", "--model", trained, *texts)
+        assert [row["text"] for row in read_jsonl(ended.out)] == texts
+        assert (hint in ended.err.splitlines()) == (texts == ["in.jsonl"])
 
 
 def test_a_hostile_row_does_not_stop_the_others(shell, trained, tmp_path):

@@ -15,7 +15,7 @@ from multitask.inference.predictor import Predictor
 from multitask.inference.resumable_output import ResumableOutput
 
 
-@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.conll"])
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.conll", "out.labelstudio.json", "out.parquet"])
 def test_a_stopped_prediction_resumes_to_the_same_files(shell, trained, tmp_path, monkeypatch, name):
     texts = [*(f"anna won vote {i}" for i in range(40)), "", "bad \udce9", "paris"]
     (tmp_path / "in.txt").write_bytes("\n".join(texts).encode("utf-8", "surrogateescape"))

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from multitask.common import chunking, distributed
 from multitask.common.atomic_files import NpyWriter, atomic_file
 from multitask.common.signals import StopSignals
-from multitask.data.rows import Example
+from multitask.data.examples import Example
 from multitask.data.texts import Row, UnreadableRow
 from multitask.inference.predictor import Predictor
 from multitask.inference.writers import Render

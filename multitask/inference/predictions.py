@@ -26,7 +26,9 @@ class Word(NamedTuple):
 
 class Prediction(NamedTuple):
     """The prediction for one text. `label` and `probabilities`, or `entities` and `words`, are None if the
-    model never learned that task; `embedding` (D,) and `words` are None unless they were requested."""
+    model never learned that task; `embedding` (D,) and `words` are None unless they were requested.
+
+    A blank text, which has no words, has no label, no probabilities and an empty list of entities."""
 
     text: str
     label: str | None
@@ -41,6 +43,11 @@ class Prediction(NamedTuple):
             return self
         entities = self.entities and [e._replace(text=text[e.start : e.end]) for e in self.entities]
         return self._replace(text=text, entities=entities)
+
+    def without_answers(self) -> "Prediction":
+        """The prediction for a blank text."""
+        entities: list[Entity] | None = None if self.entities is None else []
+        return self._replace(label=None, probabilities=None, entities=entities)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON row, without the words: plain types, probabilities rounded to six digits."""

@@ -15,8 +15,9 @@ from tokenizers import Tokenizer
 
 from multitask.common.errors import InputError
 from multitask.data.corpus import encode
+from multitask.data.examples import Example, example_from_text
 from multitask.data.labels import LabelSpace, labels_from_config
-from multitask.data.rows import Example, example_from_text
+from multitask.data.texts import is_blank
 from multitask.inference.decoding import DecodedRows, decode_corpus, entity_scores, softmax
 from multitask.inference.predictions import Entity, Prediction, Word
 from multitask.inference.runner import Runner, run_model, runner_of
@@ -102,7 +103,8 @@ class Predictor:
         """Predict class, entities and, if wanted, the embedding of each text, of any length.
 
         Args:
-            texts: N texts. An empty text has a prediction too. A lone surrogate is an unknown character.
+            texts: N texts. A blank one has neither class nor entities, but an embedding. A lone surrogate is
+                an unknown character.
             embeddings: whether to add each text's embedding (D,), float32.
             progress: called with the number of texts done since the last call.
 
@@ -153,7 +155,8 @@ class Predictor:
             tagged = self._words(rows, rows.tags, rows.word_logits, examples) if words else absent
         texts = [example.text or "" for example in examples]
         vectors = rows.embeddings if embeddings else absent
-        return map(Prediction, texts, classes, probabilities, entities, vectors, tagged)
+        predictions = map(Prediction, texts, classes, probabilities, entities, vectors, tagged)
+        return (p.without_answers() if is_blank(row) else p for row, p in zip(examples, predictions))
 
     def _entities(
         self, rows: DecodedRows, tags: np.ndarray, logits: np.ndarray, examples: Sequence[Example]

@@ -26,6 +26,7 @@ from multitask.common.atomic_files import (
 from multitask.common.errors import InputError
 from multitask.common.signals import StoppedBySignal
 from multitask.data.texts import Row, UnreadableRow
+from multitask.inference.conversion import Convert
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ _START_OVER = "without --resume it starts over"
 
 
 class ResumableOutput(AbstractContextManager):
-    """An Output that writes PATH.partial, and VECTORS.partial for embeddings; it renames them when complete.
+    """An Output that writes PATH.partial, and VECTORS.partial for embeddings; it renames them when complete,
+    or converts PATH.partial to PATH.
 
     PATH.partial.json notes the progress, always after the rows are on the disk. A process that resumes cuts
     off everything written after that note. Therefore no row appears twice.
@@ -43,14 +45,15 @@ class ResumableOutput(AbstractContextManager):
     Args:
         path, vectors: the output file, and the .npy file for embeddings or None.
         facts: what the rows depend on besides their texts. A run with other facts can't resume.
+        convert: writes the output file from the complete PATH.partial; None if they are the same.
 
     Raises InputError for a name that can't be written."""
 
-    def __init__(self, path: str, vectors: str | None, facts: dict[str, Any]):
+    def __init__(self, path: str, vectors: str | None, facts: dict[str, Any], convert: Convert | None = None):
         check_writable(path)
         if vectors:
             check_writable(vectors, ".npy")
-        self.facts, self.input = facts, InputHash()
+        self.facts, self.convert, self.input = facts, convert, InputHash()
         self.targets = [Path(name) for name in (path, vectors) if name]
         self.partials = [target.with_name(f"{target.name}.partial") for target in self.targets]
         self.note = self.partials[0].with_name(f"{self.partials[0].name}.json")
@@ -90,7 +93,7 @@ class ResumableOutput(AbstractContextManager):
 
     def _continue(self, noted: dict[str, Any], rows: Iterator[Row]) -> bool:
         if noted["finished"]:
-            self._rename_files()
+            self._complete_files()
             return False
         if other := [name for name in self.facts if noted["facts"].get(name) != self.facts[name]]:
             names = " and ".join(other)
@@ -122,20 +125,24 @@ class ResumableOutput(AbstractContextManager):
             self._write_note()
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Rename the files if all rows are written; otherwise leave them in a state that can be resumed."""
-        if error is None:
-            if self.vectors:
-                self.vectors.finish()
-            self._write_note(finished=True)
-        elif isinstance(error, StoppedBySignal):
-            self._write_note()
-        # after any other error half a row may follow the last note
-        for file in self.files:
-            with suppress(OSError):
-                file.close()
-        if error is None:
-            self._rename_files()
-        self.lock.close()
+        """Complete the files if all rows are written; otherwise leave them in a state that can be resumed."""
+        failed: BaseException | None = None
+        with self.lock:
+            if error is None:
+                if self.vectors:
+                    self.vectors.finish()
+                self._write_note(finished=True)
+            elif isinstance(error, StoppedBySignal):
+                self._write_note()
+            # after any other error half a row may follow the last note
+            for file in self.files:
+                with suppress(OSError):
+                    file.close()
+            if error is None:
+                try:
+                    self._complete_files()
+                except (StoppedBySignal, OSError) as stopped:  # a conversion takes time and disk
+                    error = failed = stopped
         hint = f"{self.partials[0]} holds the finished rows; add --resume to the same command to continue"
         if isinstance(error, StoppedBySignal):
             name = signal.Signals(error.number).name
@@ -143,6 +150,8 @@ class ResumableOutput(AbstractContextManager):
             raise StoppedBySignal(error.number, reason) from None
         if error is not None:
             logger.info(hint)
+        if failed is not None:
+            raise failed
 
     def _lock(self) -> None:
         self.lock.enter_context(os.fdopen(lock(self.partials[0], "another process writes it")))
@@ -173,9 +182,19 @@ class ResumableOutput(AbstractContextManager):
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{self.note}: is damaged; {_START_OVER}") from None
 
-    def _rename_files(self) -> None:
+    def _complete_files(self) -> None:
+        converted = self.partials[0].with_name(f"{self.partials[0].name}.converted")
         for partial, target in zip(self.partials, self.targets):
-            if partial.exists():  # a process that was killed may have renamed it already
+            if not partial.exists():  # a process that was killed may have renamed it already
+                continue
+            if self.convert and target is self.targets[0]:
+                with open_file(converted, "w") as file:
+                    self.convert(partial, file)
+                sync(converted)
+                rename(converted, target)
+                sync(target.parent)
+                partial.unlink()
+            else:
                 rename(partial, target)
         sync(self.targets[0].parent)
         self.note.unlink()

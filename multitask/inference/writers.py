@@ -1,20 +1,24 @@
-"""Render predictions as bytes: JSON Lines, CSV or CoNLL columns, chosen by the name of the output file."""
+"""Render predictions as bytes in the format that the name of the output file asks for."""
 
 import csv
 import io
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from multitask.common.errors import InputError
+from multitask.common.errors import InputError, require_packages
 from multitask.data.formats.columns import conll_line
 from multitask.data.formats.files import CONLL, JSON_LINES
 from multitask.data.labels import LabelSpace, Span, spans_to_tags
 from multitask.data.rows import BadRow
 from multitask.data.texts import Row, UnreadableRow
+from multitask.inference.conversion import Convert, write_json_array, write_parquet
 from multitask.inference.predictions import Prediction
 
+LABEL_STUDIO, PARQUET = ".labelstudio.json", ".parquet"
 _CSV = ("text", "label", "probability", "entities", "error")
 _SPLITS_LINES = re.compile(r"[\t\r\n]")
 
@@ -22,16 +26,34 @@ _SPLITS_LINES = re.compile(r"[\t\r\n]")
 Render = Callable[[Row, Prediction | None], bytes]
 
 
-def output_format(path: str) -> tuple[bytes, Render]:
-    """The header and the row renderer for a file name. Raises InputError for an unknown extension."""
+class OutputFormat(NamedTuple):
+    """How an output file is written: its header, then each row as bytes and, if `convert` is given, that
+    content converted to the file itself when all rows are there."""
+
+    suffix: str
+    head: bytes
+    render: Render
+    convert: Convert | None = None
+
+
+def output_format(path: str, model: str = "") -> OutputFormat:
+    """The format for a file name. `model` is the folder of the model, which Label Studio shows.
+
+    Raises InputError for an unknown extension, or if a package for the format is not installed."""
+    if path.lower().endswith(LABEL_STUDIO):
+        render = partial(_label_studio_task, _model_name(model))
+        return OutputFormat(LABEL_STUDIO, b"", render, write_json_array)
     suffix = Path(path).suffix.lower()
     if suffix in JSON_LINES:
-        return b"", json_line
+        return OutputFormat(suffix, b"", json_line)
     if suffix == ".csv":
-        return _table_row(_CSV), _csv_row
+        return OutputFormat(suffix, _table_row(_CSV), _csv_row)
     if suffix in CONLL:
-        return b"", _conll_sentence
-    raise InputError(f"{path}: the extension must be .jsonl, .csv or .conll")
+        return OutputFormat(suffix, b"", _conll_sentence)
+    if suffix == PARQUET:
+        require_packages(["pyarrow"], path, "requirements-parquet.txt")
+        return OutputFormat(suffix, b"", json_line, write_parquet)
+    raise InputError(f"{path}: the extension must be .jsonl, .csv, .conll, .parquet or .labelstudio.json")
 
 
 def check_labels_fit(path: str, labels: LabelSpace) -> None:
@@ -47,9 +69,41 @@ def json_line(row: Row, prediction: Prediction | None) -> bytes:
     """The row as one line of JSON; an unreadable row has the key `error`, and null for all other keys."""
     if isinstance(row, UnreadableRow):
         empty = dict.fromkeys(Prediction("", None, None, None).to_dict())
-        return json.dumps({**empty, "error": row.reason}, ensure_ascii=False).encode() + b"\n"
+        return _json({**empty, "error": row.reason})
     assert prediction is not None
-    return json.dumps(prediction.to_dict(), ensure_ascii=False).encode() + b"\n"
+    return _json(prediction.to_dict())
+
+
+def _label_studio_task(model: str, row: Row, prediction: Prediction | None) -> bytes:
+    """A task with its prediction, as Label Studio imports it; an unreadable row has `error` beside the text.
+
+    Label Studio counts offsets in code points, as Python does. (Versions before 1.5 counted UTF-16 units.)"""
+    if isinstance(row, UnreadableRow):
+        return _json({"data": {"text": "", "error": row.reason}, "predictions": []})
+    assert prediction is not None
+    fields, names = prediction.to_dict(), {"from_name": "class", "to_name": "text", "type": "choices"}
+    result: list[dict[str, Any]] = []
+    if (label := prediction.label) is not None:
+        score = fields["probabilities"][label]
+        result.append({"id": "class", **names, "value": {"choices": [label]}, "score": score})
+    names = {"from_name": "label", "to_name": "text", "type": "labels"}
+    for number, entity in enumerate(fields["entities"] or (), 1):
+        value = {**{key: entity[key] for key in ("start", "end", "text")}, "labels": [entity["label"]]}
+        result.append({"id": f"entity {number}", **names, "value": value, "score": entity["score"]})
+    # sorted by the lowest score, the tasks that a person should see first come first
+    score = {"score": min(one["score"] for one in result)} if result else {}
+    predicted = {"model_version": model, **score, "result": result}
+    return _json({"data": {"text": prediction.text}, "predictions": [predicted]})
+
+
+def _model_name(folder: str) -> str:
+    """The name of the run that saved a model, or of the folder of an export."""
+    path = Path(folder).resolve()  # runs/latest is a link
+    return path.parent.name if path.name == "model" else path.name
+
+
+def _json(value: dict) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
 
 
 def _csv_row(row: Row, prediction: Prediction | None) -> bytes:
@@ -73,6 +127,8 @@ def _conll_sentence(row: Row, prediction: Prediction | None) -> bytes:
     if isinstance(row, UnreadableRow):
         return _conll_error(row.reason)
     assert prediction is not None
+    if not row.words:
+        return b"# text =\n\n"  # a comment keeps the place of a row without words
     offsets = row.offsets or []
     starts = {start: word for word, (start, _) in enumerate(offsets)}
     ends = {end: word for word, (_, end) in enumerate(offsets, 1)}

@@ -43,8 +43,9 @@ class EntityRow(BaseModel):
 
 
 class PredictionRow(BaseModel):
-    """The prediction for a text. Fields of a task that the model never learned are null. If the text could
-    not be read, all fields are null except `error`."""
+    """The prediction for a text. Fields of a task that the model never learned are null. A blank text has
+    null as label and probabilities, and no entities. Of a text that could not be read, all fields but `error`
+    are null."""
 
     text: str | None
     label: str | None

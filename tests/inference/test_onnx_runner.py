@@ -17,8 +17,8 @@ from model_folders import EXPORTED_LABELS
 from model import MultiTaskTransformer
 from multitask.common.checksums import write_with_checksums
 from multitask.data.corpus import encode
+from multitask.data.examples import example_from_text
 from multitask.data.labels import labels_from_config
-from multitask.data.rows import example_from_text
 from multitask.encoders.pretrained import load_tokenizer
 from multitask.export import onnx_graph
 from multitask.export.exporter import export, export_files

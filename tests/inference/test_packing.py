@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from model import MultiTaskTransformer
 from multitask.data.batching import even_batches
 from multitask.data.corpus import encode
+from multitask.data.examples import example_from_text
 from multitask.data.labels import LabelSpace
-from multitask.data.rows import example_from_text
 from multitask.inference import packing
 from multitask.inference.packing import pack
 from multitask.inference.runner import run_model

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from random_models import LABELS, TEXTS
 
 from multitask.data.corpus import encode
+from multitask.data.examples import example_from_text, example_from_words
 from multitask.data.labels import LabelSpace
-from multitask.data.rows import example_from_text
+from multitask.data.words import split_words
 from multitask.inference import runner
 from multitask.inference.predictor import Predictor
 from multitask.inference.runner import run_model
@@ -58,6 +59,9 @@ def test_every_text_has_a_prediction_and_entities_lie_inside(random_predictor, t
     predictions = random_predictor.predict(texts)
     assert [p.text for p in predictions] == texts
     for p in predictions:
+        if not split_words(p.text):
+            assert (p.label, p.probabilities, p.entities) == (None, None, [])
+            continue
         assert sum(p.probabilities.values()) == pytest.approx(1)
         assert p.label == max(p.probabilities, key=p.probabilities.get)
         for entity in p.entities:
@@ -67,9 +71,22 @@ def test_every_text_has_a_prediction_and_entities_lie_inside(random_predictor, t
         assert all(a.end <= b.start for a, b in pairwise(p.entities))
 
 
+@pytest.mark.parametrize("row", [*map(example_from_text, ["", " \t\n", "\u3000"]), example_from_words([])])
+def test_a_blank_text_has_an_embedding_and_no_answers(random_predictor, row):
+    other = example_from_text("anna")
+    blank, _, last = random_predictor.predict_examples([row, other, row], embeddings=True, words=True)
+    for p in (blank, last):
+        assert p.text == row.text and (p.label, p.probabilities, p.entities) == (None, None, [])
+        assert p.embedding.shape == (32,) and np.isfinite(p.embedding).all()
+    assert random_predictor.predict([row.text])[0].label is None
+    assert random_predictor.predict(["."])[0].label in LABELS.classes, "a punctuation mark is a word"
+
+
 def test_an_untrained_task_has_no_prediction(random_model, tokenizer):
     (p,) = Predictor(random_model, tokenizer, LabelSpace((), ())).predict(["anna"])
     assert (p.label, p.probabilities, p.entities) == (None, None, None)
+    (blank,) = Predictor(random_model, tokenizer, LabelSpace(("x", "y", "z"), ())).predict([""])
+    assert (blank.label, blank.probabilities, blank.entities) == (None, None, None)
 
 
 def test_a_prediction_becomes_a_row_of_json(random_predictor):

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from multitask.common import atomic_files
 from multitask.common.errors import InputError
 from multitask.common.signals import StoppedBySignal
-from multitask.data.rows import example_from_text
+from multitask.data.examples import example_from_text
 from multitask.data.texts import UnreadableRow
 from multitask.inference import resumable_output
 from multitask.inference.resumable_output import ResumableOutput
@@ -35,10 +36,17 @@ def render(rows):
     return texts.encode(), np.array([[len(getattr(row, "text", "")), 1] for row in rows], np.float32)
 
 
-def run(folder, resume, rows=ROWS, facts=FACTS, vectors=True, stop=None):
+def convert(lines, file):
+    """A conversion in several writes."""
+    for line in lines.read_bytes().splitlines(keepends=True):
+        file.write(line.upper())
+        file.flush()
+
+
+def run(folder, resume, rows=ROWS, facts=FACTS, vectors=True, stop=None, convert=None):
     """Write all rows in chunks, or stop before chunk `stop` → whether there was anything to write."""
     folder.mkdir(exist_ok=True)
-    output = ResumableOutput(folder / "out.csv", folder / "v.npy" if vectors else None, facts)
+    output = ResumableOutput(folder / "out.csv", folder / "v.npy" if vectors else None, facts, convert)
     rows = iter(rows)
     if not resume:
         output.begin(b"head\n")
@@ -52,10 +60,11 @@ def run(folder, resume, rows=ROWS, facts=FACTS, vectors=True, stop=None):
     return True
 
 
-def assert_complete(folder):
+def assert_complete(folder, convert=None):
     assert sorted(path.name for path in folder.iterdir()) == ["out.csv", "v.npy"]
     texts, vectors = render(ROWS)
-    assert (folder / "out.csv").read_bytes() == b"head\n" + texts
+    expected = b"head\n" + texts
+    assert (folder / "out.csv").read_bytes() == (expected.upper() if convert else expected)
     assert (np.load(folder / "v.npy") == vectors).all()
 
 
@@ -72,9 +81,10 @@ def test_an_uninterrupted_run_writes_the_header_and_all_rows(tmp_path):
     assert_complete(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("convert", [None, convert])
 @pytest.mark.parametrize("torn", [False, True])
 @pytest.mark.parametrize("seconds", [-1, 1e9])
-def test_a_run_killed_at_any_change_of_the_disk_resumes(tmp_path, monkeypatch, seconds, torn):
+def test_a_run_killed_at_any_change_of_the_disk_resumes(tmp_path, monkeypatch, seconds, torn, convert):
     monkeypatch.setattr(resumable_output, "NOTE_SECONDS", seconds)
     disk = atomic_files.disk
     for at in count(1):
@@ -91,13 +101,49 @@ def test_a_run_killed_at_any_change_of_the_disk_resumes(tmp_path, monkeypatch, s
         folder = tmp_path / f"at {at}"
         with monkeypatch.context() as patch, suppress(Killed):
             patch.setattr(atomic_files, "disk", kill)
-            run(folder, resume=False)
+            run(folder, resume=False, convert=convert)
             break
-        run(folder, resume=True)
+        run(folder, resume=True, convert=convert)
         for leftover in folder.glob(".*"):  # of an atomic_file whose clean-up was killed
             leftover.unlink()
-        assert_complete(folder)
+        assert_complete(folder, convert)
     assert at > 10
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_run_killed_while_it_removes_its_partial_files_resumes(tmp_path, monkeypatch, number, after):
+    unlink, calls = Path.unlink, count(1)
+
+    def kill(path, **options):
+        if path.exists() and next(calls) >= number:
+            if after:
+                unlink(path)
+            raise Killed
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "unlink", kill)
+        run(tmp_path / "killed", resume=False, convert=convert)
+    run(tmp_path / "killed", resume=True, convert=convert)
+    assert_complete(tmp_path / "killed", convert)
+
+
+@pytest.mark.parametrize("error", [StoppedBySignal(15), OSError(28, "No space left on device")])
+def test_a_conversion_that_is_stopped_is_repeated(tmp_path, error, capsys):
+    def stopped(lines, file):
+        file.write(b"half")
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        run(tmp_path / "one", resume=False, convert=stopped)
+    if isinstance(error, StoppedBySignal):
+        assert "stopped by SIGTERM after 10 rows" in str(raised.value) and "--resume" in str(raised.value)
+    else:
+        assert "out.csv.partial holds the finished rows; add --resume" in capsys.readouterr().err
+    assert not (tmp_path / "one" / "out.csv").exists()
+    assert not run(tmp_path / "one", resume=True, convert=convert), "no row is predicted again"
+    assert_complete(tmp_path / "one", convert)
 
 
 def test_a_resumed_run_repeats_only_rows_without_a_note(tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ from random_models import LABELS, TEXTS
 
 from model import SentenceTransformer
 from multitask.data.corpus import encode
-from multitask.data.rows import example_from_text
+from multitask.data.examples import example_from_text
 from multitask.inference.decoding import predict_corpus
 from multitask.inference.predictor import embed
 from multitask.inference.runner import run_model

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from reading import read_corpus
 
 from multitask.common.errors import InputError
+from multitask.data.examples import Example, example_from_text
 from multitask.data.labels import LabelSpace
-from multitask.data.rows import Example, example_from_text
 from multitask.data.texts import UnreadableRow
 from multitask.inference.predictions import Entity, Prediction
 from multitask.inference.writers import check_labels_fit, output_format
@@ -33,7 +33,7 @@ def predicted(example: Example, chosen: list[int]) -> Prediction:
 
 
 def written(name, rows, answers) -> bytes:
-    head, render = output_format(name)
+    _, head, render, _ = output_format(name)
     return head + b"".join(map(render, rows, answers))
 
 
@@ -113,6 +113,17 @@ def test_a_row_that_can_not_be_read_has_its_place_and_its_reason():
     assert written("a.conll", [row], [None]) == f"# error = {row.reason}\n\n".encode()
 
 
+def test_a_row_without_words_keeps_its_place():
+    rows = [example_from_text(text) for text in ("Ada", " ", "Obi")]
+    answers = [Prediction(row.text, "x" if row.words else None, None, []) for row in rows]
+    assert written("a.conll", rows, answers).split(b"\n\n")[:-1] == [
+        b"# label = x\nAda\tO",
+        b"# text =",
+        b"# label = x\nObi\tO",
+    ]
+    assert written("a.csv", rows[1:2], answers[1:2]).splitlines()[1] == b" ,,,[],"
+
+
 def test_a_task_that_was_not_learned_is_left_empty():
     row = example_from_text("Ada won")
     said = Prediction(row.text, None, None, None)
@@ -122,7 +133,7 @@ def test_a_task_that_was_not_learned_is_left_empty():
 
 @pytest.mark.parametrize("name", ["a.txt", "a", "a.npy"])
 def test_any_other_name_is_refused(name):
-    with pytest.raises(InputError, match="the extension must be .jsonl, .csv or .conll"):
+    with pytest.raises(InputError, match="the extension must be .jsonl, .csv, .conll, .parquet or"):
         output_format(name)
 
 

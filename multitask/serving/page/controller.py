@@ -7,8 +7,9 @@ from pathlib import Path
 
 from multitask.common.chunking import split_into_chunks
 from multitask.common.errors import InputError
-from multitask.data.rows import BadRow, Example, unannotated_example
-from multitask.data.texts import Row, UnreadableRow
+from multitask.data.examples import Example, unannotated_example
+from multitask.data.rows import BadRow
+from multitask.data.texts import Row, UnreadableRow, rows_from_texts
 from multitask.inference.predictions import Prediction
 from multitask.serving.batcher import RequestTooLarge, ServerBusy
 from multitask.serving.limits import Limits, estimate_tokens
@@ -41,11 +42,17 @@ class PageController:
         self.results.add(result)
         return await asyncio.to_thread(view, result, threshold), result.key
 
-    async def predict_text(self, text: str, other: str) -> Result:
-        """The result of a typed text."""
-        limit = self.limits.text_characters
-        if not text.strip():
+    async def predict_text(self, typed: str, other: str, progress: Progress) -> Result:
+        """The result of a typed text, or of each of its lines. Blank lines are left out."""
+        limit, lines = self.limits.text_characters, [line for line in typed.split("\n") if line.strip()]
+        if not lines:
             raise InputError("There is no text yet: type a sentence.")
+        if len(lines) > self.limits.file_rows:
+            problem = f"The text has {len(lines):,} lines; at most {self.limits.file_rows:,} are read"
+            raise InputError(f"{problem}. python task_5.py predict reads files of any size.")
+        if len(lines) > 1:
+            return await self._predict_all(list(rows_from_texts(lines, limit)), None, other, progress)
+        (text,) = lines
         if len(text) > limit:
             raise InputError(f"The text has {len(text):,} characters; at most {limit:,} are read.")
         rows, services = [unannotated_example({"text": text})], await self._services(other)
@@ -60,17 +67,15 @@ class PageController:
     async def predict_file(self, path: str, other: str, progress: Progress) -> Result:
         """The result of an uploaded file. The file is removed: no text stays on the disk."""
         rows = await asyncio.to_thread(read_upload, path, self.limits)
-        services = await self._services(other)
-        models = [await _predict_rows(service, rows, progress) for service in services]
-        return Result(models, Path(path).name)
+        return await self._predict_all(rows, Path(path).name, other, progress)
 
     async def compare(self, key: str, other: str, progress: Progress) -> Result:
         """A stored result with the predictions of `other`, which replace those of an earlier second model."""
         result = await self.stored(key)
         models = list(result.models[:1])
         if other:
-            service, is_text = await self.models.open(other), result.file_name is None
-            models.append(await _predict_rows(service, models[0].rows, progress, words=is_text))
+            service = await self.models.open(other)
+            models.append(await _predict_rows(service, models[0].rows, progress, result.is_one_text))
         return replace(result, models=models)
 
     async def stored(self, key: str) -> Result:
@@ -78,6 +83,12 @@ class PageController:
         if (result := self.results.get(key)) is None:
             raise InputError("This result is no longer stored: run it again.")
         return result
+
+    async def _predict_all(
+        self, rows: Sequence[Row], name: str | None, other: str, progress: Progress
+    ) -> Result:
+        services = await self._services(other)
+        return Result([await _predict_rows(service, rows, progress) for service in services], name)
 
     async def _services(self, other: str) -> list[Service]:
         if self.models.main is None:

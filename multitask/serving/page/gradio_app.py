@@ -113,8 +113,8 @@ def _add_parts(controller: PageController, examples: Sequence[str]) -> None:
         with gr.Column(elem_id="ask", scale=4, min_width=280):
             text = gr.Textbox(
                 label="Text",
-                info="Enter asks, Shift + Enter begins a new line.",
-                placeholder="A sentence, or several",
+                info="Enter asks, Shift + Enter begins the next text.",
+                placeholder="A sentence, or several, one per line",
                 max_lines=14,
                 elem_id="text",
             )
@@ -154,8 +154,8 @@ def _add_events(controller: PageController, *parts: Any) -> None:
     def bar(progress: gr.Progress) -> Callable[[int, int, str], object]:
         return lambda done, total, model: progress((done, total), desc=f"rows by {model}", unit="rows")
 
-    async def on_text(content, name, score):
-        return await controller.show(controller.predict_text(content, name), score)
+    async def on_text(content, name, score, progress=_PROGRESS):
+        return await controller.show(controller.predict_text(content, name, bar(progress)), score)
 
     async def on_example(content, name, score):
         return content, *(await on_text(content, name, score))

@@ -12,9 +12,10 @@ import numpy as np
 
 from multitask.common.chunking import split_into_chunks
 from multitask.config.loading import load_settings
+from multitask.data.examples import Example, unannotated_example
 from multitask.data.formats.files import read_records
 from multitask.data.formats.lines import input_errors
-from multitask.data.rows import BadRow, Example, unannotated_example
+from multitask.data.rows import BadRow
 from multitask.data.texts import UnreadableRow
 from multitask.serving.batcher import ServerBusy
 from multitask.serving.limits import estimate_tokens

@@ -29,9 +29,14 @@ class Result:
     """The predictions of one or two models for the same rows."""
 
     models: Sequence[ModelPredictions]
-    file_name: str | None = None  # None for a typed text
+    file_name: str | None = None  # None for typed texts
     neighbours_html: str = ""  # the nearest training sentences
     key: str = field(default_factory=lambda: secrets.token_urlsafe(16))  # can't be guessed by other users
+
+    @property
+    def is_one_text(self) -> bool:
+        """Whether it is one typed text, which is shown with its words; several lines are shown as rows."""
+        return self.file_name is None and len(self.models[0].rows) == 1
 
     @property
     def weight(self) -> int:
@@ -82,7 +87,8 @@ def differ(one: Prediction, other: Prediction) -> bool:
 def render_download(result: Result, number: int, name: str, threshold: float) -> bytes:
     """The predictions of model `number` as a file called `name`: as `task_5.py predict --output` writes them,
     but without entities below `threshold`."""
-    head, render = output_format(name)
-    model = result.models[number]
+    written, model = output_format(name), result.models[number]
     rows = zip(model.rows, model.predictions)
-    return head + b"".join(render(row, p and above_threshold(p, threshold)) for row, p in rows)
+    return written.head + b"".join(
+        written.render(row, p and above_threshold(p, threshold)) for row, p in rows
+    )

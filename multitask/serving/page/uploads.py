@@ -6,11 +6,12 @@ from itertools import islice
 from pathlib import Path
 
 from multitask.common.errors import InputError
-from multitask.data.formats.files import SUFFIXES
+from multitask.data.formats.files import PARQUET, SUFFIXES
 from multitask.data.texts import Row, UnreadableRow, read_rows
 from multitask.serving.limits import Limits
 
-KINDS = [".txt", *SUFFIXES]
+# a small Parquet file can unpack to gigabytes
+KINDS = [".txt", *(suffix for suffix in SUFFIXES if suffix not in PARQUET)]
 
 
 def read_upload(path: str, limits: Limits) -> list[Row]:

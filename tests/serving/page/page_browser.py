@@ -16,7 +16,7 @@ from conftest import ROOT, ROWS
 from killing import make_quick
 
 import task_4
-from multitask.data.rows import example_from_text
+from multitask.data.examples import example_from_text
 from multitask.inference.predictor import Predictor
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -29,11 +29,9 @@ pytestmark = pytest.mark.browser
 
 
 def test_a_typed_text_shows_the_predictors_result(tab, predictors):
-    text = "anna  won in paris,\nand <b>{{value}}</b> & ${value}"
+    text = "anna  won in paris, and <b>{{value}}</b> & ${value}"
     box = tab.get_by_label("Text", exact=False).first
-    box.type("anna  won in paris,")
-    box.press("Shift+Enter")
-    box.type("and <b>{{value}}</b> & ${value}")
+    box.type(text)
     box.press("Enter")
     shows(tab, text)
     expected = predict(predictors[MAIN], text)
@@ -47,6 +45,24 @@ def test_a_typed_text_shows_the_predictors_result(tab, predictors):
     tab.get_by_text("words with tag and score").click()
     rows = tab.locator("details tbody tr").all_inner_texts()
     assert [row.split("\t")[:2] for row in rows] == [[word, title.split()[0]] for word, title in titles]
+
+
+def test_each_typed_line_is_a_row(tab, predictors):
+    box = tab.get_by_label("Text", exact=False).first
+    box.type(LONG[0])
+    for line in ("", *LONG[1:]):
+        box.press("Shift+Enter")
+        box.type(line)
+    box.press("Enter")
+    shows(tab, LONG[2])
+    assert tab.evaluate("plainTexts()") == LONG
+    assert "3 lines" in tab.locator(".pane").first.inner_text()
+    labels = [predict(predictors[MAIN], text).label for text in LONG]
+    rows = tab.locator(".rows li").all_inner_texts()
+    assert [label in row for label, row in zip(labels, rows)] == [True] * 3
+    assert [json.loads(line)["text"] for line in download(tab, "JSONL").splitlines()] == LONG
+    ask(tab, LONG[1])
+    tab.get_by_text("words with tag and score").wait_for()  # one line is shown with its words again
 
 
 def test_nearest_sentences_of_the_training_corpus_are_listed(tab):
@@ -80,7 +96,7 @@ def test_downloads_of_a_file_equal_the_commands_output(tab, trained_models, monk
     drop(tab, "mine.jsonl", rows)
     tab.locator(".rows li").nth(3).wait_for()
     assert "4 rows in mine.jsonl, 1 can’t be read" in tab.locator(".pane").first.inner_text()
-    assert tab.locator(".rows li").nth(3).inner_text() == "mine.jsonl:4: a row has either text or tokens"
+    assert tab.locator(".rows li").nth(3).inner_text() == "mine.jsonl:4: a row has a text or tokens"
     assert tab.evaluate("plainTexts()") == LONG
     (trained_models / "mine.jsonl").write_text(rows)
     monkeypatch.chdir(trained_models)

@@ -14,6 +14,7 @@ from multitask.inference.predictions import Entity, Prediction, Word
 from multitask.serving.batcher import ServerBusy
 from multitask.serving.limits import Limits, estimate_tokens
 from multitask.serving.page.controller import PageController
+from multitask.serving.page.results import render_download
 
 LIMITS = Limits(text_characters=40, batch_rows=4, batch_cost=30)
 
@@ -63,7 +64,7 @@ def no_progress(*arguments):
 
 def test_a_new_threshold_needs_no_new_prediction():
     page = page_of()
-    content, key = show(page, page.predict_text("anna won", ""))
+    content, key = show(page, page.predict_text("anna won", "", no_progress))
     assert content.count("<mark") == 1 and "2 words with tag" in content
     content, same = show(page, page.stored(key), 0.81)
     assert same == key and "<mark" not in content and "1 entity below 0.81 not shown" in content
@@ -82,7 +83,7 @@ def test_a_new_threshold_needs_no_new_prediction():
 )
 def test_an_invalid_text_gives_a_message_and_no_prediction(text, line):
     page = page_of()
-    content, key = show(page, page.predict_text(text, ""))
+    content, key = show(page, page.predict_text(text, "", no_progress))
     assert line in content and 'role="alert"' in content and key == "" and not page.models.main.requests
 
 
@@ -107,11 +108,11 @@ def test_a_file_is_predicted_in_batches_and_an_unreadable_row_keeps_its_place(pu
 
 def test_the_page_retries_while_the_model_is_busy_up_to_a_limit():
     page = page_of(Service(busy=[0, 0, 0]))
-    content, key = show(page, page.predict_text("anna won", ""))
+    content, key = show(page, page.predict_text("anna won", "", no_progress))
     assert "<mark" in content and len(page.models.main.requests) == 4
     for busy, seconds in (([31], 30), ([0.02] * 1000, 0.05)):
         page = page_of(Service(busy=busy, limits=replace(LIMITS, busy_seconds=seconds)))
-        content, key = show(page, page.predict_text("anna won", ""))
+        content, key = show(page, page.predict_text("anna won", "", no_progress))
         assert "busy: try again" in content and key == ""
     assert page.models.main.busy
 
@@ -119,24 +120,57 @@ def test_the_page_retries_while_the_model_is_busy_up_to_a_limit():
 def test_the_page_does_not_wait_for_a_model_that_is_closing():
     page = page_of(Service(busy=[1]))
     page.models.main.batcher.closing = True
-    content, _ = show(page, page.predict_text("anna won", ""))
+    content, _ = show(page, page.predict_text("anna won", "", no_progress))
     assert "main is no longer loaded: run it again." in content
 
 
 def test_a_second_model_is_added_to_a_result_and_removed_again():
     main, other = Service(), Service("runs/b/model", kind="NAME")
     page = page_of(main, other)
-    _, key = show(page, page.predict_text("anna won", ""))
+    _, key = show(page, page.predict_text("anna won", "", no_progress))
     content, same = show(page, page.compare(key, other.name, no_progress))
     assert same == key and len(main.requests) == len(other.requests) == 1
     assert content.count("only here") == 2 and "1 entity only in <bdi>runs/b/model</bdi>" in content
     assert len(page.results.get(key).models[1].predictions[0].words) == 2
     content, _ = show(page, page.compare(key, "", no_progress))
     assert "only here" not in content and len(page.results.get(key).models) == 1
-    content, _ = show(page, page.predict_text("anna won", other.name))
+    content, _ = show(page, page.predict_text("anna won", other.name, no_progress))
     assert content.count("only here") == 2
     content, no_key = show(page, page.compare(key, "runs/c/model", no_progress))
     assert "not one of the models" in content and no_key == ""
+
+
+def test_each_line_of_a_typed_text_is_a_text_as_in_a_file(put):
+    typed = "anna won\n\n  \n%s\nso b\n" % ("x" * 41)
+    page, progress = page_of(), []
+    content, key = show(page, page.predict_text(typed, "", lambda *arguments: progress.append(arguments)))
+    result = page.results.get(key)
+    rows, predictions = result.models[0].rows, result.models[0].predictions
+    assert rows[1] == UnreadableRow("text 2: 41 characters; at most 40 are read")
+    assert [p and p.text for p in predictions] == ["anna won", None, "so b"]
+    assert progress == [(0, 3, "main")]
+    assert "3 lines, 1 can’t be read" in content and content.count("<mark") == 2 and "no class" not in content
+    other = Service("runs/b/model", kind="NAME")
+    page.models.other, page.models.names = other, [other.name]
+    content, _ = show(page, page.compare(key, other.name, no_progress))
+    assert "The models differ in 2 of 2 rows." in content
+    assert render_download(result, 0, "a.jsonl", 0).count(b"\n") == 3
+
+
+@pytest.mark.parametrize("typed", ["anna won", "\nanna won\n \n"])
+def test_one_line_is_one_text(typed):
+    page = page_of()
+    content, key = show(page, page.predict_text(typed, "", no_progress))
+    (prediction,) = page.results.get(key).models[0].predictions
+    assert prediction.text == "anna won" and "2 words with tag" in content
+
+
+def test_too_many_lines_are_refused():
+    page = page_of()
+    page.limits = replace(LIMITS, file_rows=2)
+    content, key = show(page, page.predict_text("a\nb\nc", "", no_progress))
+    assert "The text has 3 lines; at most 2 are read" in content and key == ""
+    assert show(page, page.predict_text("a\n\nc", "", no_progress))[1]
 
 
 def test_a_dropped_result_gives_a_message():
@@ -149,9 +183,9 @@ def test_the_page_shows_how_many_sentences_were_searched():
     nearest = [SimpleNamespace(text="<i>", label="short", similarity=0.5)]
     neighbours = SimpleNamespace(total=1000, done=10, nearest=lambda embedding: nearest)
     page = page_of(neighbours=neighbours)
-    content, _ = show(page, page.predict_text("anna won", ""))
+    content, _ = show(page, page.predict_text("anna won", "", no_progress))
     assert "Of the first 10 of 1,000 training sentences" in content and "cosine 0.500" in content
     assert "&lt;i&gt;" in content and "<i>" not in content
     neighbours.done = 1000
-    content, _ = show(page, page.predict_text("anna won", ""))
+    content, _ = show(page, page.predict_text("anna won", "", no_progress))
     assert "Of the first" not in content

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from multitask.common.errors import InputError
-from multitask.data.rows import example_from_text
+from multitask.data.examples import example_from_text
 from multitask.data.texts import UnreadableRow
 from multitask.serving.batcher import ServerBusy
 from multitask.serving.limits import Limits

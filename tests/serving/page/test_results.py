@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from multitask.data.examples import example_from_text
 from multitask.data.labels import LabelSpace
-from multitask.data.rows import example_from_text
 from multitask.data.texts import UnreadableRow
 from multitask.inference.predictions import Entity, Prediction
 from multitask.inference.writers import output_format
@@ -24,7 +24,7 @@ LABELS = LabelSpace(("calm", "<b>"), ("PER", "LOC"), "BIO")
 ANNA, PARIS = Entity(0, 4, "anna", "PER", 0.9), Entity(12, 17, "paris", "LOC", 0.4)
 FULL = Prediction("anna won in paris", "calm", {"calm": 0.7, "<b>": 0.3}, [ANNA, PARIS])
 NO_ENTITIES = Prediction("the vote", "<b>", {"calm": 0.2, "<b>": 0.8}, [])
-BAD = UnreadableRow("rows.jsonl:2: a row has either text or tokens")
+BAD = UnreadableRow("rows.jsonl:2: a row has a text or tokens")
 
 
 def result_of(*predictions, model="runs/a/model", file_name="rows.jsonl") -> Result:
@@ -35,7 +35,7 @@ def result_of(*predictions, model="runs/a/model", file_name="rows.jsonl") -> Res
 @pytest.mark.parametrize("name", ["x.jsonl", "x.csv"])
 def test_a_download_has_the_entities_that_the_page_shows(name):
     result = result_of(FULL, None, NO_ENTITIES)
-    head, render = output_format(name)
+    _, head, render, _ = output_format(name)
     rows = result.models[0].rows
     without_paris = FULL._replace(entities=[ANNA])
     none = FULL._replace(entities=[])
@@ -84,6 +84,8 @@ def test_an_untrained_task_is_named_and_names_are_escaped():
     bare = FULL._replace(label=None, probabilities=None, entities=None)
     content = view(result_of(bare, model="<img src=x>", file_name=None), 0.0)
     assert "not trained for classes" in content and "not trained for entities" in content
+    blank = view(result_of(FULL, FULL._replace(text=" ", label=None, probabilities=None, entities=[])), 0.0)
+    assert blank.count("no class") == 1 and "2 rows in" in blank
     content = view(result_of(NO_ENTITIES, None, model="<img src=x>", file_name="<i>.jsonl"), 0.0)
     assert [tag for tag in ("<img", "<i>", "<b>") if tag in content] == []
 

@@ -14,7 +14,7 @@ def test_rows_are_read_and_the_file_is_removed(put, tmp_path):
     path = put("drop/rows.jsonl", '{"text": "anna won"}\n{"nope": 1}\n{"text": "%s"}\n' % ("x" * 21))
     good, bad, long = read_upload(path, LIMITS)
     assert good.text == "anna won"
-    assert bad == UnreadableRow("rows.jsonl:2: a row has either text or tokens")
+    assert bad == UnreadableRow("rows.jsonl:2: a row has a text or tokens")
     assert long == UnreadableRow("rows.jsonl: row 3: 21 characters; at most 20")
     assert not (tmp_path / "drop").exists()
 
@@ -27,9 +27,21 @@ def test_each_line_of_a_text_file_and_each_record_of_a_table_is_a_row(put, name,
     assert [row.text for row in read_upload(put(name, texts), LIMITS)] == ["one", "", "two"]
 
 
+def test_exports_of_annotation_tools_are_rows(put):
+    rows = '[{"text": "one", "label": [[0, 3, "X"]]},\n {"data": {"text": "two"}}]'
+    assert [row.text for row in read_upload(put("a.json", rows), LIMITS)] == ["one", "two"]
+    rasa = "nlu:\n- intent: x\n  examples: |\n    - [one](X)\n    - two\n"
+    assert [row.text for row in read_upload(put("a.yml", rasa), LIMITS)] == ["one", "two"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
+        (
+            "small.parquet",  # may unpack to gigabytes
+            b"PAR1",
+            "small.parquet: a text file (.txt), CSV or JSON Lines (.csv, .jsonl) can be read",
+        ),
         (
             "photo.png",
             b"\x89PNG",
