@@ -7,6 +7,8 @@ import pytest
 from conftest import ROOT
 from reading import read_corpus
 
+from multitask.data.examples import raw_example
+
 SPLITS = ("train", "dev", "test")
 
 
@@ -53,11 +55,22 @@ def test_names_of_the_test_set_are_mostly_new(corpus):
 
 def test_both_forms_and_partial_annotation_occur(corpus):
     train = corpus["train"]
-    assert sum(e.text is not None for e in train) >= 5
+    assert 5 <= sum(e.text is None for e in train) <= len(train) / 5
     assert sum(e.label is None for e in train) >= 3
     assert sum(e.spans is None for e in train) >= 3
     for split in ("dev", "test"):
-        assert all(e.label and e.spans is not None for e in corpus[split])
+        assert all(e.label and e.spans is not None and e.text is not None for e in corpus[split])
+
+
+def test_every_entity_can_be_predicted_from_the_raw_text(corpus):
+    for examples in corpus.values():
+        spans = [span for example in examples for span in raw_example(example).spans or ()]
+        assert [span for span in spans if span.cut] == []
+
+
+def test_raw_texts_are_written_as_people_write(corpus):
+    texts = [raw_example(example).text for examples in corpus.values() for example in examples]
+    assert [text for text in texts if re.search(r" [.,;:?!)%]|[(] | 's |\d, \d{3}\b|  |^ | $", text)] == []
 
 
 def test_its_readme_has_the_right_numbers(corpus):
