@@ -112,6 +112,10 @@ class Study:
         if self._temporary:
             self._temporary.cleanup()
 
+    def use_rows(self, rows: list[bytes]) -> None:
+        """Train on these lines of JSON instead of those of the corpus."""
+        self._train = rows
+
     def outcomes(self, runs: Sequence[Run], seeds: Sequence[int] | None = None) -> dict[str, list[Outcome]]:
         """Run everything with every seed (None: those of the study) → run's name → an Outcome per seed."""
         seeds, started = self.seeds if seeds is None else seeds, {}

@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import result_pictures, result_tables, study_pictures, study_tables
+from benchmarks import result_pictures, result_tables, study_pictures, study_tables, words
 from benchmarks.pictures import svg
 from benchmarks.provenance import made_by
 from benchmarks.records import Records
@@ -32,6 +32,8 @@ logger = logging.getLogger("multitask.benchmarks")
 # that a function reads are named under its table, lettered in the order of reading
 TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "scores": result_tables.scores,
+    "words": words.table,
+    "raw text": words.raw_table,
     "training speed": result_tables.training_speed,
     "time to a score": result_tables.time_to_score,
     "predictions": result_tables.predictions,

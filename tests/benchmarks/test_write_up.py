@@ -9,6 +9,7 @@ from conftest import ROOT
 from benchmarks import write_up
 
 OTHER_TABLES = {  # first heads of the tables without results, and their page
+    "file": "docs/data.md",
     "key": "docs/training.md",
     "file in the run folder": "docs/training.md",
     "task": "README.md",
