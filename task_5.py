@@ -28,50 +28,49 @@ def parse() -> argparse.Namespace:
     )
     shared = argparse.ArgumentParser(add_help=False, parents=[of_model])
     shared.add_argument("--device", metavar="DEVICE", help="cpu, cuda or cuda:1 (CUDA if available)")
-    predict_parser = commands.add_parser(
-        "predict", parents=[shared], help="class and entities of texts, as JSON Lines"
-    )
-    predict_parser.add_argument("texts", nargs="*", metavar="TEXT")
-    predict_parser.add_argument(
+    describe = "class and entities of texts, as JSON Lines"
+    add_predict_options(commands.add_parser("predict", parents=[shared], help=describe))
+    describe = "metrics on an annotated file"
+    add_evaluate_options(commands.add_parser("evaluate", parents=[shared], help=describe))
+    describe = "write a model folder that runs without torch, and compare it with torch"
+    add_export_options(commands.add_parser("export", parents=[of_model], help=describe))
+    return parser.parse_args()
+
+
+def add_predict_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("texts", nargs="*", metavar="TEXT")
+    parser.add_argument(
         "--input", metavar="FILE", help="one text per line, or a corpus file; - is standard input"
     )
-    predict_parser.add_argument(
+    parser.add_argument(
         "--output",
         metavar="FILE",
         help=".jsonl, .csv, .conll, .parquet or .labelstudio.json (JSON Lines on standard output)",
     )
-    predict_parser.add_argument(
-        "--embeddings", metavar="FILE.npy", help="also write embeddings, float32 (N, D)"
-    )
-    predict_parser.add_argument("--resume", action="store_true", help="continue an interrupted output file")
-    predict_parser.set_defaults(main=predict)
-    evaluate_parser = commands.add_parser("evaluate", parents=[shared], help="metrics on an annotated file")
-    evaluate_parser.add_argument("corpus", metavar="CORPUS_FILE", help="as config.yml's data.test")
-    evaluate_parser.add_argument("--json", action="store_true", help="print all metrics as one JSON object")
-    evaluate_parser.add_argument(
-        "--raw",
-        action="store_true",
-        help="join rows of tokens to raw texts, and find the words as predict does",
-    )
-    evaluate_parser.add_argument(
-        "--against", metavar="DIR", help="another model folder, to compare on the same rows"
-    )
-    evaluate_parser.add_argument(
+    parser.add_argument("--embeddings", metavar="FILE.npy", help="also write embeddings, float32 (N, D)")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted output file")
+    parser.set_defaults(main=predict)
+
+
+def add_evaluate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("corpus", metavar="CORPUS_FILE", help="as config.yml's data.test")
+    parser.add_argument("--json", action="store_true", help="print all metrics as one JSON object")
+    raw = "join rows of tokens to raw texts, and find the words as predict does"
+    parser.add_argument("--raw", action="store_true", help=raw)
+    parser.add_argument("--against", metavar="DIR", help="another model folder, to compare on the same rows")
+    parser.add_argument(
         "--pictures", default="evaluation", metavar="DIR", help="folder for the pictures (evaluation)"
     )
-    evaluate_parser.set_defaults(main=evaluate_corpus)
-    export_parser = commands.add_parser(
-        "export",
-        parents=[of_model],
-        help="write a model folder that runs without torch, and compare it with torch",
-    )
-    export_parser.add_argument("folder", metavar="DIR", help="created, or replaced if it is an export")
-    export_parser.add_argument("--int8", action="store_true", help="matrix multiplications in int8")
-    export_parser.add_argument(
+    parser.set_defaults(main=evaluate_corpus)
+
+
+def add_export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="created, or replaced if it is an export")
+    parser.add_argument("--int8", action="store_true", help="matrix multiplications in int8")
+    parser.add_argument(
         "--dev", metavar="FILE", help="annotated file for the comparison (data.dev of the model's run)"
     )
-    export_parser.set_defaults(main=export_model)
-    return parser.parse_args()
+    parser.set_defaults(main=export_model)
 
 
 def predict(arguments: argparse.Namespace) -> None:

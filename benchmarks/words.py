@@ -49,7 +49,7 @@ def main() -> None:
     annotated = [example for examples in raw.values() for example in examples if example.spans is not None]
     of_tokens = sum(example.text is None for example in rows["train"]) > len(rows["train"]) / 2
     results = {
-        "entities": sum(len(entities(example)) for example in annotated),
+        "entities": sum(len(example.entities) for example in annotated),
         "reachable": {rule: reachable_share(annotated, rule) for rule in RULES},
         "trained": {},
     }
@@ -72,15 +72,6 @@ def read(path: Path) -> Iterator[Example]:
     return iter_examples([str(path)], ReadResult(), "stop")
 
 
-def entities(example: Example) -> list[tuple[int, int, str]]:
-    """The entities of a raw text as character spans."""
-    offsets = example.offsets
-    return [
-        (*(span.cut or (offsets[span.start][0], offsets[span.end - 1][1])), span.label)
-        for span in example.spans or ()
-    ]
-
-
 def splitter_of(rule: str) -> Split:
     """The splitter of a rule."""
     return word_splitter() if rule == IN_USE else word_splitter(rule, others=False)
@@ -92,7 +83,7 @@ def reachable_share(examples: Sequence[Example], rule: str) -> float:
     splitter = splitter_of(rule)
     for example in examples:
         starts, ends = map(set, zip(*split_words(example.text, splitter)))
-        for start, end, _ in entities(example):
+        for start, end, _ in example.entities:
             total += 1
             reached += start in starts and end in ends
     return reached / total
@@ -104,7 +95,7 @@ def words_by(example: Example, splitter: Split) -> Example:
     spans = None
     if example.spans is not None:
         spans = []
-        for start, end, label in entities(example):
+        for start, end, label in example.entities:
             inside = [i for i, (first, last) in enumerate(offsets) if first < end and last > start]
             spans.append(Span(inside[0], inside[-1] + 1, label))
     words = [example.text[start:end] for start, end in offsets]
@@ -134,7 +125,7 @@ def row_of(example: Example) -> dict:
     """A row of tokens or, if its words are those of the project's rule, of text."""
     row = {} if example.label is None else {"label": example.label}
     if example.text is not None and example.offsets == split_words(example.text):
-        named = [dict(zip(("start", "end", "label"), entity)) for entity in entities(example)]
+        named = [dict(zip(("start", "end", "label"), entity)) for entity in example.entities or ()]
         return row | {"text": example.text} | ({} if example.spans is None else {"entities": named})
     row["tokens"] = example.words
     if example.spans is not None:
@@ -154,7 +145,7 @@ def raw_f1(predictor: Predictor, test: Sequence[Example], rule: str) -> float:
     correct = predicted = gold = 0
     for example, prediction in zip(annotated, predictor.predict_examples(unannotated)):
         found = {(entity.start, entity.end, entity.label) for entity in prediction.entities}
-        right = set(entities(example))
+        right = set(example.entities)
         correct, predicted, gold = correct + len(found & right), predicted + len(found), gold + len(right)
     return Score(correct, predicted, gold).f1
 

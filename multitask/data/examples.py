@@ -1,7 +1,7 @@
 """A row → its Example: the words, and the annotation in words."""
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
 
@@ -25,6 +25,18 @@ class Example:
     offsets: Offsets | None = None  # of the words, in characters of the text
     path: str = ""
     line: int = 0
+
+    def characters(self, span: Span) -> tuple[int, int]:
+        """Offsets [start, end) of an entity as it is annotated. The row needs a text."""
+        assert self.offsets is not None
+        return span.cut or (self.offsets[span.start][0], self.offsets[span.end - 1][1])
+
+    @property
+    def entities(self) -> list[tuple[int, int, str]] | None:
+        """The entities as (start, end, type) in characters; None if they are not annotated."""
+        if self.spans is None:
+            return None
+        return [(*self.characters(span), span.label) for span in self.spans]
 
 
 def example_from_text(text: str) -> Example:
@@ -88,12 +100,10 @@ def raw_example(example: Example) -> Example:
     """An Example as prediction would see it: a row of tokens becomes a raw text with character spans.
 
     The text is the row's own or, without one, the tokens as `detokenize` joins them."""
-    text, offsets = (example.text, example.offsets) if example.text else detokenize(example.words)
-    assert text is not None and offsets is not None
-    spans = [
-        (*(span.cut or (offsets[span.start][0], offsets[span.end - 1][1])), span.label)
-        for span in example.spans or ()
-    ]
-    raw = example_from_spans(text, None if example.spans is None else spans)
+    if not example.text:
+        text, offsets = detokenize(example.words)
+        example = replace(example, text=text, offsets=offsets)
+    assert example.text is not None
+    raw = example_from_spans(example.text, example.entities)
     raw.label, raw.path, raw.line = example.label, example.path, example.line
     return raw

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from multitask.common.array_cache import ArrayCache, check_disk_space, digest
 from multitask.common.checksums import sha256_of
 from multitask.common.errors import InputError
 from multitask.data.corpus import EncodedCorpus, LabelNumbers, apply_labels, encode_rows, special_token_ids
+from multitask.data.examples import Example
 from multitask.data.formats.files import source_files
 from multitask.data.labels import LabelSpace, doubtful_types
 from multitask.data.readers import ReadResult, iter_examples, retry_with_counted_tags
@@ -92,13 +93,9 @@ def read_split(
         InputError: as `iter_examples` and `encode`, or the disk is too small."""
 
     def fill(append: Append, count_tags: bool) -> None:
-        result, names = ReadResult(), LabelNumbers()
+        result = ReadResult()
         examples = iter_examples(paths, result, on_bad_row, hint, count_tags, raw)
-        encode = partial(encode_rows, examples, subwords, names, max_length, stride, WORDS_PER_PART)
-        totals: Counter[str] = Counter()
-        _append(append, encode(), totals)  # at least once: without rows, there are empty arrays
-        while len((part := encode())["row_classes"]):
-            _append(append, part, totals)
+        names = _encode_in_parts(examples, subwords, max_length, stride, append)
         append("file_rows", np.array(result.file_rows, np.int64))
         notices = [*result.notices, *(f"{', '.join(paths)}: {line}" for line in doubtful_types(names.types))]
         strings = [list(names.classes), list(names.types), result.skipped, notices]
@@ -136,6 +133,18 @@ def warn_unknown_labels(name: str, split: Split, labels: LabelSpace) -> list[str
                     "each is scored as wrong"
                 )
     return warnings
+
+
+def _encode_in_parts(
+    examples: Iterator[Example], subwords: WordTokenizer, max_length: int, stride: int, append: Append
+) -> LabelNumbers:
+    """Encode rows and append their arrays, a part at a time → the names of their classes and types."""
+    names, totals = LabelNumbers(), Counter[str]()
+    encode = partial(encode_rows, examples, subwords, names, max_length, stride, WORDS_PER_PART)
+    _append(append, encode(), totals)  # at least once: without rows, there are empty arrays
+    while len((part := encode())["row_classes"]):
+        _append(append, part, totals)
+    return names
 
 
 def _append(append: Append, part: dict[str, np.ndarray], totals: Counter[str]) -> None:

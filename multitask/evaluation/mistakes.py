@@ -104,7 +104,7 @@ def _mistake(
         return Mistake(*source, "task_a", labels.classes[predicted], example.label, truncate(text))
 
     def bracketed(span: Span) -> str:
-        first, last = span.cut or (offsets[span.start][0], offsets[span.end - 1][1])
+        first, last = example.characters(span)
         return f"[{truncate(text[first:last])}]"
 
     gold = [
