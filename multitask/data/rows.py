@@ -20,6 +20,8 @@ class BadRow(ValueError):
 
 def is_valid_utf8(text: str) -> bool:
     """False for lone surrogates: they stand for bytes that are not UTF-8, and can't be written to a file."""
+    if text.isascii():  # most strings are, and need no copy
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
