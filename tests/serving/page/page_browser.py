@@ -99,7 +99,7 @@ def tab(chromium, served):
 def opened(chromium, address: str, refused: bool = False, **options):
     """A tab; its requests and errors are checked at the end. `refused`: expect errors of refused requests."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB", **options)
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(120_000)  # beside other work, a second model may load for a minute
     context.add_init_script(CHECKS)
     requests, errors = [], []
     context.on("request", lambda request: requests.append(request.url))
