@@ -1,8 +1,10 @@
 """A BERT encoder for sentence embeddings, and the same encoder with two heads for multi-task learning.
 
-Task A: one class per sentence. Task B: one tag per token. B batch, T tokens, D hidden, C classes, K tags."""
+Task A: one class per sentence. Task B: one tag per token. B batch, T tokens, D hidden, L layers, C classes,
+K tags."""
 
 import math
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -14,6 +16,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.bert.modeling_bert import BertPreTrainedModel
 
 POOLINGS = ("cls", "mean")
+TOKEN_HEADS = ("linear", "convolution")
 
 
 class MultiTaskConfig(BertConfig):
@@ -24,13 +27,15 @@ class MultiTaskConfig(BertConfig):
         num_labels_task_b: K, the size of the token head: transformers' `num_labels`, the size of `id2label`.
         classes: the C class names; None until training sets them.
         pooling: the sentence embedding: "cls" ([CLS] vector) or "mean" (mean over all tokens).
+        token_head: what the tag of a token is computed from: "linear" (its hidden state of the last layer) or
+            "convolution" (those of all layers, of the token and of the tokens around it).
         tag_scheme: "IO" or "BIO"; None until training sets it.
         max_length, stride: size and overlap of a long text's windows, in tokens with [CLS] and [SEP].
         temperature_task_a, temperature_task_b: divisors of a head's logits before the softmax that gives
             probabilities (Guo et al. 2017). The model itself returns the logits undivided.
 
-    Raises ValueError for an unknown pooling, for names whose number is not the size of their head, and for a
-    temperature that is not a finite number above 0."""
+    Raises ValueError for an unknown pooling or token head, for names whose number is not the size of their
+    head, and for a temperature that is not a finite number above 0."""
 
     model_type = "bert"
     attribute_map = {"num_labels_task_b": "num_labels"}
@@ -38,6 +43,7 @@ class MultiTaskConfig(BertConfig):
     num_classes_task_a: int = 2
     classes: list[str] | None = None
     pooling: str = "cls"
+    token_head: str = "linear"
     tag_scheme: str | None = None
     max_length: int = 128
     stride: int = 32
@@ -51,8 +57,9 @@ class MultiTaskConfig(BertConfig):
             if has_names and size != self.num_labels:
                 raise ValueError(f"num_labels_task_b is {size}, but id2label has {self.num_labels} entries")
             self.num_labels = size
-        if self.pooling not in POOLINGS:
-            raise ValueError(f"pooling is {self.pooling!r}; it must be one of {', '.join(POOLINGS)}")
+        for name, known in (("pooling", POOLINGS), ("token_head", TOKEN_HEADS)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
         if self.classes is not None and len(self.classes) != (size := self.num_classes_task_a):
             raise ValueError(f"num_classes_task_a is {size}, but classes has {len(self.classes)} names")
         for name in ("temperature_task_a", "temperature_task_b"):
@@ -101,10 +108,18 @@ class SentenceTransformer(BertPreTrainedModel):
         With `layers`, the pass stops after that many of the lowest layers."""
         if hidden is None:
             hidden, depth = self.bert.embeddings(input_ids), 0
+        for output in self._outputs(hidden, attention_mask, depth, layers):
+            hidden = output
+        return hidden
+
+    def _outputs(
+        self, hidden: Tensor, attention_mask: Tensor, depth: int, layers: int | None = None
+    ) -> Iterator[Tensor]:
+        """The output of every layer above `depth`, up to the layer with the number `layers`."""
         mask = create_bidirectional_mask(self.config, hidden, attention_mask)
         for layer in self.bert.encoder.layer[depth:layers]:
             hidden = layer(hidden, mask)
-        return hidden
+            yield hidden
 
     def recompute_activations(self) -> None:
         """Turn on gradient checkpointing (Chen et al. 2016): in training a layer keeps only its input, and
@@ -136,11 +151,47 @@ class MultiTaskOutput(NamedTuple):
     token_logits: Tensor  # (B, T, K), task B
 
 
-class MultiTaskTransformer(SentenceTransformer):
-    """One encoder and two linear heads, each after dropout: a sentence's class (A), a tag per token (B).
+class TokenConvolution(nn.Module):
+    """Hidden states of several layers, n tensors (B, T, D) → a vector per token (B, T, H), which depends on
+    the token and on the tokens around it.
 
-    Head A reads the sentence embedding, head B each token's hidden state (Devlin et al. 2019, §4.1 and §5.3).
-    Head B has the names of BertForTokenClassification, which can therefore load a saved model.
+    The layers of a token are projected together to H numbers; then two convolutions, the second one residual,
+    read WIDTH tokens each. Lower layers know more about words than the last one does (Peters et al. 2018,
+    §5.3; Tenney et al. 2019, §4). H is a third of D: it never equals D, therefore BertForTokenClassification
+    refuses the weights."""
+
+    WIDTH = 5
+
+    def __init__(self, layers: int, hidden_size: int, dropout: float):
+        super().__init__()
+        self.size = max(1, hidden_size // 3)  # H
+        self.dropout = nn.Dropout(dropout)
+        self.projection = nn.Linear(layers * hidden_size, self.size)
+        self.first = nn.Linear(self.WIDTH * self.size, self.size)
+        self.second = nn.Linear(self.WIDTH * self.size, self.size)
+
+    def forward(self, states: Sequence[Tensor], attention_mask: Tensor | None = None) -> Tensor:
+        """The states of each layer (B, T, D) and the mask (B, T) → (B, T, H). Padding counts as zeros."""
+        x = functional.gelu(self.projection(self.dropout(torch.cat(list(states), -1))))
+        x = self.first(self._around(x, attention_mask))
+        x = x + self.second(self._around(self.dropout(functional.gelu(x)), attention_mask))
+        return functional.gelu(x)
+
+    def _around(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """(B, T, H) → the vectors of the WIDTH tokens around each token (B, T, WIDTH · H)."""
+        if attention_mask is not None:
+            x = x * attention_mask.unsqueeze(-1).to(x.dtype)
+        side = self.WIDTH // 2
+        padded = functional.pad(x, (0, 0, side, side))
+        return torch.cat([padded[:, i : i - 2 * side or None] for i in range(self.WIDTH)], -1)
+
+
+class MultiTaskTransformer(SentenceTransformer):
+    """One encoder and two heads, each after dropout: a sentence's class (A), a tag per token (B).
+
+    Head A reads the sentence embedding, the linear head B each token's hidden state (Devlin et al. 2019, §4.1
+    and §5.3). It has the names of BertForTokenClassification, which can therefore load a saved model.
+    With `config.token_head` "convolution", head B reads a TokenConvolution of all layers.
 
     >>> sizes = {"num_classes_task_a": 3, "num_labels_task_b": 4}
     >>> model = MultiTaskTransformer.from_pretrained("bert-base-uncased", **sizes)
@@ -148,11 +199,27 @@ class MultiTaskTransformer(SentenceTransformer):
 
     def __init__(self, config: MultiTaskConfig):
         super().__init__(config)
-        self.sentence_dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.sentence_classifier = nn.Linear(config.hidden_size, config.num_classes_task_a)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels_task_b)
+        layers, size, dropout = config.num_hidden_layers, config.hidden_size, config.hidden_dropout_prob
+        self.sentence_dropout = nn.Dropout(dropout)
+        self.sentence_classifier = nn.Linear(size, config.num_classes_task_a)
+        self.token_convolution = None
+        if config.token_head == "convolution":
+            self.token_convolution = TokenConvolution(layers + 1, size, dropout)
+            size = self.token_convolution.size
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(size, config.num_labels_task_b)
         self.post_init()
+
+    @property
+    def read_layers(self) -> tuple[int, ...]:
+        """The layers that the heads read, from the lowest: 0 for the embeddings, L for the last layer."""
+        last = self.config.num_hidden_layers
+        return (last,) if self.token_convolution is None else tuple(range(last + 1))
+
+    def stored_layers(self, depth: int) -> tuple[int, ...]:
+        """The layers whose output replaces the lowest `depth` layers: those that the heads read, and the one
+        on which the next layer continues."""
+        return (*(layer for layer in self.read_layers if layer < depth), depth)
 
     def forward(  # type: ignore[override]  # returns logits where the base class returns an embedding
         self,
@@ -163,27 +230,71 @@ class MultiTaskTransformer(SentenceTransformer):
     ) -> MultiTaskOutput:
         """Token ids (B, T) and mask (B, T) → logits (B, C) and (B, T, K). No mask: there is no padding.
 
-        `hidden` and `depth` are those of `encode`. Raises ValueError if neither input is given."""
+        `hidden` and `depth` are those of `states`. Raises ValueError if neither input is given."""
         tokens = input_ids if hidden is None else hidden
         if tokens is None:
             raise ValueError("the model needs input_ids or hidden")
         if attention_mask is None:
             attention_mask = torch.ones(tokens.shape[:2], dtype=torch.long, device=self.device)
-        return self.heads(self.encode(input_ids, attention_mask, hidden, depth), attention_mask)
+        return self.heads(self.states(input_ids, attention_mask, hidden, depth), attention_mask)
 
-    def heads(self, hidden: Tensor, attention_mask: Tensor | None = None) -> MultiTaskOutput:
-        """Hidden states (B, T, D) of the last layer and, for mean pooling, the mask (B, T) → logits."""
+    def states(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor,
+        hidden: Tensor | None = None,
+        depth: int = 0,
+        layers: Sequence[int] | None = None,
+    ) -> list[Tensor]:
+        """Token ids (B, T) and mask (B, T) → the hidden states (B, T, D) of `layers`, in rising order; None:
+        of `read_layers`, as `heads` takes them.
+
+        With `hidden`, the output of `stored_layers(depth)` (B, T, n, D), or (B, T, D) if that is one layer,
+        only the layers above `depth` run."""
+        if hidden is None:
+            hidden, depth = self.bert.embeddings(input_ids), 0
+        stored = hidden.unbind(2) if hidden.dim() == 4 else (hidden,)
+        layers = self.read_layers if layers is None else layers
+        outputs = dict(zip(self.stored_layers(depth)[-len(stored) :], stored))
+        above = self._outputs(stored[-1], attention_mask, depth, layers[-1])
+        for layer, output in enumerate(above, depth + 1):
+            if layer in layers:
+                outputs[layer] = output
+        return [outputs[layer] for layer in layers]
+
+    def heads(
+        self, hidden: Tensor | Sequence[Tensor], attention_mask: Tensor | None = None
+    ) -> MultiTaskOutput:
+        """The hidden states of `read_layers`, each (B, T, D), and the mask (B, T) → logits.
+
+        Those of one layer may be given as a tensor. No mask: there is no padding. Raises ValueError for
+        another number of layers."""
+        states = [hidden] if isinstance(hidden, Tensor) else hidden
+        if len(states) != len(self.read_layers):
+            raise ValueError(f"the heads read {len(self.read_layers)} layers; {len(states)} are given")
+        last = tokens = states[-1]
+        if self.token_convolution is not None:
+            tokens = self.token_convolution(states, attention_mask)
         return MultiTaskOutput(
-            self.sentence_classifier(self.sentence_dropout(self.pool(hidden, attention_mask))),
-            self.classifier(self.dropout(hidden)),
+            self.sentence_classifier(self.sentence_dropout(self.pool(last, attention_mask))),
+            self.classifier(self.dropout(tokens)),
+        )
+
+    def _head_parts(self) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
+        """The modules of head A and of head B."""
+        token_parts = self.token_convolution, self.dropout, self.classifier
+        return (
+            (self.sentence_dropout, self.sentence_classifier),
+            tuple(part for part in token_parts if part is not None),
         )
 
     def reset(self, task_a: bool = False, task_b: bool = False) -> None:
         """Give the chosen heads new random weights as BERT draws them: normal weights, zero bias."""
-        for head, chosen in ((self.sentence_classifier, task_a), (self.classifier, task_b)):
-            if chosen:
-                nn.init.normal_(head.weight, std=self.config.initializer_range)
-                nn.init.zeros_(head.bias)
+        for parts, chosen in zip(self._head_parts(), (task_a, task_b)):
+            for module in (module for part in parts for module in part.modules() if chosen):
+                if isinstance(module, nn.Linear):
+                    nn.init.normal_(module.weight, std=self.config.initializer_range)
+                    nn.init.zeros_(module.bias)
 
     def freeze(
         self, backbone: bool = False, task_a: bool = False, task_b: bool = False, layers: int = 0
@@ -198,15 +309,15 @@ class MultiTaskTransformer(SentenceTransformer):
         if layers:
             self.bert.embeddings.requires_grad_(False)
             self.bert.encoder.layer[:layers].requires_grad_(False)
-        self.sentence_classifier.requires_grad_(not task_a)
-        self.classifier.requires_grad_(not task_b)
+        for parts, frozen in zip(self._head_parts(), (task_a, task_b)):
+            for part in parts:
+                part.requires_grad_(not frozen)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
         """Set training or evaluation mode; parts without trainable parameters stay in evaluation mode."""
         super().train(mode)
-        heads = (self.sentence_dropout, self.sentence_classifier), (self.dropout, self.classifier)
-        for parts in (*((part,) for part in self._encoder_parts()), *heads):
+        for parts in (*((part,) for part in self._encoder_parts()), *self._head_parts()):
             trains = any(parameter.requires_grad for part in parts for parameter in part.parameters())
             for part in parts:
                 part.train(mode and trains)

@@ -17,7 +17,7 @@ from multitask.config.loading import load_settings
 from multitask.data.texts import read_texts
 from multitask.encoders.pretrained import find_backbone, load_model, load_tokenizer
 from multitask.inference.predictor import embed
-from multitask.training.preparation import encoder_config
+from multitask.training.model_setup import choose_pooling, encoder_config
 
 SAMPLES = ["The striker scored twice before half-time.", "She found the net in both halves of the final."]
 COMPARED = 20  # sentences in the table of similarities
@@ -36,8 +36,9 @@ def main() -> None:
     backbone = find_backbone(m.backbone, m.offline_backbone)
     encoder_config(m, backbone.folder)
     print(f"Using device: {device}")
+    folder, pooling = backbone.folder, choose_pooling(m, backbone.folder)
     model = load_model(
-        SentenceTransformer, backbone.folder, pooling=m.pooling, max_length=m.max_length, stride=m.stride
+        SentenceTransformer, folder, pooling=pooling, max_length=m.max_length, stride=m.stride
     ).to(device)
     tokenizer = load_tokenizer(backbone.folder)
     if arguments.output:

@@ -17,7 +17,7 @@ from multitask.data.corpus import encode
 from multitask.data.examples import example_from_text
 from multitask.data.labels import LabelSpace
 from multitask.encoders.pretrained import find_backbone, load_model, load_tokenizer
-from multitask.training.preparation import encoder_config
+from multitask.training.model_setup import choose_pooling, choose_token_head, encoder_config
 
 SAMPLES = ["Marit Solheim won the final in Oslo.", "Lawmakers voted to raise the retirement age."]
 
@@ -33,7 +33,7 @@ def main() -> None:
     device = choose_device(settings.device)
     m, defaults = settings.model, ModelSettings.model_validate({})
     backbone = find_backbone(m.backbone, m.offline_backbone)
-    encoder_config(m, backbone.folder)
+    config = encoder_config(m, backbone.folder)
     print(f"Using device: {device}")
     torch.manual_seed(settings.training.seed)
     model = load_model(
@@ -42,7 +42,8 @@ def main() -> None:
         new_heads=True,
         num_classes_task_a=m.num_classes_task_a or defaults.num_classes_task_a,
         num_labels_task_b=m.num_labels_task_b or defaults.num_labels_task_b,
-        pooling=m.pooling,
+        pooling=choose_pooling(m, backbone.folder),
+        token_head=choose_token_head(m, config, kept=getattr(config, "tag_scheme", None) is not None),
     ).to(device)
     show_outputs(model, load_tokenizer(backbone.folder), arguments.sentences or SAMPLES, m)
     show_freezing(model)
@@ -58,9 +59,9 @@ def show_outputs(
     windows = np.arange(len(corpus.window_start))
     batch = {name: tensor.to(model.device) for name, tensor in collate(corpus, windows).items()}
     with torch.inference_mode():
-        hidden = model.encode(batch["input_ids"], batch["attention_mask"])
-        embeddings = model.pool(hidden, batch["attention_mask"])
-        output = model.heads(hidden, batch["attention_mask"])
+        states = model.states(batch["input_ids"], batch["attention_mask"])
+        embeddings = model.pool(states[-1], batch["attention_mask"])
+        output = model.heads(states, batch["attention_mask"])
     if len(windows) > len(sentences):
         print(f"{len(sentences)} sentences in {len(windows)} windows of at most {m.max_length} tokens")
     print(f"Embedding shape: {embeddings.shape}")

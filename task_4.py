@@ -21,6 +21,7 @@ from multitask.data.batching import count_labels
 from multitask.data.labels import TASKS
 from multitask.encoders.lora import merge_lora
 from multitask.encoders.pretrained import load_model
+from multitask.encoders.saving import loaders
 from multitask.evaluation.calibration import fit_temperatures
 from multitask.evaluation.evaluate import evaluate_corpus
 from multitask.evaluation.metrics import Scores, scores_table
@@ -30,7 +31,7 @@ from multitask.inference.runner import runner_of
 from multitask.training.optimizer import finite_or_nan
 from multitask.training.preparation import Prepared, describe, model_config_fields, prepare
 from multitask.training.progress import Progress, copy_learned_tensors, epoch_line
-from multitask.training.resume import CONFIG, RUNS, check_output_dir, find_run, is_finished
+from multitask.training.resume import CONFIG, RUNS, check_output_dir, find_run, is_finished, run_settings
 from multitask.training.run_folder import RunFolder, open_run_folder, resume_hint_on_failure, save_checkpoint
 from multitask.training.trainer import Trainer
 
@@ -40,7 +41,10 @@ READ_EVERY = 50  # steps, because reading a loss makes the CPU wait for the devi
 def main() -> None:
     arguments, overrides = parse(sys.argv[1:])
     old = None if arguments.resume is None else find_run(arguments.resume, RUNS)
-    settings = load_settings(arguments.config or (old / CONFIG if old else CONFIG), overrides)
+    if old and not arguments.config:
+        settings = run_settings(old, overrides)
+    else:
+        settings = load_settings(arguments.config or CONFIG, overrides)
     if old is None:
         check_output_dir(settings.output_dir)
     device = distributed.init_processes(settings.device)
@@ -64,7 +68,8 @@ def main() -> None:
     if scores:
         print(f"Test, with the best model\n{scores_table(scores)}")
     if folder:
-        print(f"Run folder: {folder.path}\nReport: {folder.report}")
+        print(f"Run folder: {folder.path}\nModel: {folder.model} ({loaders(prepared.token_head)})")
+        print(f"Report: {folder.report}")
 
 
 def parse(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -109,6 +114,11 @@ def train(trainer: Trainer, folder: RunFolder | None, stop: StopSignals) -> None
                 end_epoch(trainer, folder, losses, dev)
         if progress.without_gain == t.early_stopping and len(progress.metrics) < t.num_epochs:
             print(f"Stopping early: {progress.without_gain} epochs without a better dev score")
+        elif progress.still_rising:
+            print(
+                f"The dev score was still rising at epoch {t.num_epochs}: more epochs may help "
+                "(training.num_epochs)"
+            )
         with stop.deferred():
             save_checkpoint(trainer, folder)
     except StoppedBySignal:

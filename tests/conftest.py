@@ -176,6 +176,7 @@ def trained(tiny, tmp_path_factory) -> Path:
         label2id={tag: i for i, tag in enumerate(tags)},
         tag_scheme="BIO",
         pooling="mean",
+        token_head="convolution",
         max_length=24,
         stride=6,
         temperature_task_a=2.5,
@@ -184,6 +185,8 @@ def trained(tiny, tmp_path_factory) -> Path:
     for head in (model.classifier, model.sentence_classifier):  # untrained heads say O to everything
         torch.nn.init.normal_(head.weight)
         torch.nn.init.normal_(head.bias)
+    for parameter in model.token_convolution.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
     model.save_pretrained(folder / "run" / "model")
     shutil.copy(tiny / "tokenizer.json", folder / "run" / "model")
     rows = folder / "rows.jsonl"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model import MultiTaskTransformer
+from model import TOKEN_HEADS, MultiTaskTransformer
 from multitask.data.labels import LabelSpace
 from multitask.inference.predictor import Predictor
 
@@ -11,13 +11,17 @@ LABELS = LabelSpace(("x", "y", "z"), ("LOC", "PER"), "BIO")
 TEXTS = ["anna won in paris", "", "the vote", "a " * 90 + "end", "Paris, anna and the match!", "chip"]
 
 
-@pytest.fixture(scope="session")
-def random_model(tiny):
+@pytest.fixture(scope="session", params=TOKEN_HEADS)
+def random_model(request, tiny):
     torch.manual_seed(4)
     sizes = {"num_classes_task_a": 3, "num_labels_task_b": 5, "max_length": 24, "stride": 6}
+    sizes["token_head"] = request.param
     model = MultiTaskTransformer.from_pretrained(tiny, **sizes).eval()
     torch.nn.init.normal_(model.classifier.weight)  # untrained heads predict O everywhere
     torch.nn.init.normal_(model.sentence_classifier.weight)
+    if model.token_convolution:  # else its vectors, and with them the differences between words, are small
+        for parameter in model.token_convolution.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
     return model
 
 

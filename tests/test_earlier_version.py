@@ -24,6 +24,7 @@ from multitask.encoders.pretrained import load_tokenizer
 
 FROZEN = [
     f"--config={ROOT / 'config.yml'}",
+    "model.token_head=linear",
     "model.backbone=encoder",
     "model.num_classes_task_a=2",
     "model.num_labels_task_b=3",

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForTokenClassification, BertModel
+from torch.nn.functional import gelu
+from transformers import AutoModel, AutoModelForTokenClassification, BertModel, pipeline
 
-from model import MultiTaskConfig, MultiTaskTransformer, SentenceTransformer
+from model import MultiTaskConfig, MultiTaskTransformer, SentenceTransformer, TokenConvolution
 
 SIZES = {"num_classes_task_a": 3, "num_labels_task_b": 5}
 
@@ -47,6 +48,7 @@ def test_temperatures_are_saved_and_default_to_1(tmp_path):
         {"num_labels_task_b": 4, "id2label": {0: "O"}},
         {"num_classes_task_a": 3, "classes": ["a"]},
         {"pooling": "max"},
+        {"token_head": "crf"},
         {"temperature_task_a": 0.0},
         {"temperature_task_b": math.inf},
         {"temperature_task_a": math.nan},
@@ -124,6 +126,73 @@ def test_saved_folder_gives_the_same_numbers_here_and_in_transformers(model, bat
     hidden = encoder(input_ids, attention_mask=mask).last_hidden_state
     assert torch.equal(hidden[mask.bool()], model.encode(input_ids, mask)[mask.bool()])
     assert not list(tmp_path.glob("*.bin"))
+
+
+@pytest.fixture
+def convolution(tiny):
+    torch.manual_seed(1)
+    model = MultiTaskTransformer.from_pretrained(tiny, token_head="convolution", **SIZES).eval()
+    for weight in model.token_convolution.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    return model
+
+
+@torch.inference_mode()
+def test_a_convolution_reads_all_layers_of_a_token_and_of_those_around_it(tiny, convolution, batch):
+    input_ids, mask = batch
+    oracle = BertModel.from_pretrained(tiny).eval()
+    states = oracle(input_ids, mask, output_hidden_states=True).hidden_states
+    head, logits = convolution.token_convolution, convolution(input_ids, mask).token_logits
+
+    def around(vectors: list[torch.Tensor], place: int) -> torch.Tensor:
+        places = range(place - 2, place + 3)
+        inside = [vectors[i] if 0 <= i < len(vectors) else torch.zeros(head.size) for i in places]
+        return torch.cat(inside)
+
+    for row, length in enumerate(mask.sum(1).tolist()):
+        layers = [torch.cat([hidden[row, place] for hidden in states]) for place in range(length)]
+        low = [gelu(head.projection(token)) for token in layers]
+        middle = [head.first(around(low, place)) for place in range(length)]
+        active = [gelu(vector) for vector in middle]
+        for place in range(length):
+            top = gelu(middle[place] + head.second(around(active, place)))
+            torch.testing.assert_close(logits[row, place], convolution.classifier(top))
+
+
+@pytest.mark.parametrize("depth", range(4))
+@torch.inference_mode()
+def test_stored_layers_take_the_place_of_those_below(convolution, batch, depth):
+    input_ids, mask = batch
+    states = convolution.states(input_ids, mask)
+    assert torch.equal(states[-1], convolution.encode(input_ids, mask))
+    stored = convolution.states(input_ids, mask, layers=convolution.stored_layers(depth))
+    assert len(stored) == depth + 1
+    from_stored = convolution(attention_mask=mask, hidden=torch.stack(stored, 2), depth=depth)
+    for one, two in zip(from_stored, convolution(input_ids, mask)):
+        assert torch.equal(one, two)
+    with pytest.raises(ValueError, match="the heads read 4 layers; 1 are given"):
+        convolution.heads(states[-1])
+
+
+@torch.inference_mode()
+def test_a_folder_with_a_convolution_opens_with_the_right_numbers_or_not_at_all(convolution, batch, tmp_path):
+    input_ids, mask = batch
+    convolution.save_pretrained(tmp_path)
+    again = MultiTaskTransformer.from_pretrained(tmp_path).eval()
+    for one, two in zip(again(input_ids, mask), convolution(input_ids, mask)):
+        assert torch.equal(one, two)
+    hidden = AutoModel.from_pretrained(tmp_path).eval()(input_ids, attention_mask=mask).last_hidden_state
+    assert torch.equal(hidden[mask.bool()], convolution.encode(input_ids, mask)[mask.bool()])
+    with pytest.raises(RuntimeError, match="mismatched"):
+        AutoModelForTokenClassification.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="Could not load model"):
+        pipeline("ner", model=str(tmp_path))
+
+
+@pytest.mark.parametrize("size", [2, 3, 48, 768])
+def test_a_convolution_is_never_as_wide_as_the_encoder(size):
+    # then AutoModelForTokenClassification would take its last layer for a head of its own
+    assert 1 <= TokenConvolution(2, size, 0.1).size < size
 
 
 def test_shapes_at_the_size_of_bert_base():

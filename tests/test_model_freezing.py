@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from model import MultiTaskTransformer
+from model import TOKEN_HEADS, MultiTaskTransformer
 
 SIZES = {"num_classes_task_a": 3, "num_labels_task_b": 5}
 
 
-@pytest.fixture
-def model(tiny):
+@pytest.fixture(params=TOKEN_HEADS)
+def model(request, tiny):
     torch.manual_seed(1)
-    return MultiTaskTransformer.from_pretrained(tiny, **SIZES)
+    return MultiTaskTransformer.from_pretrained(tiny, token_head=request.param, **SIZES)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def batch():
         ({"backbone": True}, ["bert."]),
         ({"layers": 2}, ["bert.embeddings", "bert.encoder.layer.0", "bert.encoder.layer.1"]),
         ({"task_a": True}, ["sentence_classifier"]),
-        ({"backbone": True, "task_b": True}, ["bert.", "classifier."]),
+        ({"backbone": True, "task_b": True}, ["bert.", "token_convolution.", "classifier."]),
     ],
 )
 def test_freeze_affects_only_the_chosen_parts(model, choice, frozen):
@@ -106,4 +106,6 @@ def test_reset_changes_only_the_chosen_head(model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.reset(task_b=True)
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {"classifier.weight"}
+    convolution = {f"token_convolution.{name}.weight" for name in ("projection", "first", "second")}
+    assert changed - convolution == {"classifier.weight"}
+    assert (convolution <= changed) == (model.config.token_head == "convolution")

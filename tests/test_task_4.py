@@ -6,7 +6,9 @@ from task_4_runs import NO_DROPOUT, initial, metrics, trained
 
 import task_4
 from multitask.data import splits
+from multitask.evaluation.metrics import Scores
 from multitask.training import trainer
+from multitask.training.progress import Progress
 
 
 def test_a_run_prints_epochs_and_leaves_its_folder(shell, settings_for, tmp_path):
@@ -15,7 +17,7 @@ def test_a_run_prints_epochs_and_leaves_its_folder(shell, settings_for, tmp_path
     lines = ended.out.splitlines()
     assert lines[0] == "Using device: cpu"
     assert [line.split(":")[0] for line in lines[1:3]] == ["Epoch 1/2, Loss", "Epoch 2/2, Loss"]
-    run = tmp_path / lines[-2].removeprefix("Run folder: ")
+    run = tmp_path / lines[-3].removeprefix("Run folder: ")
     assert tmp_path / lines[-1].removeprefix("Report: ") == run / "report.html"
     assert run.parent.name == "runs"
     assert (tmp_path / "runs/latest").resolve() == run
@@ -34,7 +36,27 @@ def test_a_run_prints_epochs_and_leaves_its_folder(shell, settings_for, tmp_path
     ]
     assert (first["step"], second["step"], second["epoch"]) == (2, 4, 2)
     assert list(test["test"]) == list(first["dev"]) == ["accuracy", "macro_f1", "entity_f1", "exact_match"]
-    assert first["loss"] == pytest.approx(first["loss_task_a"] + first["loss_task_b"])
+    assert first["loss"] == pytest.approx(first["loss_task_a"] + 2 * first["loss_task_b"])
+
+
+@pytest.mark.parametrize(
+    ("scores", "rising"),
+    [([0.1, 0.2], True), ([0.2, 0.1], False), ([0.1, 0.1], False), ([0.1], False), ([None, None], False)],
+)
+def test_a_dev_score_was_still_rising_if_the_last_epoch_is_better_than_all_before(scores, rising):
+    progress = Progress()
+    for score in scores:
+        progress.end_epoch({}, score, len(scores), None)
+    assert progress.still_rising == rising
+
+
+def test_a_run_says_when_its_dev_score_was_still_rising(shell, settings_for, monkeypatch):
+    line = "The dev score was still rising at epoch 2: more epochs may help (training.num_epochs)"
+    scores = iter([0.1, 0.2, 0.2, 0.1])
+    monkeypatch.setattr(Scores, "mean", lambda self: next(scores))
+    for name, rising in (("up", True), ("down", False)):
+        ended = shell(task_4, *settings_for, "training.num_epochs=2", f"output_dir={name}")
+        assert (line in ended.out.splitlines()) == rising
 
 
 def test_the_same_command_or_its_written_settings_give_the_same_model(shell, settings_for):

@@ -140,9 +140,11 @@ def _contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]
         ):
             if is_set:
                 yield (key, "training.task"), f"{key} is about two tasks, but training.task is {t.task}"
-    if t.loss_weighting != "fixed" and t.loss_weights != LossWeights():
+    # earlier versions wrote weights of 1 where none were set
+    unset = (LossWeights(), LossWeights(task_a=1, task_b=1))
+    if t.loss_weighting != "fixed" and t.loss_weights not in unset:
         keys = (*(f"training.loss_weights.{task}" for task in TASKS), "training.loss_weights")
-        text = f"training.loss_weighting is {t.loss_weighting}: training.loss_weights must be 1"
+        text = f"training.loss_weighting is {t.loss_weighting}: leave training.loss_weights at the default"
         yield (*keys, "training.loss_weighting"), text
     if problem := window_problem(m.max_length, m.stride):
         text = f"model.stride is {m.stride}; with model.max_length {m.max_length} {problem}"

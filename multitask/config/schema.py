@@ -68,8 +68,13 @@ class ModelSettings(_Section):
     lora: LoraSettings = LoraSettings()
     """Train low-rank adapters (LoRA) in the encoder instead of its weights; needs freeze_backbone: false and
     requirements-lora.txt. Saved models have them merged in."""
-    pooling: Literal["cls", "mean"] = "cls"
-    """The sentence's vector: cls ([CLS]) or mean (over its tokens)."""
+    pooling: Literal["auto", "cls", "mean"] = "auto"
+    """The sentence's vector: cls ([CLS]) or mean (over its tokens). auto: that with which the encoder was
+    trained, as its folder says (mean for all-MiniLM-L6-v2), else cls."""
+    token_head: Literal["auto", "linear", "convolution"] = "auto"
+    """What a word's tag is computed from. linear: the last layer; the model folder then also opens as
+    transformers' AutoModelForTokenClassification. convolution: all layers of a token and of those around it.
+    auto: a starting model's own, else convolution for a frozen backbone and linear for one that trains."""
     dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.1
     """Dropout in the encoder and before the heads, in the trained parts only."""
     attention_dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.0
@@ -99,8 +104,8 @@ class DataSettings(_Section):
 class LossWeights(_Section):
     task_a: Annotated[Real, Field(gt=0)] = 1.0
     """Weight of the sentence loss."""
-    task_b: Annotated[Real, Field(gt=0)] = 1.0
-    """Weight of the token loss."""
+    task_b: Annotated[Real, Field(gt=0)] = 2.0
+    """Weight of the token loss. With 1, entities are found less well than by a model of their own."""
 
 
 class TrainingSettings(_Section):
@@ -121,7 +126,7 @@ class TrainingSettings(_Section):
     gradient_checkpointing: bool = False
     """Recompute a layer's activations in the backward pass instead of storing them."""
     loss_weights: LossWeights = LossWeights()
-    """The loss is the weighted sum of the tasks' losses."""
+    """The loss of both tasks is the weighted sum of their losses."""
     loss_weighting: Literal["fixed", "uncertainty", "dwa"] = "fixed"
     """fixed: by loss_weights. uncertainty: the weights are learned (Kendall et al. 2018). dwa: the task whose
     loss fell less in the last epoch gets more weight (Liu et al. 2019)."""

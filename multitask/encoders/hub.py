@@ -8,6 +8,7 @@ from multitask.common.errors import InputError
 
 NEEDED = ("config.json", "model.safetensors")
 TOKENIZERS = ("tokenizer.json", "vocab.txt")
+OPTIONAL = ("tokenizer_config.json", "1_Pooling/config.json")
 PROBE_SECONDS = 5
 
 
@@ -57,7 +58,7 @@ def download(name: str) -> Path:
 
     files: dict[str, Path] = {}
     try:
-        for file in (*NEEDED, *TOKENIZERS, "tokenizer_config.json"):
+        for file in (*NEEDED, *TOKENIZERS, *OPTIONAL):
             with suppress(EntryNotFoundError):
                 files[file] = Path(hf_hub_download(name, file))
     except Exception as error:

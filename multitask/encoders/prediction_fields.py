@@ -64,6 +64,7 @@ RULES = {
     ),
     "tag_scheme": one_of(*LEARNED_SCHEMES, None),
     "pooling": one_of("cls", "mean"),
+    "token_head": one_of("linear", "convolution"),
     "max_length": whole_number(4),
     "stride": whole_number(0),
     "temperature_task_a": _TEMPERATURE,

@@ -84,6 +84,15 @@ def bundled_folder() -> Path:
     return folder
 
 
+def own_pooling(folder: str | Path) -> str:
+    """The pooling that a model folder was trained with: of this project's models the one in config.json, of
+    sentence-transformers' that of 1_Pooling; "cls" for other encoders and other poolings."""
+    pooling = Path(folder) / "1_Pooling" / "config.json"
+    fields = read_json(pooling, "so it names no pooling") if pooling.is_file() else {}
+    default = "mean" if fields.get("pooling_mode_mean_tokens") is True else "cls"
+    return read_config(folder).get("pooling", default)
+
+
 def load_tokenizer(folder: str | Path, warn: bool = True) -> Tokenizer:
     """A model folder's tokenizer, without the truncation and padding of its file.
 

@@ -24,6 +24,14 @@ def save_model(
     return write_with_checksums(Path(folder), _files(model, tokenizer_source, card))
 
 
+def loaders(token_head: str) -> str:
+    """What opens a model folder with this kind of token head, as one line for people."""
+    everywhere = "MultiTaskTransformer, AutoModel and sentence-transformers"
+    if token_head == "linear":
+        return f"{everywhere} open it, and AutoModelForTokenClassification"
+    return f"{everywhere} open it; with model.token_head=linear AutoModelForTokenClassification would too"
+
+
 def config_file(model: "SentenceTransformer") -> bytes:
     """A model's config.json as `save_pretrained` writes it, with the class and the dtype of the model."""
     with TemporaryDirectory() as folder, quiet_transformers():

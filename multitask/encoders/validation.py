@@ -81,6 +81,7 @@ class _Configuration(BaseModel):
     id2label: Annotated[dict[str, str] | None, _by_rule("id2label")] = None
     tag_scheme: Annotated[str | None, _by_rule("tag_scheme")] = None
     pooling: Annotated[str, _by_rule("pooling")] = "cls"
+    token_head: Annotated[str, _by_rule("token_head")] = "linear"
     max_length: Annotated[int, _by_rule("max_length")] = 128
     stride: Annotated[int, _by_rule("stride")] = 32
     temperature_task_a: Annotated[float, _by_rule("temperature_task_a")] = 1.0
@@ -206,9 +207,19 @@ def _mismatches(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> I
             yield f"no matrix {name}, so it is not a BERT"
         elif shape[axis] != getattr(c, key):
             yield f"{name} is {shape[0]} × {shape[1]}, but {key} in config.json is {getattr(c, key)}"
-    heads = {"sentence_classifier": c.classes, "classifier": c.tag_scheme and c.id2label}
-    for head, names in heads.items():
-        if names and shapes.get(f"{head}.weight") != (len(names), c.hidden_size):
-            yield f"no {head}.weight of {len(names)} × {c.hidden_size}, although config.json names its labels"
+    inputs = c.hidden_size
+    if c.token_head == "convolution" and c.tag_scheme:
+        name = "token_convolution.projection.weight"
+        if len(shape := shapes.get(name, ())) != 2:
+            yield f"no matrix {name}, although token_head in config.json is convolution"
+            return
+        inputs = shape[0]
+    heads = (
+        ("sentence_classifier", c.classes, c.hidden_size),
+        ("classifier", c.tag_scheme and c.id2label, inputs),
+    )
+    for head, names, size in heads:
+        if names and shapes.get(f"{head}.weight") != (len(names), size):
+            yield f"no {head}.weight of {len(names)} × {size}, although config.json names its labels"
         if names and shapes.get(f"{head}.bias") != (len(names),):
             yield f"no {head}.bias of {len(names)}, although config.json names its labels"

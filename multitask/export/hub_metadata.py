@@ -23,7 +23,8 @@ def hub_metadata(settings: Settings, backbone: Backbone, scores: dict[str, Headl
     results = _eval_results(settings, scores)
     return ModelCardData(
         library_name="transformers",
-        pipeline_tag="token-classification",
+        # the hub offers to run a model by this tag, which transformers can do with a linear head only
+        pipeline_tag="token-classification" if settings.model.token_head == "linear" else None,
         base_model=_hub_name(backbone),
         tags=["bert", "text-classification", "token-classification", "sentence-transformers"],
         metrics=sorted({result.metric_type for result in results}) or None,

@@ -43,14 +43,7 @@ batch = tokenizer(["Anna won in Paris."], return_tensors="pt")
 sentence_logits, token_logits = model(batch["input_ids"], batch["attention_mask"])
 ```
 
-The entity head alone, with transformers. A word has the tag of its first token:
-
-```python
-from transformers import AutoModelForTokenClassification, pipeline
-
-tagger = AutoModelForTokenClassification.from_pretrained("MODEL")
-print(pipeline("ner", model="MODEL", aggregation_strategy="first")("Anna won in Paris."))
-```
+@TAGGER@
 
 The encoder alone. Ignore the report on missing pooler weights: the pooler is not used.
 
@@ -71,6 +64,24 @@ embeddings = SentenceTransformer("MODEL").encode(["Anna won in Paris."])
 To upload the whole folder to the hub: `hf upload NAME MODEL .`. To upload weights and configuration only:
 `model.push_to_hub("NAME")`.
 """
+
+_TAGGER = {
+    "linear": """
+The entity head alone, with transformers. A word has the tag of its first token:
+
+```python
+from transformers import AutoModelForTokenClassification, pipeline
+
+tagger = AutoModelForTokenClassification.from_pretrained("MODEL")
+print(pipeline("ner", model="MODEL", aggregation_strategy="first")("Anna won in Paris."))
+```
+""",
+    "convolution": """
+transformers' `AutoModelForTokenClassification` and `pipeline("ner")` refuse this folder: they know no token
+head that reads all layers and neighbouring tokens. A model that is trained with `model.token_head: linear`
+opens there too.
+""",
+}
 
 
 def model_card(
@@ -102,7 +113,7 @@ def model_card(
         "## Data",
         _files(settings, splits),
         "## Loading",
-        _LOADING.strip(),
+        _LOADING.strip().replace("@TAGGER@", _TAGGER[settings.model.token_head].strip()),
         "## Settings",
         _settings(settings),
     ]

@@ -33,9 +33,9 @@ class _Outputs(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Token ids and mask (B, T) → sentence logits (B, C), token logits (B, T, K), embeddings (B, D)."""
-        hidden = self.model.encode(input_ids, attention_mask)
-        output: MultiTaskOutput = self.model.heads(hidden, attention_mask)
-        return output.sentence_logits, output.token_logits, self.model.pool(hidden, attention_mask)
+        states = self.model.states(input_ids, attention_mask)
+        output: MultiTaskOutput = self.model.heads(states, attention_mask)
+        return output.sentence_logits, output.token_logits, self.model.pool(states[-1], attention_mask)
 
 
 def export_graph(model: MultiTaskTransformer) -> ModelProto:

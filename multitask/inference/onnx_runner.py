@@ -59,7 +59,7 @@ class ExportedConfig:
 
 
 _RULES = {
-    **{name: rule for name, rule in RULES.items() if name != "id2label"},
+    **{name: rule for name, rule in RULES.items() if name not in ("id2label", "token_head")},
     "hidden_size": whole_number(1),
     "vocab_size": whole_number(1),
     "weights": one_of("float32", "int8"),

@@ -19,12 +19,12 @@ from multitask.inference.runner import MIN_TOKENS, BatchOutput, Runner
 
 
 class HiddenStates(Protocol):
-    """Precomputed outputs of the encoder's lowest `depth` layers for a corpus."""
+    """Precomputed outputs of a model's `stored_layers(depth)` for a corpus."""
 
     depth: int
 
     def batch(self, windows: np.ndarray) -> torch.Tensor:
-        """Windows (B,) → hidden states (B, T, D)."""
+        """Windows (B,) → hidden states of these layers (B, T, n, D)."""
         ...
 
 
@@ -71,14 +71,14 @@ class TorchRunner(Runner):
         with autocast(model.device, self.precision):
             if not self.heads:
                 return BatchOutput(_numpy(_embeddings(model, ids, mask)), None, None)
+            assert isinstance(model, MultiTaskTransformer)  # as self.heads says
             if self.features is None:
                 packed = pack(*arrays, self.config.max_position_embeddings) if self.packs else None
-                hidden = _encode_packed(model, packed) if packed else model.encode(ids, mask)
+                states = _packed_states(model, packed) if packed else model.states(ids, mask)
             else:
-                hidden = model.encode(None, mask, self.features.batch(windows), self.features.depth)
-            embeddings = _numpy(model.pool(hidden, mask))
-            assert isinstance(model, MultiTaskTransformer)  # as self.heads says
-            sentence_logits, token_logits = model.heads(hidden, mask)
+                states = model.states(None, mask, self.features.batch(windows), self.features.depth)
+            embeddings = _numpy(model.pool(states[-1], mask))
+            sentence_logits, token_logits = model.heads(states, mask)
         row, position, _ = word_positions(corpus, windows)
         return BatchOutput(embeddings, _numpy(sentence_logits), _numpy(token_logits)[row, position])
 
@@ -125,12 +125,12 @@ def _embeddings(model: SentenceTransformer, ids: torch.Tensor, mask: torch.Tenso
     return layer.feed_forward_chunk(layer.attention.output(mixed.transpose(1, 2).flatten(2), first))[:, 0]
 
 
-def _encode_packed(model: SentenceTransformer, packed: Packed) -> torch.Tensor:
-    """Equals `model.encode` of the padded batch (B, T, D), except at padding: values there are arbitrary."""
+def _packed_states(model: MultiTaskTransformer, packed: Packed) -> list[torch.Tensor]:
+    """Equals `model.states` of the padded batch (B, T, D), except at padding: values there are arbitrary."""
     ids, positions, owners, places = map(torch.from_numpy, packed)
     own = owners[:, None, :, None] == owners[:, None, None, :]  # (P, 1, S, S)
-    hidden = model.encode(None, own, model.bert.embeddings(ids, position_ids=positions))  # (P, S, D)
-    return hidden.flatten(0, 1)[places]
+    states = model.states(None, own, model.bert.embeddings(ids, position_ids=positions))  # (P, S, D) each
+    return [hidden.flatten(0, 1)[places] for hidden in states]
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The output of an encoder's frozen layers for a corpus: computed once, then read in every epoch."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -22,17 +23,22 @@ _TOKENS = 2048  # per batch, with padding: 8192 took 1.4 times as long on a CPU
 _GROUP = 16384  # windows that are sorted by length together
 _STORED: dict[torch.dtype, np.dtype] = {
     torch.float32: np.dtype(np.float32),
+    torch.float16: np.dtype(np.float16),
     torch.bfloat16: np.dtype(np.uint16),  # numpy has no bfloat16
 }
+_LARGE = 1 << 30  # bytes
 
 
 class FrozenFeatures:
-    """Hidden states after the lowest `depth` layers, for every token of a corpus's windows, flat: (S, D).
+    """Hidden states of a model's n `stored_layers(depth)`, for every token of a corpus's windows: (S, n, D).
 
     The layers run without dropout, as frozen layers always do. The result stays in memory or, if it is larger
     than `memory` bytes, in memory-mapped files under `cache_dir`, where the next run finds it by a key of
     everything that it depends on. Without a `cache_dir` it stays in memory, whatever its size. `progress` is
-    called with the number of windows done since the last call. Raises InputError if the disk is too small."""
+    called with the number of windows done since the last call. Raises InputError if the disk is too small.
+
+    Several layers that would take more than `large` bytes in float32 are stored in float16. `large` does not
+    depend on the machine, so that a run resumes to the same bits on another one."""
 
     def __init__(
         self,
@@ -43,17 +49,23 @@ class FrozenFeatures:
         memory: int = 1 << 62,
         cache_dir: str | None = None,
         progress: Callable[[int], object] | None = None,
+        large: int = _LARGE,
     ):
         self.corpus, self.depth, self.precision, self.device = corpus, depth, precision, model.device
+        self.layers = model.stored_layers(depth)
         self.offsets = lengths_to_offsets(corpus.window_lengths)
-        shape, stored = (int(self.offsets[-1]), model.config.hidden_size), _STORED[precision]
-        size = shape[0] * shape[1] * stored.itemsize
+        shape = (int(self.offsets[-1]), len(self.layers), model.config.hidden_size)
+        self.stored = precision
+        if precision == torch.float32 and len(self.layers) > 1 and 4 * math.prod(shape) > large:
+            self.stored = torch.float16
+        stored = _STORED[self.stored]
+        size = math.prod(shape) * stored.itemsize
         if cache_dir is None or size <= memory:
             self.values = np.empty(shape, stored)
             self.fill(model, self.values, progress)
             return
         store = ArrayCache(cache_dir)
-        key = features_key(model, corpus, depth, precision)
+        key = features_key(model, corpus, depth, self.stored)
         with distributed.main_process_first():
             cached = store.load(key)
             if cached is None:
@@ -65,49 +77,49 @@ class FrozenFeatures:
                     self.fill(model, writer.array("features", stored, shape), progress)
                 cached = store.load(key)
         assert cached is not None  # found, or just written
-        self.values = cached["features"]
+        self.values = cached["features"].reshape(shape)  # earlier versions left out the axis of one layer
 
     def batch(self, windows: np.ndarray) -> Tensor:
-        """Hidden states (B, T, D) of windows (B,), as `model.encode` takes them. Padding is arbitrary."""
+        """Hidden states (B, T, n, D) of windows (B,), as `model.states` takes them. Padding is arbitrary."""
         lengths = self.corpus.window_lengths[windows]
         B, T = len(windows), int(lengths.max())
         # masked positions need not be zero: a window's last token is repeated as its padding
         place = self.offsets[windows][:, None] + np.minimum(np.arange(T), lengths[:, None] - 1)
         hidden = torch.from_numpy(self.values[place.ravel()])
-        return hidden.view(self.precision).view(B, T, -1).to(self.device).float()
+        return hidden.view(self.stored).view(B, T, len(self.layers), -1).to(self.device).float()
 
     @torch.inference_mode()
     def fill(
         self, model: MultiTaskTransformer, values: np.ndarray, progress: Callable[[int], object] | None
     ) -> None:
-        """Compute all hidden states into `values` (S, D)."""
+        """Compute all hidden states into `values` (S, n, D)."""
         was_training = model.training
         model.eval()
         for windows in _by_length(self.corpus.window_lengths):
             batch = collate(self.corpus, windows)
             ids, mask = (batch[name].to(model.device) for name in ("input_ids", "attention_mask"))
             with autocast(model.device, self.precision):
-                hidden = model.encode(ids, mask, layers=self.depth)
-            flat = hidden[mask.bool()].to(self.precision).cpu()
+                states = torch.stack(model.states(ids, mask, layers=self.layers), 2)  # (B, T, n, D)
+            flat = states[mask.bool()].to(self.stored).cpu()
             lengths = self.corpus.window_lengths[windows]
-            stored = flat.view(torch.uint16) if self.precision == torch.bfloat16 else flat
+            stored = flat.view(torch.uint16) if self.stored == torch.bfloat16 else flat
             values[concatenated_ranges(self.offsets[windows], lengths)] = stored.numpy()
             if progress:
                 progress(len(windows))
         model.train(was_training)
 
 
-def features_key(
-    model: MultiTaskTransformer, corpus: EncodedCorpus, depth: int, precision: torch.dtype
-) -> str:
-    """A hash of all that features depend on: the frozen weights, the configuration that the layers use,
-    subwords, windows, precision."""
+def features_key(model: MultiTaskTransformer, corpus: EncodedCorpus, depth: int, stored: torch.dtype) -> str:
+    """A hash of all that features depend on: the frozen weights, the configuration that the layers use, the
+    layers, subwords, windows, the data type."""
     parts = [model.bert.embeddings, *model.bert.encoder.layer[:depth]]
     weights = [tensor.cpu().numpy() for part in parts for tensor in part.state_dict().values()]
     config = model.config
     used = (config.hidden_act, config.num_attention_heads, config.layer_norm_eps)
     windows = (corpus.ids, corpus.window_start, corpus.window_end, str(corpus.special))
-    return digest(_FORMAT, depth, str(precision), *map(str, used), *windows, *weights)
+    layers = model.stored_layers(depth)
+    several = [str(layers)] if len(layers) > 1 else []  # earlier versions stored one layer
+    return digest(_FORMAT, depth, str(stored), *several, *map(str, used), *windows, *weights)
 
 
 def _by_length(lengths: np.ndarray) -> Iterator[np.ndarray]:

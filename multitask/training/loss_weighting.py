@@ -12,7 +12,7 @@ class LossWeighting(nn.Module):
     """A weight for each task's loss: fixed, learned (uncertainty), or set after every epoch (dwa).
 
     Learned weights are in `parameters()`, for the optimizer; the state dict holds all that a resumed run
-    needs. With a single task only the fixed weight is used."""
+    needs. A single task has the weight 1."""
 
     epoch_means: Tensor  # (2, tasks), only for dwa
 
@@ -20,7 +20,7 @@ class LossWeighting(nn.Module):
         super().__init__()
         self.tasks, self.temperature = tasks, settings.dwa_temperature
         self.rule = settings.loss_weighting if len(tasks) > 1 else "fixed"
-        self.fixed = [getattr(settings.loss_weights, task) for task in tasks]
+        self.fixed = [getattr(settings.loss_weights, task) if len(tasks) > 1 else 1.0 for task in tasks]
         if self.rule == "uncertainty":
             self.log_variances = nn.Parameter(torch.zeros(len(tasks)))
         if self.rule == "dwa":  # mean losses of the epoch before the last one, and of the last one

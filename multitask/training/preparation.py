@@ -4,20 +4,18 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
-from transformers import BertConfig
 
 from multitask.common.errors import InputError, list_problems, require_packages
-from multitask.config.schema import ModelSettings, Settings, trained_tasks
+from multitask.config.schema import Settings, trained_tasks
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import LabelSpace, labels_from_config
 from multitask.data.splits import Split, read_split, warn_unknown_labels
 from multitask.data.tokenization import WordTokenizer
 from multitask.encoders.pretrained import Backbone, find_backbone, load_tokenizer
-from multitask.encoders.validation import read_config
+from multitask.training.model_setup import choose_pooling, choose_token_head, encoder_config
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +25,12 @@ _LISTED = 12  # labels that a message lists before it counts the rest
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run starts from. `sizes` are the output sizes of the heads; `new_heads` has the tasks with a new
-    head."""
+    """What a run starts from. `sizes` are the output sizes of the heads; `token_head` is the kind of head B;
+    `new_heads` has the tasks with a new head."""
 
     labels: LabelSpace
     sizes: tuple[int, int]
+    token_head: str
     new_heads: frozenset[str]
     backbone: Backbone
     tokenizer: Tokenizer
@@ -50,18 +49,21 @@ def prepare(settings: Settings) -> Prepared:
         require_packages(["tensorboard"], "training.tracker", "requirements-tensorboard.txt")
     backbone = find_backbone(settings.model.backbone, settings.model.offline_backbone)
     # a plain BertConfig keeps the fields of MultiTaskConfig, although it does not know them
-    known = labels_from_config(encoder_config(settings.model, backbone.folder))
+    config = encoder_config(settings.model, backbone.folder)
+    known = labels_from_config(config)
     tokenizer = load_tokenizer(backbone.folder)
     splits = _read(settings, tokenizer)
     labels, new_heads = _labels(settings, splits["train"], known)
     sizes = _sizes(settings, labels)
+    kept, trained = bool(labels.types) and "task_b" not in new_heads, "task_b" in trained_tasks(settings)
+    token_head = choose_token_head(settings.model, config, kept, trained)
     corpora = {name: split.corpus(labels) for name, split in splits.items()}
     for name, split in splits.items():
         for line in warn_unknown_labels(name, split, labels) if name != "train" else []:
             logger.warning(line)
     _check_annotation(settings, corpora)
     _warn_merged_entities(settings, splits["train"])
-    return Prepared(labels, sizes, new_heads, backbone, tokenizer, corpora, splits)
+    return Prepared(labels, sizes, token_head, new_heads, backbone, tokenizer, corpora, splits)
 
 
 def describe(prepared: Prepared) -> str:
@@ -98,7 +100,8 @@ def model_config_fields(settings: Settings, prepared: Prepared) -> dict:
         "id2label": dict(enumerate(tags)),
         "label2id": {tag: i for i, tag in enumerate(tags)},
         "tag_scheme": labels.scheme if labels.types else None,
-        "pooling": m.pooling,
+        "pooling": choose_pooling(m, prepared.backbone.folder),
+        "token_head": prepared.token_head,
         "max_length": m.max_length,
         "stride": m.stride,
         "hidden_dropout_prob": m.dropout,
@@ -111,28 +114,14 @@ def model_config_fields(settings: Settings, prepared: Prepared) -> dict:
 def resolve_settings(settings: Settings, prepared: Prepared, device: str) -> Settings:
     """The settings with null values and fallbacks replaced: they reproduce the run."""
     sizes = dict(zip(("num_classes_task_a", "num_labels_task_b"), prepared.sizes))
-    model = settings.model.model_copy(update={"backbone": prepared.backbone.name, **sizes})
+    chosen = {
+        "backbone": prepared.backbone.name,
+        "pooling": choose_pooling(settings.model, prepared.backbone.folder),
+        "token_head": prepared.token_head,
+        **sizes,
+    }
+    model = settings.model.model_copy(update=chosen)
     return settings.model_copy(update={"model": model, "device": device})
-
-
-def encoder_config(m: ModelSettings, folder: Path) -> BertConfig:
-    """The configuration in a model folder.
-
-    Raises InputError if the settings ask for more positions or layers than it has."""
-    config = BertConfig.from_dict(read_config(folder))
-    positions, layers = config.max_position_embeddings, config.num_hidden_layers
-    problems = []
-    if m.max_length > positions:
-        problems.append(f"model.max_length is {m.max_length}, but the encoder has {positions} positions")
-    if m.freeze_layers > layers:
-        problems.append(f"model.freeze_layers is {m.freeze_layers}, but the encoder has {layers} layers")
-    elif m.lora.rank and m.freeze_layers == layers:
-        problems.append(
-            f"model.freeze_layers is {layers}, all of the encoder: no layer is left for model.lora"
-        )
-    if problems:
-        raise InputError(list_problems(problems))
-    return config
 
 
 def _read(settings: Settings, tokenizer: Tokenizer) -> dict[str, Split]:

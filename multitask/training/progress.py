@@ -46,6 +46,11 @@ class Progress:
         """The dev scores of the best model; None without dev."""
         return self.metrics[self.best_epoch - 1]["dev"]
 
+    @property
+    def still_rising(self) -> bool:
+        """Whether the last of several epochs has the best dev score."""
+        return self.best is not None and self.without_gain == 0 and len(self.metrics) > 1
+
     def end_epoch(self, metrics: dict, score: float | None, num_epochs: int, patience: int | None) -> bool:
         """Record a finished epoch → whether its model is the best so far. Without dev the last one counts as
         the best; of equal scores the first one does."""

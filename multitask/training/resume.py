@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from multitask.common import distributed
 from multitask.common.checksums import sha256_of
 from multitask.common.errors import InputError, list_problems
 from multitask.config.help_text import flatten_settings
+from multitask.config.loading import load_settings
 from multitask.config.schema import Settings
 from multitask.data.formats.files import source_files
 from multitask.data.words import RULE
@@ -70,6 +72,16 @@ def origin_of(settings: Settings, prepared: Prepared, device: torch.device) -> O
     used = {k: v for k, v in flatten_settings(settings).items() if k not in (*_FREE, "output_dir")}
     hashes = {name: sha256_of(file) for name, file in files.items()}
     return Origin(used, hashes, distributed.world_size(), machine)
+
+
+def run_settings(run: Path, overrides: Sequence[str] = ()) -> Settings:
+    """The settings of a run, from its folder. Raises InputError as `load_settings` does."""
+    settings = load_settings(run / CONFIG, overrides)
+    if settings.model.token_head != "auto":
+        return settings
+    # a run's config.yml has what was chosen; the runs of an earlier version have none, and a linear head
+    model = settings.model.model_copy(update={"token_head": "linear"})
+    return settings.model_copy(update={"model": model})
 
 
 def find_run(name: str, runs: Path) -> Path:
@@ -147,9 +159,8 @@ def check_origin(now: Origin, checkpoint: Checkpoint) -> None:
             f"{checkpoint.path} was written with {before.processes} processes, this run has {now.processes}: "
             "the batch of a step would have another size"
         )
-    _raise_if_any(
-        _differences(before.settings, now.settings), f"{checkpoint.path} was made with other settings"
-    )
+    settings = {"model.token_head": "linear", **before.settings}  # an earlier version had no other head
+    _raise_if_any(_differences(settings, now.settings), f"{checkpoint.path} was made with other settings")
     changed = []
     for name in before.sources | now.sources:
         if before.sources.get(name) != now.sources.get(name):

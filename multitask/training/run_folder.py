@@ -18,7 +18,6 @@ from multitask.common.checksums import ChecksumError, update_with_checksums, ver
 from multitask.common.errors import InputError
 from multitask.common.signals import StoppedBySignal
 from multitask.config.help_text import flatten_settings, render_config
-from multitask.config.loading import load_settings
 from multitask.config.schema import Settings
 from multitask.encoders.lora import merge_lora
 from multitask.encoders.saving import config_file, save_model
@@ -156,7 +155,7 @@ def open_run_folder(trainer: Trainer, old: Path | None) -> RunFolder | None:
     folder = checkpoint = None
     with distributed.main_process_first():
         if old:
-            resume.check_settings(settings, load_settings(old / CONFIG), old)
+            resume.check_settings(settings, resume.run_settings(old), old)
         if distributed.rank() == 0:
             parts = origin, settings, trainer.prepared
             folder = RunFolder(old, *parts) if old else _new_run(*parts)

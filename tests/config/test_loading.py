@@ -35,7 +35,7 @@ def test_all_problems_are_reported_at_once_with_their_place():
     text = "training:\n  lr: 3\n  num_epochs: many\nmodle: {}\nmodel:\n  stride: 500\n  pooling: max\n"
     assert refused(text, "learning_rate=1", "training.seed=-1").splitlines() == [
         "command line: learning_rate=1: unknown key; did you mean training.learning_rate?",
-        "c.yml:7: model.pooling: input should be 'cls' or 'mean' (it is 'max')",
+        "c.yml:7: model.pooling: input should be 'auto', 'cls' or 'mean' (it is 'max')",
         "c.yml:3: training.num_epochs: input should be a valid integer, unable to parse string as an integer "
         "(it is 'many')",
         "command line: training.seed: input should be greater than or equal to 0 (it is -1)",
@@ -63,8 +63,8 @@ def test_all_problems_are_reported_at_once_with_their_place():
         ),
         (["training.loss_weighting=dwa", "training.task=task_b"], "training.loss_weighting is about two"),
         (
-            ["training.loss_weighting=uncertainty", "training.loss_weights.task_b=2"],
-            "training.loss_weighting is uncertainty: training.loss_weights must be 1",
+            ["training.loss_weighting=uncertainty", "training.loss_weights.task_b=3"],
+            "training.loss_weighting is uncertainty: leave training.loss_weights at the default",
         ),
         (["data.sampling_temperature=2"], "data.sampling_temperature mixes files, but data.train has only"),
         (["data.sampling_temperature=2", "data.train=[a, a]"], "data.sampling_temperature mixes files"),

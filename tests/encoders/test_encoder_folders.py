@@ -18,6 +18,7 @@ from multitask.encoders.pretrained import (
     find_backbone,
     load_model,
     load_tokenizer,
+    own_pooling,
 )
 from multitask.encoders.saving import save_model
 
@@ -75,3 +76,24 @@ def test_a_vocabulary_alone_gives_the_same_tokens(tmp_path, tiny):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
     text = "Anna won in Paris."
     assert load_tokenizer(tmp_path).encode(text).ids == load_tokenizer(tiny).encode(text).ids
+
+
+@pytest.mark.parametrize(
+    ("written", "own"),
+    [
+        (None, "cls"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
+        ({"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}, "cls"),
+        ({"pooling_mode_max_tokens": True}, "cls"),
+    ],
+)
+def test_an_encoder_has_the_pooling_that_it_was_trained_with(tiny, tmp_path, written, own):
+    folder = shutil.copytree(tiny, tmp_path / "encoder")
+    if written is not None:
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(written))
+    assert own_pooling(folder) == own
+    model = load_model(MultiTaskTransformer, folder, new_heads=True, pooling="cls", max_length=64)
+    save_model(model, folder, tmp_path / "ours")
+    assert own_pooling(tmp_path / "ours") == "cls", "a model of this project says it in config.json"
+    assert own_pooling(bundled_folder()) == "mean"

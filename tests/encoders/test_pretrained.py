@@ -38,7 +38,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def do_HEAD(self):
         self.requests.append(f"{self.command} {self.path}")
-        match = re.fullmatch(r"/([\w/-]+)/resolve/main/([\w.]+)", self.path)
+        match = re.fullmatch(r"/([\w/-]+)/resolve/main/([\w./]+)", self.path)
         file = self.folder / match[2] if match and match[1] == "some-bert" else None
         if file is None or not file.is_file():
             self.send_response(404)

@@ -63,6 +63,8 @@ def trained(tmp_path, tiny) -> Path:
         ({"id2label": None}, "tag_scheme is BIO, but there is no id2label"),
         ({"id2label": {"0": "O", "1": "B-X"}, "num_labels_task_b": 2}, "no classifier.weight of 2 × 32"),
         ({"tag_scheme": "BILOU"}, "tag_scheme: is not one of IO, BIO, null"),
+        ({"token_head": "crf"}, "token_head: is not one of linear, convolution"),
+        ({"token_head": "convolution"}, "no matrix token_convolution.projection.weight, although token_head"),
         ({"pooling": "max"}, "pooling: is not one of cls, mean"),
         ({"max_length": 65}, "max_length is 65, but max_position_embeddings is 64"),
         ({"temperature_task_a": 0}, "temperature_task_a: is not a finite number above 0"),

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 import task_4
 import task_5
-from model import MultiTaskTransformer
+from model import TOKEN_HEADS, MultiTaskTransformer
 from multitask.config.loading import load_settings
-from multitask.config.schema import Settings
+from multitask.config.schema import DataSettings, Settings
 from multitask.data.labels import LabelSpace
 from multitask.encoders.pretrained import Backbone, load_model
 from multitask.export.model_card import escaped, model_card
 from multitask.training.progress import Progress
 
+LINEAR = Settings.model_validate({"model": {"token_head": "linear"}})
 HOSTILE = [
     "a|b",
     "`x`",
@@ -68,7 +69,7 @@ def test_a_card_has_the_facts_of_the_run(shell, settings_for, rows, write_rows, 
     ended = shell(task_4, *settings_for, *every, *sizes, "data.test=null")
     assert ended.status == 0, ended.err
     front, text, settings = parts((tmp_path / "run/model/README.md").read_text())
-    assert front["library_name"] == "transformers" and front["pipeline_tag"] == "token-classification"
+    assert front["library_name"] == "transformers"
     assert "sentence-transformers" in front["tags"] and not front.keys() & {"base_model", "license"}
     (tmp_path / "again.yml").write_text(settings)
     assert load_settings("again.yml", []) == load_settings("run/config.yml", [])
@@ -96,7 +97,7 @@ def test_any_name_is_one_cell_of_text(name):
 def test_a_hub_name_is_the_base_model_and_a_folder_is_none(tiny):
     def header(folder, name):
         labels = LabelSpace(("a",), ("X",))
-        return parts(model_card(Settings(), Backbone(folder, name), labels, {}, None))[0]
+        return parts(model_card(LINEAR, Backbone(folder, name), labels, {}, None))[0]
 
     assert header(tiny, "someone/some-bert")["base_model"] == "someone/some-bert"
     assert header(tiny, "all-MiniLM-L6-v2")["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
@@ -108,7 +109,7 @@ def test_a_hub_name_is_the_base_model_and_a_folder_is_none(tiny):
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_any_file_name_gives_a_header_that_parses(tiny, name):
-    settings = Settings.model_validate({"data": {"dev": [f"data/{name}.jsonl", "b.jsonl"]}})
+    settings = LINEAR.model_copy(update={"data": DataSettings(dev=(f"data/{name}.jsonl", "b.jsonl"))})
     backbone, labels = Backbone(tiny, f"someone/{name}"), LabelSpace(("a",), ("X",))
     dev = {"accuracy": 0.5, "macro_f1": 0.25, "entity_f1": None, "exact_match": None}
     card = ModelCard(model_card(settings, backbone, labels, {}, dev))
@@ -126,11 +127,17 @@ def test_the_scores_on_dev_are_those_of_the_best_model():
         assert progress.best_dev == {"of": best}
 
 
+@pytest.mark.parametrize("token_head", TOKEN_HEADS)
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_the_code_in_a_card_runs_and_gives_the_same_outputs(shell, settings_for, tmp_path, pooling):
-    assert shell(task_4, *settings_for, f"model.pooling={pooling}").status == 0
+def test_the_code_in_a_card_runs_and_gives_the_same_outputs(
+    shell, settings_for, tmp_path, pooling, token_head
+):
+    ended = shell(task_4, *settings_for, f"model.pooling={pooling}", f"model.token_head={token_head}")
+    assert ended.status == 0
+    linear = token_head == "linear"
+    assert ("AutoModelForTokenClassification would too" in ended.out) == (not linear)
     (tmp_path / "MODEL").symlink_to(tmp_path / "run/model")
-    _, text, _ = parts((tmp_path / "MODEL/README.md").read_text())
+    header, text, _ = parts((tmp_path / "MODEL/README.md").read_text())
     names: dict = {}
     with torch.inference_mode():
         for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
@@ -140,7 +147,10 @@ def test_the_code_in_a_card_runs_and_gives_the_same_outputs(shell, settings_for,
         assert torch.equal(names["hidden"], hidden)
         pooled = model.pool(hidden, batch["attention_mask"])
         assert torch.equal(torch.from_numpy(names["embeddings"]), pooled)
-        assert torch.equal(names["tagger"](**batch).logits, names["token_logits"])
+        if linear:
+            assert torch.equal(names["tagger"](**batch).logits, names["token_logits"])
+        assert ('`pipeline("ner")` refuse this folder' in text) == (not linear)
+        assert ("pipeline_tag" in header) == linear
         assert torch.equal(names["sentence_logits"], model.sentence_classifier(pooled))
     (command,) = re.findall(r"```sh\n(.*?)\n```", text)
     assert shell(task_5, *shlex.split(command)[2:]).status == 0

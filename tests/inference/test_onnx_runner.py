@@ -91,8 +91,8 @@ def test_the_graph_takes_any_number_of_texts_of_any_length(made):
         mask = (torch.arange(T) < torch.randint(1, T + 1, (B, 1), generator=random)).long()
         mask[0] = 1
         with torch.no_grad():
-            hidden = model.encode(ids, mask)
-            expected = *model.heads(hidden, mask), model.pool(hidden, mask)
+            states = model.states(ids, mask)
+            expected = *model.heads(states, mask), model.pool(states[-1], mask)
         outputs = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
         for one, two in zip(outputs, expected):
             np.testing.assert_allclose(one, two, atol=tolerance)

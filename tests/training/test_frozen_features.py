@@ -4,7 +4,7 @@ import torch
 from examples import EXAMPLES, LABELS
 from transformers import BertModel
 
-from model import MultiTaskTransformer
+from model import TOKEN_HEADS, MultiTaskTransformer
 from multitask.common import array_cache
 from multitask.common.errors import InputError
 from multitask.data.batching import collate
@@ -20,9 +20,10 @@ def corpus(tokenizer):
     return encode(EXAMPLES, tokenizer, LABELS, 10, 3)
 
 
-@pytest.fixture
-def model(tiny):
-    return MultiTaskTransformer.from_pretrained(tiny, num_classes_task_a=2, num_labels_task_b=3).train()
+@pytest.fixture(params=TOKEN_HEADS)
+def model(request, tiny):
+    sizes = {"num_classes_task_a": 2, "num_labels_task_b": 3}
+    return MultiTaskTransformer.from_pretrained(tiny, token_head=request.param, **sizes).train()
 
 
 def close(a, b):
@@ -39,7 +40,8 @@ def test_features_are_the_outputs_of_the_layers(model, corpus, tiny, depth):
         one = collate(corpus, np.array([window]))
         with torch.no_grad():
             states = oracle(one["input_ids"], one["attention_mask"], output_hidden_states=True).hidden_states
-        assert close(batch[row, : corpus.window_lengths[window]], states[depth][0])
+        stored = torch.stack([states[layer][0] for layer in model.stored_layers(depth)], 1)  # (T, n, D)
+        assert close(batch[row, : corpus.window_lengths[window]], stored)
     assert model.training, "the model's mode is as it was"
 
 
@@ -75,20 +77,35 @@ def test_bf16_features_take_half_the_space(model, corpus, tmp_path):
         assert half.batch(windows).dtype == torch.float32
 
 
+def test_large_features_of_several_layers_take_half_the_space(model, corpus, tmp_path):
+    full = FrozenFeatures(model, corpus, 2)
+    several = len(model.stored_layers(2)) > 1
+    for memory in (0, full.values.nbytes):
+        same = FrozenFeatures(model, corpus, 2, memory=memory, cache_dir=str(tmp_path / "cache"))
+        assert same.values.dtype == np.float32
+        half = FrozenFeatures(
+            model, corpus, 2, memory=memory, cache_dir=str(tmp_path / "cache"), large=full.values.nbytes - 1
+        )
+        assert half.values.dtype == (np.float16 if several else np.float32)
+        windows = np.arange(len(corpus.window_start))
+        assert torch.allclose(half.batch(windows), full.batch(windows), atol=2e-3)
+        assert half.batch(windows).dtype == torch.float32
+
+
 def no_pass(*_, **__):
     raise AssertionError("a layer ran")
 
 
 def test_large_features_go_to_disk_and_the_next_run_reads_them(model, corpus, tmp_path, monkeypatch, capfd):
     folder = str(tmp_path / "cache")
-    size = int(corpus.window_lengths.sum()) * 32 * 4
+    size = int(corpus.window_lengths.sum()) * 32 * 4 * len(model.stored_layers(2))
     in_memory = FrozenFeatures(model, corpus, 2, memory=size, cache_dir=folder)
     assert not (tmp_path / "cache").exists()
     first = FrozenFeatures(model, corpus, 2, memory=size - 1, cache_dir=folder)
     assert isinstance(first.values, np.memmap)
     assert np.array_equal(first.values, in_memory.values)
     assert "0.0 GB on disk" in capfd.readouterr().err
-    monkeypatch.setattr(model, "encode", no_pass)
+    monkeypatch.setattr(model, "states", no_pass)
     again = FrozenFeatures(model, corpus, 2, memory=0, cache_dir=folder)
     assert np.array_equal(again.values, in_memory.values)
 
@@ -107,7 +124,7 @@ def test_damaged_features_are_computed_again(model, corpus, tmp_path, capfd):
 
 def test_features_too_large_for_the_disk_are_refused_early(model, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(array_cache, "free_bytes", lambda folder: 1 << 30)
-    monkeypatch.setattr(model, "encode", no_pass)
+    monkeypatch.setattr(model, "states", no_pass)
     with pytest.raises(InputError, match="the frozen layers' features take about .* GB"):
         FrozenFeatures(model, corpus, 2, memory=0, cache_dir=str(tmp_path / "cache"))
     assert list(tmp_path.iterdir()) == []

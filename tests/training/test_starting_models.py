@@ -7,6 +7,7 @@ from transformers import AutoModelForTokenClassification
 
 import task_4
 from model import MultiTaskTransformer
+from multitask.config.loading import load_settings
 from multitask.encoders.pretrained import load_model
 
 
@@ -15,6 +16,7 @@ def test_a_trained_folder_knows_its_names_and_loads_elsewhere(shell, settings_fo
         shell,
         settings_for,
         "data.tag_scheme=BIO",
+        "model.token_head=linear",
         "model.num_labels_task_b=5",
         "model.num_classes_task_a=null",
     )
@@ -63,6 +65,40 @@ def test_heads_with_the_same_names_continue_and_others_are_new(shell, settings_f
     renewed = initial([*go_on, f"data.train={other}", f"data.dev={other}"])
     changed = {name for name, value in weights().items() if not torch.equal(value, renewed[name])}
     assert changed == {"sentence_classifier.weight", "sentence_classifier.bias"}
+
+
+def test_a_starting_model_keeps_its_kind_of_token_head_and_its_pooling(shell, settings_for):
+    kinds = {"linear": "cls", "convolution": "mean"}
+    for kind, pooling in kinds.items():
+        chosen = [f"model.token_head={kind}", f"model.pooling={pooling}", f"output_dir={kind}"]
+        assert shell(task_4, *settings_for, *chosen).status == 0
+        go_on = [*settings_for, f"model.backbone={kind}/model", f"output_dir=more_{kind}"]
+        start = initial(go_on)
+        before = load_model(MultiTaskTransformer, f"{kind}/model").state_dict()
+        assert all(torch.equal(value, before[name]) for name, value in start.items())
+        (other,) = kinds.keys() - {kind}
+        ended = shell(task_4, *go_on, f"model.token_head={other}")
+        assert ended.status == 2
+        assert f"is {other}, but the starting model's token head is {kind}" in ended.err
+        assert shell(task_4, *go_on).status == 0
+        config = load_model(MultiTaskTransformer, f"more_{kind}/model").config
+        assert (config.token_head, config.pooling) == (kind, pooling)
+        resolved = load_settings(f"more_{kind}/config.yml").model
+        assert (resolved.token_head, resolved.pooling) == (kind, pooling)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ([], "convolution"),
+        (["model.freeze_backbone=false"], "linear"),
+        (["training.task=task_a"], "linear"),
+        (["training.task=task_a", "model.token_head=convolution"], "convolution"),
+    ],
+)
+def test_a_new_token_head_suits_a_frozen_encoder_or_one_that_trains(shell, settings_for, changes, kind):
+    assert shell(task_4, *settings_for, *changes).status == 0
+    assert load_model(MultiTaskTransformer, "run/model").config.token_head == kind
 
 
 @pytest.mark.parametrize(("task", "other"), [("task_a", "entities"), ("task_b", "classes")])
