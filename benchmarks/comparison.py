@@ -82,6 +82,8 @@ class Comparison:
             f"model.backbone={format_scalar(self.backbone)}",
             "model.num_classes_task_a=null",
             "model.num_labels_task_b=null",
+            # Trainer's model returns one loss: the sum of both
+            "training.loss_weights={task_a: 1, task_b: 1}",
             f"training.batch_size={arguments.batch_size}",
             f"device={arguments.device}",
             f"data.train={format_scalar(str(corpus['train']))}",

@@ -32,7 +32,7 @@ from multitask.evaluation.intervals import RowCounts, compare_means
 
 KINDS = {JOINT: (), A: ("training.task=task_a",), B: ("training.task=task_b",)}
 WEIGHTINGS = {
-    "1 : 1": (),
+    "1 : 1": ("training.loss_weights={task_a: 1, task_b: 1}",),
     "3 : 1": ("training.loss_weights={task_a: 3, task_b: 1}",),
     "1 : 3": ("training.loss_weights={task_a: 1, task_b: 3}",),
     "learned (uncertainty)": ("training.loss_weighting=uncertainty",),

@@ -21,7 +21,7 @@ from benchmarks.study import DEFAULTS, HEADS, OPTIONS, TRAIN_ALL, Outcome, Run, 
 from benchmarks.tables import markdown, scores
 from multitask.common.shell import run_script
 
-POOLINGS = {"[CLS]": (), "mean": ("model.pooling=mean",)}
+POOLINGS = {"[CLS]": ("model.pooling=cls",), "mean": ("model.pooling=mean",)}
 TRAINED = {"the heads; the encoder is as it was": HEADS, "everything": TRAIN_ALL}
 FIGURES = {
     "accuracy": "task A accuracy",

@@ -25,8 +25,10 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.processes import Spent, measured
 from benchmarks.provenance import finish, parse, provenance
 from benchmarks.tables import figure, markdown
+from multitask.common.errors import InputError
 from multitask.common.shell import run_script
 from multitask.data.texts import read_rows
+from multitask.encoders.validation import read_config
 from multitask.inference.predictor import LATEST_MODEL
 
 IMPORTS = "import torch; from transformers import BertModel, AutoTokenizer"
@@ -37,6 +39,11 @@ SENTENCE = "book a table for two in a diner in the city"
 
 def main() -> None:
     arguments = options()
+    if read_config(arguments.model).get("token_head", "linear") != "linear":
+        raise InputError(
+            f"--model: transformers' pipeline can't load the token head of {arguments.model}; train one with "
+            "model.token_head=linear"
+        )
     test = str(Path(arguments.corpus) / "test.jsonl")
     texts = [row.text for row in read_rows(test)]
     with tempfile.TemporaryDirectory() as name:

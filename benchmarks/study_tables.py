@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from benchmarks import freezing, joint, pooling
+from benchmarks import freezing, joint, pooling, token_heads
 from benchmarks.names import JOINT, TWO
 from benchmarks.records import Results
 from benchmarks.tables import figure, markdown, scores
@@ -84,6 +84,11 @@ def poolings(results: Results) -> str:
     """[CLS] and mean pooling: scores and similarity within classes."""
     tables = {name: pooling.rows_of(record) for name, record in of(results, "pooling").items()}
     return _stacked(tables, left=3)
+
+
+def tag_heads(results: Results) -> str:
+    """Scores and CPU seconds of each kind of token head, on SNIPS."""
+    return markdown(token_heads.rows_of(results["token_heads_snips"]), left=2)
 
 
 def _stacked(tables: dict[str, list[list[str]]], left: int = 2) -> str:

@@ -119,8 +119,8 @@ def make_trainer(
     optimizer = None
     if head_rate is not None:
         kind, options = Trainer.get_optimizer_cls_and_kwargs(args, joint)
-        heads = [*model.sentence_classifier.parameters(), *model.classifier.parameters()]
         encoder = [parameter for parameter in model.bert.parameters() if parameter.requires_grad]
+        heads = [weight for name, weight in model.named_parameters() if not name.startswith("bert.")]
         groups = [{"params": encoder}, {"params": heads, "lr": head_rate}]
         optimizer = kind(groups, weight_decay=args.weight_decay, **options)
     return Trainer(

@@ -52,6 +52,7 @@ TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "gradients": study_tables.cosines,
     "how much data": study_tables.curves,
     "poolings": study_tables.poolings,
+    "tag heads": study_tables.tag_heads,
 }
 PICTURES: dict[str, Callable[[dict[str, dict]], Any]] = {  # a file in pictures/ → function → Figure
     "speed.svg": result_pictures.speed,

@@ -13,6 +13,7 @@ from conftest import ROOT
 
 from benchmarks import checkpoints, crash, predict_speed, serve, small_batches
 from benchmarks.processes import measured
+from model import MultiTaskTransformer
 from multitask.common.errors import InputError
 from multitask.export import exporter
 from multitask.export.onnx_graph import export_graph
@@ -75,7 +76,16 @@ def test_a_checkpoint_has_the_bytes_of_weights_and_optimizer(tiny, corpus, bench
     assert record["megabytes"] == pytest.approx(4 * 4 * 32_000 / 1e6, rel=0.3)
 
 
+def test_a_model_that_a_pipeline_can_not_load_is_refused(trained, tmp_path, shell):
+    ended = shell(predict_speed, "--corpus", tmp_path, "--model", trained)
+    assert ended.status == 2 and "train one with model.token_head=linear" in ended.err
+
+
 def test_table_and_record_of_prediction_speed_agree(trained, tmp_path, bench, monkeypatch):  # noqa: F811
+    linear = tmp_path / "linear"
+    fields = {"token_head": "linear", "ignore_mismatched_sizes": True}
+    MultiTaskTransformer.from_pretrained(trained, **fields).save_pretrained(linear)
+    shutil.copy(trained / "tokenizer.json", linear)
     graphs = []
 
     def export_once(model):  # exporting takes ten seconds; both exports are of the same model
@@ -84,7 +94,7 @@ def test_table_and_record_of_prediction_speed_agree(trained, tmp_path, bench, mo
 
     monkeypatch.setattr(exporter, "export_graph", export_once)
     test = shutil.copy(trained.parent.parent / "rows.jsonl", tmp_path / "test.jsonl")
-    words = ["--corpus", tmp_path, "--model", trained, "--rounds", 1, "--large", 60, "--starts", 1]
+    words = ["--corpus", tmp_path, "--model", linear, "--rounds", 1, "--large", 60, "--starts", 1]
     ended = bench(predict_speed, *words)
     record, (head, _, *rows) = ended.json, ended.tables[0]
     speeds = record["sentences_per_second"]

@@ -12,7 +12,7 @@ from benchmark_runs import SHORT, bench, corpus  # noqa: F401 - fixtures
 from conftest import ROOT
 
 import task_4
-from benchmarks import freezing, joint, pooling
+from benchmarks import freezing, joint, pooling, token_heads
 from benchmarks.similarity_run import class_similarity
 from benchmarks.study import Study
 from model import MultiTaskTransformer, SentenceTransformer
@@ -44,6 +44,7 @@ def cells(table: list[list[str]]) -> dict[str, dict[str, str]]:
 
 
 def test_trained_parameters_and_scores_are_those_of_task_4(words, tiny, tmp_path, shell, corpus, bench):  # noqa: F811
+    words = [*words, "model.token_head=linear"]
     ended = bench(freezing, *words, "--picture", tmp_path / "picture.svg")
     results, table = ended.json["results"], cells(ended.tables[0])
     assert list(results) == list(table)
@@ -63,7 +64,12 @@ def test_trained_parameters_and_scores_are_those_of_task_4(words, tiny, tmp_path
     assert safe["entity_f1"] != [None]
     overrides = [f"model.backbone={tiny}", "model.freeze_backbone=false", "training.num_epochs=1", *SHORT]
     overrides += ["model.num_classes_task_a=null", "model.num_labels_task_b=null", "data.dev=null"]
-    overrides += ["training.learning_rate=2e-4", "training.head_learning_rate=2e-3", "device=cpu"]
+    overrides += [
+        "model.token_head=linear",
+        "training.learning_rate=2e-4",
+        "training.head_learning_rate=2e-3",
+        "device=cpu",
+    ]
     data = [f"data.{split}={corpus}/{split}.jsonl" for split in ("train", "test")]
     config = f"--config={ROOT}/config.yml"
     assert shell(task_4, config, *overrides, *data, "output_dir=run").status == 0
@@ -84,7 +90,7 @@ def test_one_model_is_compared_with_two_on_the_same_rows(words, bench):  # noqa:
     for name, d in results["differences"].items():
         assert d["difference"] == pytest.approx(both[name][0] - two[name][0])
     assert list(cells(differences)) == ["task A accuracy", "task B F1", "whole sentences"]
-    assert results["weightings"]["1 : 1"]["accuracy"] == both["accuracy"]
+    assert set(results["weightings"]) == set(joint.WEIGHTINGS)
     assert (
         cells(weightings)["3 : 1"]["task A accuracy"]
         == f"{results['weightings']['3 : 1']['accuracy'][0]:.3f}"
@@ -154,3 +160,13 @@ def test_class_similarity_equals_that_of_all_pairs(seed):
     slow = np.mean([(a > b) + 0.5 * (a == b) for a in one for b in two])
     similarity = class_similarity(embeddings, classes)
     assert similarity["pairs"] == pytest.approx(slow, abs=1e-3)
+
+
+def test_the_table_of_token_heads_has_the_scores_of_the_record(words, bench):  # noqa: F811
+    ended = bench(token_heads, *words)
+    (_, _, *rows), results = ended.tables[0], ended.json["results"]
+    assert [row[:2] for row in rows] == [list(names) for names in token_heads.RUNS]
+    for row in rows:
+        r = results[", ".join(row[:2])]
+        assert row[2:4] == [f"{r[name][0]:.3f}" for name in ("accuracy", "entity_f1")]
+    assert results["everything, linear"]["entity_f1"] != results["everything, convolution"]["entity_f1"]

@@ -1,0 +1,60 @@
+"""The linear token head against the convolution, with the backbone frozen and with nothing frozen.
+
+    python benchmarks/token_heads.py [--corpus FOLDER] [--limit N] [--epochs N] [--seeds N] [--jobs N]
+        [--keep DIR] [--batch-size N] [--device cpu|cuda] [--backbone NAME] [--output FILE.json]
+        [key=value ...]
+
+Both tasks are trained. Heads on a frozen backbone have the default rate, 1e-3, and the linear one also ten
+times that. The last line is JSON."""
+
+import sys
+from pathlib import Path
+from statistics import fmean
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.comparison import arguments_of
+from benchmarks.provenance import finish
+from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Run, Study
+from benchmarks.tables import markdown, scores
+from multitask.common.shell import run_script
+
+FROZEN = ("model.freeze_backbone=true", "training.head_learning_rate=1e-3")
+FASTER = ("model.freeze_backbone=true", "training.head_learning_rate=1e-2")
+LINEAR, CONVOLUTION = ("model.token_head=linear",), ("model.token_head=convolution",)
+RUNS = {
+    ("the heads", "linear"): (*FROZEN, *LINEAR),
+    ("the heads, rate × 10", "linear"): (*FASTER, *LINEAR),
+    ("the heads", "convolution"): (*FROZEN, *CONVOLUTION),
+    ("everything", "linear"): (*TRAIN_ALL, *LINEAR),
+    ("everything", "convolution"): (*TRAIN_ALL, *CONVOLUTION),
+}
+FIGURES = {"accuracy": "task A accuracy", "entity_f1": "task B F1", "exact_match": "whole sentences"}
+
+
+def main() -> None:
+    arguments, overrides = arguments_of("Compare kinds of token heads.", OPTIONS, **DEFAULTS)
+    with Study(arguments, overrides) as study:
+        runs = [Run(", ".join(names), changes) for names, changes in RUNS.items()]
+        results = {
+            name: {figure: [outcome.test[figure] for outcome in outcomes] for figure in FIGURES}
+            | {"cpu_seconds": [outcome.cpu_seconds for outcome in outcomes]}
+            for name, outcomes in study.outcomes(runs).items()
+        }
+        record = study.record(results)
+    print(f"{record['corpus']}: {record['rows']:,} training sentences, {record['epochs']} epochs\n")
+    print(markdown(rows_of(record), left=2) + "\n")
+    finish(record, arguments.output)
+
+
+def rows_of(record: dict) -> list[list[str]]:
+    rows = [["trained", "token head", *FIGURES.values(), "CPU s"]]
+    for names in RUNS:
+        r = record["results"][", ".join(names)]
+        seconds = f"{fmean(r['cpu_seconds']):,.0f}"
+        rows.append([*names, *(scores(r[figure]) for figure in FIGURES), seconds])
+    return rows
+
+
+if __name__ == "__main__":
+    run_script(main)
