@@ -2,13 +2,14 @@
 
     python benchmarks/joint.py [--corpus FOLDER] [--limit N] [--epochs N] [--seeds N] [--jobs N]
         [--keep DIR] [--batch-size N] [--device cpu|cuda] [--backbone NAME] [--output FILE.json]
-        [--shares S ...] [--turns N] [--picture FILE.svg] [key=value ...]
+        [--shares S ...] [--turns N] [--weightings [NAME ...]] [--picture FILE.svg] [key=value ...]
 
 Nothing is frozen. Task A alone, task B alone and both are trained with the same data, rates and epochs. The
 differences are between the means of all seeds; their intervals are from the paired bootstrap over test rows.
 The next runs train both tasks with other loss weights, measure the cosine between the tasks' gradients by
 epoch, and train all three kinds with shares of the data: a share s gets 1/√s times the epochs, so that a
-small share is seen more often. The last line is JSON."""
+small share is seen more often. `--weightings` without a name leaves out weights and cosine. The last line is
+JSON."""
 
 import json
 import sys
@@ -52,11 +53,13 @@ def main() -> None:
         "metavar": "S",
         "help": "of the data, each ≤ 1",
     }
+    chosen = {"nargs": "*", "choices": tuple(WEIGHTINGS), "default": tuple(WEIGHTINGS), "metavar": "NAME"}
     turns = {"type": int, "default": 5, "metavar": "N", "help": "rounds that measure prediction; 0: none (5)"}
     options = (
         *OPTIONS,
         ("--shares", shares),
         ("--turns", turns),
+        ("--weightings", {**chosen, "help": f"of {', '.join(WEIGHTINGS)} (all)"}),
         ("--picture", {"metavar": "FILE.svg", "help": "draw the learning curves"}),
     )
     arguments, overrides = arguments_of("Compare joint and single training.", options, **DEFAULTS)
@@ -66,16 +69,17 @@ def main() -> None:
     with Study(arguments, overrides) as study:
         parts = study.outcomes([part(kind, share) for share in reversed(arguments.shares) for kind in KINDS])
         weightings = study.outcomes(
-            [Run(name, (*TRAIN_ALL, *changes)) for name, changes in WEIGHTINGS.items()]
+            [Run(name, (*TRAIN_ALL, *WEIGHTINGS[name])) for name in arguments.weightings]
         )
         with_cosine = Run(COSINE, (*TRAIN_ALL, "training.gradient_cosine=true"))
-        cosines = study.outcomes([with_cosine], seeds=study.seeds[:1])[COSINE][0].metrics
+        measured = study.outcomes([with_cosine] if arguments.weightings else [], seeds=study.seeds[:1])
+        cosines = [row["gradient_cosine"] for (outcome,) in measured.values() for row in outcome.metrics]
         whole = {kind: parts[f"{kind}, 1"] for kind in KINDS}
         results = {
             "kinds": kinds(whole, prediction_costs(study, whole, arguments.turns)),
             "differences": differences(whole),
             "weightings": {name: test_scores(outcomes) for name, outcomes in weightings.items()},
-            "gradient_cosine": [row["gradient_cosine"] for row in cosines],
+            "gradient_cosine": cosines,
             "curves": {
                 str(share): {"rows": parts[f"{JOINT}, {share:g}"][0].sentences}
                 | {kind: test_scores(parts[f"{kind}, {share:g}"]) for kind in KINDS}

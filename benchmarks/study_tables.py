@@ -41,6 +41,12 @@ def one_or_two(results: Results) -> str:
     return _stacked({name: joint.differences_rows(record) for name, record in of(results, "joint").items()})
 
 
+def one_or_two_by_default(results: Results) -> str:
+    """The same with the default weights of the losses and the default pooling."""
+    records = of(results, "joint_default")
+    return _stacked({name: joint.differences_rows(record) for name, record in records.items()})
+
+
 def costs(results: Results) -> str:
     """Time and memory of training and prediction, for one model and for two."""
     rows = [["", "", "training CPU s", "peak MiB", "answers/s", "MiB to answer"]]

@@ -47,6 +47,7 @@ TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "what to freeze": study_tables.what_to_freeze,
     "what to freeze, corpus/": study_tables.freezing_corpus,
     "one model or two": study_tables.one_or_two,
+    "one model or two, by default": study_tables.one_or_two_by_default,
     "what one model and two cost": study_tables.costs,
     "weights of the losses": study_tables.weightings,
     "gradients": study_tables.cosines,

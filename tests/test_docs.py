@@ -27,9 +27,9 @@ DOCS = (
 PAGES = ("README.md", *(f"docs/{name}.md" for name in DOCS))
 ALL_PAGES = (*PAGES, "task_3.md", "CONTRIBUTING.md", "CHANGELOG.md", "corpus/README.md")
 NOT_RUN = ("pip install ", "python -m pytest")  # whoever runs this has just done both
-# half of the epochs are enough for the scores below
+# three epochs are enough for the scores below
 TUNED = "model.freeze_backbone=false training.learning_rate=1e-4"
-SHORTER = f"{TUNED} training.num_epochs=5"
+SHORTER = f"{TUNED} training.num_epochs=3"
 SERVER, ADDRESS = "python task_6.py", "http://127.0.0.1:7860"  # runs on while later commands run
 
 
@@ -81,15 +81,16 @@ def metrics(project: Path) -> list[list[dict]]:
 def test_the_default_run_learns(project):
     default = metrics(project)[0]
     assert default[-2]["loss"] < default[0]["loss"] / 2
-    assert default[-1]["test"]["accuracy"] >= 0.85
+    assert default[-1]["test"]["accuracy"] >= 0.90
+    assert default[-1]["test"]["entity_f1"] >= 0.60
 
 
 def test_the_fine_tuned_run_learns_both_tasks_well(project):
     tuned = metrics(project)[1]
-    assert len(tuned) == 5 + 1
+    assert len(tuned) == 3 + 1
     assert tuned[-2]["loss"] < tuned[0]["loss"] / 5
     assert tuned[-1]["test"]["accuracy"] >= 0.90
-    assert tuned[-1]["test"]["entity_f1"] >= 0.75
+    assert tuned[-1]["test"]["entity_f1"] >= 0.70
     assert tuned[-1]["test"]["exact_match"] >= 0.65
 
 

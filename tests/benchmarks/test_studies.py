@@ -95,6 +95,9 @@ def test_one_model_is_compared_with_two_on_the_same_rows(words, bench):  # noqa:
         cells(weightings)["3 : 1"]["task A accuracy"]
         == f"{results['weightings']['3 : 1']['accuracy'][0]:.3f}"
     )
+    alone = bench(joint, *words, "--shares", 1, "--turns", 0, "--weightings").json["results"]
+    assert alone["differences"] == results["differences"]
+    assert not alone["weightings"] and not alone["gradient_cosine"]
     assert len(results["gradient_cosine"]) == len(cosines[0]) - 1 == 1
     assert all(-1 <= cosine <= 1 for cosine in results["gradient_cosine"])
     half, whole = results["curves"].values()
