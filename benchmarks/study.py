@@ -37,7 +37,8 @@ OPTIONS = (
 )
 DEFAULTS = {"corpus": str(ROOT / "corpus"), "batch_size": 16}
 TRAIN_ALL = ("model.freeze_backbone=false",)
-HEADS = ("model.freeze_backbone=true", "training.head_learning_rate=1e-2")  # heads take a higher rate
+# linear heads take a higher rate
+HEADS = ("model.freeze_backbone=true", "model.token_head=linear", "training.head_learning_rate=1e-2")
 # chosen on EWT's dev set for the bundled encoder, see README
 RATES = ("training.learning_rate=2e-4", "training.head_learning_rate=2e-3")
 # the arrays of RowCounts in tally.npz; kept runs have these names

@@ -105,7 +105,7 @@ class LossWeights(_Section):
     task_a: Annotated[Real, Field(gt=0)] = 1.0
     """Weight of the sentence loss."""
     task_b: Annotated[Real, Field(gt=0)] = 2.0
-    """Weight of the token loss. With 1, entities are found less well than by a model of their own."""
+    """Weight of the token loss. With 1, entities lose more by sharing the encoder with the other task."""
 
 
 class TrainingSettings(_Section):
