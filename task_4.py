@@ -26,6 +26,7 @@ from multitask.evaluation.calibration import fit_temperatures
 from multitask.evaluation.evaluate import evaluate_corpus
 from multitask.evaluation.metrics import Scores, scores_table
 from multitask.evaluation.report import Report
+from multitask.evaluation.selective import fit_thresholds
 from multitask.inference.predictor import Predictor
 from multitask.inference.runner import runner_of
 from multitask.training.optimizer import finite_or_nan
@@ -215,8 +216,8 @@ def finish(
     progress: Progress,
     stop: StopSignals,
 ) -> Scores | None:
-    """Fit the best model's temperatures on dev, score it on test, write both into its folder, and write the
-    report, on test or else on dev → the test scores."""
+    """Fit the best model's temperatures and thresholds on dev, score it on test, write all into its folder,
+    and write the report, on test or else on dev → the test scores."""
     model = load_model(MultiTaskTransformer, folder.model) if folder else build(prepared, settings)
     model.to(device)
     distributed.broadcast_weights(model)
@@ -225,15 +226,18 @@ def finish(
     if "dev" in corpora:
         temperatures = fit_temperatures(runner, corpora["dev"], labels)
         model.config.temperature_task_a, model.config.temperature_task_b = temperatures
+    predictor = Predictor(runner, prepared.tokenizer, labels)
+    if "dev" in corpora:
+        predictor.thresholds = fit_thresholds(predictor, corpora["dev"])
     shown = None
     if split:
-        files, predictor = getattr(settings.data, split), Predictor(runner, prepared.tokenizer, labels)
+        files = getattr(settings.data, split)
         shown = evaluate_corpus(predictor, "", files, corpora[split], trained_tasks(settings))
     test = shown.scores if shown and split == "test" else None
     page = Report(folder.facts(progress), split, shown).page() if folder else b""
     with stop.deferred():
         if folder:
-            folder.finish(model, progress.best_dev, test, "dev" in corpora, page)
+            folder.finish(model, progress.best_dev, test, "dev" in corpora, predictor.thresholds, page)
     return test
 
 

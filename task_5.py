@@ -9,6 +9,7 @@ from pathlib import Path
 
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
+from multitask.encoders.thresholds import add_share_options
 from multitask.inference.predictor import LATEST_MODEL, Predictor
 
 logger = logging.getLogger("multitask.task_5")
@@ -47,6 +48,7 @@ def add_predict_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=".jsonl, .csv, .conll, .parquet or .labelstudio.json (JSON Lines on standard output)",
     )
+    add_share_options(parser)
     parser.add_argument("--embeddings", metavar="FILE.npy", help="also write embeddings, float32 (N, D)")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted output file")
     parser.set_defaults(main=predict)
@@ -96,6 +98,7 @@ def predict(arguments: argparse.Namespace) -> None:
             check_writable(name, suffix)
     rows = rows_from_texts(arguments.texts) if arguments.texts else read_rows(arguments.input)
     predictor = Predictor.from_pretrained(arguments.model, arguments.device, share_rows=True)
+    predictor.answer_only_if(arguments.accuracy, arguments.precision)
     if path:
         check_labels_fit(path, predictor.labels)
     elif sys.stdout.isatty():
@@ -106,10 +109,14 @@ def predict(arguments: argparse.Namespace) -> None:
     if distributed.rank() == 0 and not path:
         output = StandardOutput(vectors)
     elif distributed.rank() == 0:
-        facts = {"model": folder_hash(Path(arguments.model)), "format": written.suffix}
-        output = file = ResumableOutput(
-            path, vectors, {**facts, "choice of embeddings": bool(vectors)}, written.convert
-        )
+        facts = {
+            "model": folder_hash(Path(arguments.model)),
+            "format": written.suffix,
+            "choice of embeddings": bool(vectors),
+            "--accuracy": arguments.accuracy,
+            "--precision": arguments.precision,
+        }
+        output = file = ResumableOutput(path, vectors, facts, written.convert)
         if not arguments.resume:
             file.begin(written.head)
         elif not file.resume(written.head, rows):
@@ -121,12 +128,8 @@ def predict(arguments: argparse.Namespace) -> None:
 def evaluate_corpus(arguments: argparse.Namespace) -> None:
     """Print a model's metrics on an annotated file, alone or compared with another model's."""
     from multitask.common.atomic_files import check_folder
-    from multitask.evaluation.evaluate import (
-        draw_plots,
-        evaluate_file,
-        evaluation_to_dict,
-        evaluation_to_text,
-    )
+    from multitask.evaluation.evaluate import draw_plots, evaluate_file, evaluation_to_dict
+    from multitask.evaluation.evaluation_text import evaluation_to_text
 
     pictures = check_folder(arguments.pictures)
     predictor = Predictor.from_pretrained(arguments.model, arguments.device)

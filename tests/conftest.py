@@ -152,6 +152,19 @@ def settings_for(tiny, rows, write_rows):
     ]
 
 
+@pytest.fixture
+def learned(shell, settings_for, rows, write_rows) -> str:
+    """The model folder of a run that has learned its rows well enough to find entities in them. Its dev,
+    dev.jsonl, has each of them ten times: few rows promise little."""
+    import task_4
+
+    dev = write_rows("dev.jsonl", rows * 10)
+    rates = "training.learning_rate=3e-3", "training.head_learning_rate=1e-2", "training.num_epochs=9"
+    ended = shell(task_4, *settings_for, f"data.dev={dev}", "model.freeze_backbone=false", *rates)
+    assert ended.status == 0, ended.err
+    return "run/model"
+
+
 class Exported(NamedTuple):
     """A model folder, its export, annotated rows, and how task_5.py export ended."""
 

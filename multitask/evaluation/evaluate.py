@@ -15,12 +15,14 @@ from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import TASKS, UNLABELLED, LabelSpace
 from multitask.data.splits import read_split, warn_unknown_labels
 from multitask.data.tokenization import WordTokenizer
+from multitask.encoders.thresholds import Thresholds
 from multitask.evaluation import intervals
 from multitask.evaluation.calibration import ConfidenceBins
 from multitask.evaluation.corpus_predictions import CorpusPredictions, predict_with_confidence
-from multitask.evaluation.metrics import UNKNOWN_LABEL, Scores, score, scores_table
-from multitask.evaluation.mistakes import Mistake, most_confident_mistakes
-from multitask.evaluation.plots import confusion, draw_confusion, draw_reliability
+from multitask.evaluation.metrics import UNKNOWN_LABEL, Scores, score
+from multitask.evaluation.mistakes import most_confident_mistakes
+from multitask.evaluation.plots import confusion, draw_confusion, draw_reliability, draw_risk
+from multitask.evaluation.selective import Answers, Level, answers, area_under_risk, levels
 from multitask.inference.decoding import predict_corpus
 from multitask.inference.predictor import Predictor
 
@@ -38,6 +40,7 @@ class Evaluation:
     corpus: EncodedCorpus
     predictions: CorpusPredictions
     scores: Scores
+    thresholds: Thresholds | None = None  # that dev set in training
     raw: bool = False  # rows of tokens were read as raw texts
 
     @property
@@ -60,6 +63,14 @@ class Evaluation:
             bins["words' tags"] = self.temperatures[1], list(self.predictions.word_bins or ())
             bins["found entities"] = self.temperatures[1], self.predictions.entity_bins()
         return bins
+
+    def selective(self) -> dict[str, tuple[Answers, list[Level]]]:
+        """Name → the answers, and what the thresholds of dev do to them."""
+        names = {"task_a": "classes", "task_b": "found entities"}
+        return {
+            names[task]: (found, levels(found, self.thresholds and getattr(self.thresholds, task)))
+            for task, found in answers(self.predictions, self.corpus).items()
+        }
 
 
 def evaluate(model: Any, corpus: EncodedCorpus, labels: LabelSpace, tasks: Collection[str] = TASKS) -> Scores:
@@ -104,7 +115,8 @@ def evaluate_corpus(
     predictions = predict_with_confidence(predictor, corpus, progress, tasks)
     temperatures = float(config.temperature_task_a), float(config.temperature_task_b)
     scores = score(corpus, labels, predictions.classes, predictions.tags)
-    return Evaluation(model, tuple(files), labels, temperatures, corpus, predictions, scores)
+    parts = corpus, predictions, scores, predictor.thresholds
+    return Evaluation(model, tuple(files), labels, temperatures, *parts)
 
 
 def evaluation_to_dict(first: Evaluation, second: Evaluation | None = None) -> dict:
@@ -121,6 +133,10 @@ def evaluation_to_dict(first: Evaluation, second: Evaluation | None = None) -> d
             "ece": after.error,
         }
         for name, (temperature, (before, after)) in first.bins().items()
+    }
+    row["selective"] = {
+        name: {"aurc": area_under_risk(*found), "levels": [level._asdict() for level in of_levels]}
+        for name, (found, of_levels) in first.selective().items()
     }
     mistakes = most_confident_mistakes(
         first.files, first.corpus, first.labels, first.predictions, raw=first.raw
@@ -150,36 +166,9 @@ def compare_models(first: Evaluation, second: Evaluation) -> dict[str, intervals
     return intervals.compare_means([first.row_counts(tasks)], [second.row_counts(tasks)])
 
 
-def evaluation_to_text(evaluation: Evaluation, row: dict) -> str:
-    """An evaluation as text; `row` is its `evaluation_to_dict`."""
-    rows, needed = len(evaluation.corpus), intervals.MIN_ROWS
-    warning = f"; too few rows for reliable intervals (below {needed})" if rows < needed else ""
-    lines = [scores_table(evaluation.scores)]
-    lines.append(f"95 % intervals, {intervals.RESAMPLES:,} resamples of {rows:,} rows{warning}")
-    for name in intervals.METRICS:
-        if limits := row["intervals"][name]:
-            lines.append(f"  {name:<11}  {row[name]:.4f}  {limits[0]:.4f} to {limits[1]:.4f}")
-    lines.append("Expected calibration error")
-    lines.append(f"  {'':<14}  predictions  at temperature 1  calibrated  temperature")
-    for name, c in row["calibration"].items():
-        before, after = c["ece_at_temperature_1"], c["ece"]
-        lines.append(
-            f"  {name:<14}  {c['answers']:11,}  {before:16.4f}  {after:10.4f}  {c['temperature']:11.4f}"
-        )
-    if row["mistakes"]:
-        lines.append(f"The {len(row['mistakes'])} wrong predictions with the highest confidence")
-        lines += [str(Mistake(*mistake.values())) for mistake in row["mistakes"]]
-    if against := row.get("against"):
-        second = against["model"]
-        lines.append(f"First: {evaluation.model}; second: {second}; both scored on the same resamples")
-        lines.append("  metric        first  second  difference  95 % interval            p  result")
-        for name in intervals.METRICS:
-            if c := against[name]:
-                lines.append(
-                    f"  {name:<11}  {c['first']:.4f}  {c['second']:.4f}  {c['difference']:+10.4f}  "
-                    f"{c['low']:+.4f} to {c['high']:+.4f}  {c['p']:.4f}  {c['verdict']}"
-                )
-    return "\n".join(lines)
+def risk_curves(evaluation: Evaluation) -> dict[str, tuple[Answers, list[Level]]]:
+    """The curves for `draw_risk`: without a task for which no prediction is wrong or none is made."""
+    return {name: parts for name, parts in evaluation.selective().items() if not parts[0].correct.all()}
 
 
 def confusion_matrices(evaluation: Evaluation) -> dict[str, tuple[str, np.ndarray, list[str]]]:
@@ -210,6 +199,8 @@ def draw_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
     names = {"task_a": "confusion_classes", "task_b": "confusion_types"}
     plots = {names[task]: draw_confusion(*plot) for task, plot in confusion_matrices(evaluation).items()}
     plots["reliability"] = draw_reliability(reliability(evaluation))
+    if curves := risk_curves(evaluation):
+        plots["risk"] = draw_risk(curves)
     for name, content in plots.items():
         with atomic_file(folder / f"{name}.png") as file:
             file.write(content)

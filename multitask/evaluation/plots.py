@@ -12,6 +12,7 @@ import numpy as np
 
 from multitask.common.shell import printable
 from multitask.evaluation.calibration import ConfidenceBins
+from multitask.evaluation.selective import Answers, Level, area_under_risk, risk_coverage, thinned
 
 if TYPE_CHECKING:  # takes a second to import
     from matplotlib.figure import Figure
@@ -81,6 +82,33 @@ def draw_reliability(pairs: Mapping[str, Sequence[ConfidenceBins]], kind: str = 
             axes.set_title(f"{what} ({int(bins[0].count.sum()):,})")
             # below the axes: points may be anywhere in the square
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=8)
+        return _image_file(figure, kind)
+
+
+def draw_risk(curves: Mapping[str, tuple[Answers, Sequence[Level]]], kind: str = "png") -> bytes:
+    """Risk by coverage as an image file: the share of wrong predictions among the most confident ones. A
+    point is what the threshold that dev sets for a wanted share of right predictions does here."""
+    with _drawing(()) as (figure, _):
+        figure.set_size_inches(4.2 * len(curves), 4.5)
+        for axes, (what, (found, of_levels)) in zip(
+            figure.subplots(1, len(curves), squeeze=False)[0], curves.items()
+        ):
+            coverage, risk = thinned(*risk_coverage(*found))
+            axes.plot(coverage, risk, linewidth=1, label=f"area {area_under_risk(*found):.4f}")
+            for level, marker in zip(of_levels, cycle("osD^")):
+                if level.share_correct is not None:
+                    point = level.share_kept, 1 - level.share_correct
+                    axes.scatter(
+                        *point,
+                        marker=marker,
+                        zorder=3,
+                        clip_on=False,
+                        label=f"{level.wanted:.0%} right wanted",
+                    )
+            axes.set(xlim=(0, 1.02), xlabel="share answered (coverage)", ylabel="share of wrong ones (risk)")
+            axes.set_ylim(bottom=0)
+            axes.set_title(f"{what} ({len(found.correct):,})")
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=8, ncols=2)
         return _image_file(figure, kind)
 
 

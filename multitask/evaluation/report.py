@@ -13,10 +13,10 @@ from multitask.common.html import Number, template_environment
 from multitask.config.help_text import flatten_settings
 from multitask.config.schema import Settings
 from multitask.data.labels import TASKS
-from multitask.evaluation.evaluate import Evaluation, confusion_matrices, reliability
+from multitask.evaluation.evaluate import Evaluation, confusion_matrices, reliability, risk_curves
 from multitask.evaluation.intervals import METRICS, RESAMPLES, bootstrap_intervals
 from multitask.evaluation.mistakes import most_confident_mistakes
-from multitask.evaluation.plots import draw_confusion, draw_curves, draw_reliability
+from multitask.evaluation.plots import draw_confusion, draw_curves, draw_reliability, draw_risk
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ class Report:
         values = {"run": self.run, "split": self.split, "evaluation": self.evaluation, **self._training()}
         if self.evaluation:
             values |= {**self._scores(self.evaluation), "tasks": self._tasks(self.evaluation)}
-            values |= {**self._calibration(self.evaluation), **self._mistakes(self.evaluation)}
+            values |= {**self._calibration(self.evaluation), **self._selective(self.evaluation)}
+            values |= self._mistakes(self.evaluation)
         page = _TEMPLATES.get_template("report.html").render(values, **self._settings())
         for error in self._errors:
             logger.warning(f"report.html lacks pictures: {error}")
@@ -142,6 +143,22 @@ class Report:
                     partial(draw_reliability, {name: bins}),
                 )
                 for name, bins in reliability(evaluation).items()
+            ],
+        }
+
+    def _selective(self, evaluation: Evaluation) -> dict[str, object]:
+        return {
+            "levels": [
+                [name, level.wanted, level.threshold, level.share_kept, level.share_correct]
+                for name, (_, of_levels) in evaluation.selective().items()
+                for level in of_levels
+            ],
+            "risks": [
+                self.picture(
+                    f"Risk of {name} by coverage: the share of wrong ones among the most confident.",
+                    partial(draw_risk, {name: curve}),
+                )
+                for name, curve in risk_curves(evaluation).items()
             ],
         }
 

@@ -1,6 +1,7 @@
 """The README.md of an exported folder, whose code blocks use the export with and without the project."""
 
 from multitask.data.labels import LabelSpace
+from multitask.encoders.thresholds import FILE
 from multitask.inference.onnx_runner import ExportedConfig
 
 _README = """\
@@ -19,7 +20,7 @@ for prediction in Predictor.from_pretrained(".").predict(["Marit Solheim won in 
     print(prediction.label, prediction.entities)
 ```
 
-Without the project, for texts of at most {max_length} tokens:
+{thresholds}Without the project, for texts of at most {max_length} tokens:
 
 ```python
 import json
@@ -38,13 +39,25 @@ sentence_logits, token_logits, embeddings = session.run(None, inputs)
 ```
 """
 
+_THRESHOLDS = f"""\
+{FILE} holds the probabilities from which on a wanted share of predictions is right on dev. With
+`Predictor.answer_only_if(accuracy=0.95, precision=0.95)` a less probable class becomes None, and a less
+probable entity is left out.
 
-def export_readme(config: ExportedConfig, labels: LabelSpace) -> str:
-    """An export's configuration and labels → the text of its README.md."""
+"""
+
+
+def export_readme(config: ExportedConfig, labels: LabelSpace, thresholds: bool) -> str:
+    """An export's configuration and labels, and whether it has thresholds → the text of its README.md."""
     lines = []
     if labels.classes:
         lines.append('print(labels["classes"][sentence_logits[0].argmax()])')
     if labels.types:
         lines.append('tags = [labels["tags"][i] for i in token_logits[0].argmax(-1)]')
         lines.append("print(list(zip(encoded.tokens, tags)))  # a word has the tag of its first subword")
-    return _README.format(weights=config.weights, lines="\n".join(lines), max_length=config.max_length)
+    return _README.format(
+        weights=config.weights,
+        lines="\n".join(lines),
+        max_length=config.max_length,
+        thresholds=_THRESHOLDS if thresholds else "",
+    )

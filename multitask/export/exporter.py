@@ -18,6 +18,7 @@ from multitask.data.corpus import EncodedCorpus, encode
 from multitask.data.examples import Example
 from multitask.data.splits import read_split, warn_unknown_labels
 from multitask.data.tokenization import WordTokenizer
+from multitask.encoders.thresholds import FILE as THRESHOLDS
 from multitask.evaluation.metrics import Scores, score
 from multitask.export.export_readme import export_readme
 from multitask.export.int8 import quantize
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 README = "README.md"
 _PARTS = frozenset((MODEL, LABELS, TOKENIZER, README, CHECKSUMS))
+_OPTIONAL = frozenset((DATA, THRESHOLDS))
 _TOLERANCE = 1e-3  # for the outputs in float32; another order of summation alone makes some 1e-5
 _RANDOM_TEXTS = 64
 
@@ -52,7 +54,7 @@ def check_export(folder: str | Path) -> Path:
     if path.exists() and not path.is_dir():
         raise InputError(f"{folder}: is a file; an export is a folder")
     names = {file.name for file in path.iterdir()} if path.exists() else set()
-    if names and not (names >= _PARTS and names <= _PARTS | {DATA}):
+    if names and not (names >= _PARTS and names <= _PARTS | _OPTIONAL):
         raise InputError(f"{folder}: contains other files than an export; choose another name")
     return path
 
@@ -181,4 +183,6 @@ def export_files(predictor: Predictor, int8: bool) -> Iterator[tuple[str, list[b
     exported = ExportedConfig(**same | {"tags": tags, "weights": "int8" if int8 else "float32"})
     yield LABELS, [(json.dumps(exported.to_dict(), indent=2, ensure_ascii=False) + "\n").encode()]
     yield TOKENIZER, [predictor.tokenizer.to_str(pretty=True).encode()]
-    yield README, [export_readme(exported, predictor.labels).encode()]
+    if predictor.thresholds:
+        yield THRESHOLDS, [predictor.thresholds.to_json()]
+    yield README, [export_readme(exported, predictor.labels, predictor.thresholds is not None).encode()]

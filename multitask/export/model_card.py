@@ -11,8 +11,10 @@ from multitask.config.schema import Settings
 from multitask.data.labels import LabelSpace
 from multitask.data.splits import Split
 from multitask.encoders.pretrained import Backbone
+from multitask.encoders.thresholds import FILE, Thresholds
 from multitask.encoders.validation import read_config
 from multitask.evaluation.metrics import Scores
+from multitask.evaluation.selective import LEVELS
 from multitask.export.hub_metadata import Headline, encoder_name, hub_metadata
 
 _COLUMNS = {
@@ -92,9 +94,11 @@ def model_card(
     dev: Headline | None,
     test: Scores | None = None,
     temperatures: tuple[float, float] | None = None,
+    thresholds: Thresholds | None = None,
 ) -> str:
-    """A run's resolved settings, encoder, labels, data, scores and temperatures (task A, task B) → its card:
-    Markdown with a YAML header for the hub. None: there are no such scores or temperatures, or not yet."""
+    """A run's resolved settings, encoder, labels, data, scores, temperatures (task A, task B) and thresholds
+    → its card: Markdown with a YAML header for the hub. None: there are no such scores, temperatures or
+    thresholds, or not yet."""
     scores = {"dev": dev, "test": test.headline() if test else None}
     sections = [
         "# A sentence's class and its entities",
@@ -108,6 +112,7 @@ def model_card(
         else "None: the run had neither dev nor test data.",
         *_per_label(test),
         _probabilities(temperatures),
+        *_thresholds(thresholds),
         "## Labels",
         *_labels(labels, splits),
         "## Data",
@@ -142,6 +147,24 @@ def _probabilities(temperatures: tuple[float, float] | None) -> str:
         "before the softmax. These temperatures fit the labels of dev best (Guo et al. 2017). task_5.py "
         "applies them; for other programs they are in config.json."
     )
+
+
+def _thresholds(thresholds: Thresholds | None) -> list[str]:
+    """A table: from which probability or score on a wanted share of predictions is right on dev."""
+    rows = []
+    for what, of_task in zip(("classes", "entities"), thresholds or ()):
+        for wanted in LEVELS if of_task else ():
+            assert of_task is not None
+            if step := of_task.lowest_for(wanted):
+                rows.append([what, f"{wanted:g}", *map(_share, (step.threshold, step.share_kept))])
+    if not rows:
+        return []
+    return [
+        f"{FILE} holds the thresholds of these probabilities from which on a wanted share of predictions is "
+        "right on dev. `task_5.py predict` and `task_6.py` leave out what is below them with "
+        "`--accuracy SHARE` (classes) and `--precision SHARE` (entities).",
+        _table(["predictions", "right, wanted", "threshold", "kept on dev"], rows),
+    ]
 
 
 def _per_label(test: Scores | None) -> list[str]:

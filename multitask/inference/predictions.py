@@ -28,7 +28,8 @@ class Prediction(NamedTuple):
     """The prediction for one text. `label` and `probabilities`, or `entities` and `words`, are None if the
     model never learned that task; `embedding` (D,) and `words` are None unless they were requested.
 
-    A blank text, which has no words, has no label, no probabilities and an empty list of entities."""
+    A blank text, which has no words, has no label, no probabilities and an empty list of entities. A label
+    that is None beside probabilities means "I don't know": see `Predictor.answer_only_if`."""
 
     text: str
     label: str | None
@@ -48,6 +49,16 @@ class Prediction(NamedTuple):
         """The prediction for a blank text."""
         entities: list[Entity] | None = None if self.entities is None else []
         return self._replace(label=None, probabilities=None, entities=entities)
+
+    def if_confident(self, class_probability: float, entity_score: float) -> "Prediction":
+        """The prediction without a label whose probability is lower, and without entities whose score is
+        lower; probabilities and words stay."""
+        label, entities = self.label, self.entities
+        if label is not None and self.probabilities and self.probabilities[label] < class_probability:
+            label = None
+        if entities:
+            entities = [entity for entity in entities if entity.score >= entity_score]
+        return self._replace(label=label, entities=entities)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON row, without the words: plain types, probabilities rounded to six digits."""

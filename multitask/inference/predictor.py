@@ -4,6 +4,7 @@ Imports torch only to load a model that needs it."""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +19,12 @@ from multitask.data.corpus import encode
 from multitask.data.examples import Example, example_from_text
 from multitask.data.labels import LabelSpace, labels_from_config
 from multitask.data.texts import is_blank
+from multitask.encoders.thresholds import Thresholds, lowest_threshold, read_thresholds
 from multitask.inference.decoding import DecodedRows, decode_corpus, entity_scores, softmax
 from multitask.inference.predictions import Entity, Prediction, Word
 from multitask.inference.runner import Runner, run_model, runner_of
+
+logger = logging.getLogger(__name__)
 
 LATEST_MODEL = str(Path("runs") / "latest" / "model")  # the model of the newest run
 
@@ -48,6 +52,9 @@ class Predictor:
 
             model = fast_runner(model, precision)
         self.runner, self.tokenizer, self.labels, self.config = model, tokenizer, labels, model.config
+        self.folder: Path | None = None  # that it was loaded from
+        self.thresholds: Thresholds | None = None  # that its folder holds
+        self._lowest = 0.0, 0.0  # class probability and entity score that are kept
 
     @classmethod
     def from_pretrained(
@@ -73,6 +80,7 @@ class Predictor:
 
                 distributed.init_processes("cpu")
             return cls.from_onnx(folder)
+        thresholds = read_thresholds(folder)
         import torch
 
         from model import MultiTaskConfig, MultiTaskTransformer
@@ -87,7 +95,7 @@ class Predictor:
         if not (labels.classes or labels.types):
             raise InputError(f"{folder}: an encoder without trained heads; python task_4.py trains them")
         model = load_model(MultiTaskTransformer, folder).to(chosen)
-        return cls(model, load_tokenizer(folder), labels, precision)
+        return cls(model, load_tokenizer(folder), labels, precision)._of_folder(folder, thresholds)
 
     @classmethod
     def from_onnx(cls, folder: str | Path) -> Predictor:
@@ -95,7 +103,34 @@ class Predictor:
         from multitask.inference.onnx_runner import OnnxModel
 
         model = OnnxModel(folder)
-        return cls(model, model.tokenizer(), labels_from_config(model.config))
+        predictor = cls(model, model.tokenizer(), labels_from_config(model.config))
+        return predictor._of_folder(Path(folder), read_thresholds(folder))
+
+    def answer_only_if(self, accuracy: float | None = None, precision: float | None = None) -> None:
+        """From now on, answer only what is right often enough: a less confident class becomes None, and a
+        less confident entity is left out. The thresholds are those that dev gave in training.
+
+        Args:
+            accuracy: wanted share of right classes among those that are given, such as 0.95; None: all are
+                given.
+            precision: wanted share of right entities among those that are given; None: likewise.
+
+        Logs the thresholds and what they did on dev. Raises InputError if no threshold reaches a wanted share
+        on dev, or if the model has none."""
+        model = self.folder or "the model"
+        a = lowest_threshold(self.thresholds, "task_a", accuracy, "accuracy", model)
+        b = lowest_threshold(self.thresholds, "task_b", precision, "precision", model)
+        for step, what in ((a, "a class"), (b, "an entity")):
+            if step:
+                logger.info(
+                    f"{what} below {step.threshold:.4f} is left out: on dev {step.share_kept:.1%} were kept, "
+                    f"and at least {step.share_correct:.1%} of these were right"
+                )
+        self._lowest = a.threshold if a else 0.0, b.threshold if b else 0.0
+
+    def _of_folder(self, folder: Path, thresholds: Thresholds | None) -> Predictor:
+        self.folder, self.thresholds = folder, thresholds
+        return self
 
     def predict(
         self, texts: Sequence[str], embeddings: bool = False, progress: Progress | None = None
@@ -156,7 +191,10 @@ class Predictor:
         texts = [example.text or "" for example in examples]
         vectors = rows.embeddings if embeddings else absent
         predictions = map(Prediction, texts, classes, probabilities, entities, vectors, tagged)
-        return (p.without_answers() if is_blank(row) else p for row, p in zip(examples, predictions))
+        return (
+            p.without_answers() if is_blank(row) else p.if_confident(*self._lowest)
+            for row, p in zip(examples, predictions)
+        )
 
     def _entities(
         self, rows: DecodedRows, tags: np.ndarray, logits: np.ndarray, examples: Sequence[Example]

@@ -32,8 +32,9 @@ def terminal_renderer(labels: LabelSpace) -> Render:
             parts += [mark(printable(entity.text), printable(entity.label))]
             position = entity.end
         parts.append(printable(text[position:]))
-        if prediction.label is not None and prediction.probabilities is not None:
-            label = printable(f"{prediction.label} {prediction.probabilities[prediction.label]:.3f}")
+        if prediction.probabilities:
+            name = prediction.label
+            label = "unsure" if name is None else printable(f"{name} {prediction.probabilities[name]:.3f}")
             parts.append(f"  ({label})" if plain else f"  {_DIM}{label}{_OFF}")
         return "".join([*parts, "\n"]).encode()
 

@@ -91,7 +91,10 @@ def _label_studio_task(model: str, row: Row, prediction: Prediction | None) -> b
         value = {**{key: entity[key] for key in ("start", "end", "text")}, "labels": [entity["label"]]}
         result.append({"id": f"entity {number}", **names, "value": value, "score": entity["score"]})
     # sorted by the lowest score, the tasks that a person should see first come first
-    score = {"score": min(one["score"] for one in result)} if result else {}
+    scores = [one["score"] for one in result]
+    if label is None and fields["probabilities"]:  # unsure of it
+        scores.append(max(fields["probabilities"].values()))
+    score = {"score": min(scores)} if scores else {}
     predicted = {"model_version": model, **score, "result": result}
     return _json({"data": {"text": prediction.text}, "predictions": [predicted]})
 

@@ -21,6 +21,8 @@ from multitask.config.help_text import flatten_settings, render_config
 from multitask.config.schema import Settings
 from multitask.encoders.lora import merge_lora
 from multitask.encoders.saving import config_file, save_model
+from multitask.encoders.thresholds import FILE as THRESHOLDS
+from multitask.encoders.thresholds import Thresholds
 from multitask.evaluation.metrics import Scores
 from multitask.evaluation.report import RunFacts
 from multitask.export.model_card import model_card
@@ -79,13 +81,22 @@ class RunFolder:
         return checksums["model.safetensors"]
 
     def finish(
-        self, model: MultiTaskTransformer, dev: dict | None, test: Scores | None, fitted: bool, page: bytes
+        self,
+        model: MultiTaskTransformer,
+        dev: dict | None,
+        test: Scores | None,
+        fitted: bool,
+        thresholds: Thresholds | None,
+        page: bytes,
     ) -> None:
-        """Write the report, and the temperatures and test scores of the best model into model/."""
+        """Write the report, and the temperatures, thresholds and test scores of the best model."""
         config = model.config
         temperatures = (config.temperature_task_a, config.temperature_task_b) if fitted else None
-        card = self._card(dev, test, temperatures)
-        update_with_checksums(self.model, {"config.json": config_file(model), "README.md": card.encode()})
+        card = self._card(dev, test, temperatures, thresholds)
+        files = {"config.json": config_file(model), "README.md": card.encode()}
+        if thresholds:
+            files[THRESHOLDS] = thresholds.to_json()
+        update_with_checksums(self.model, files)
         with atomic_file(self.report) as file:
             file.write(page)
         self.log({"test": test and test.headline()})

@@ -15,6 +15,7 @@ from multitask.evaluation.evaluate import compare_models, evaluate_file
 from multitask.evaluation.intervals import METRICS, bootstrap_intervals, compare_means, count_by_row
 from multitask.evaluation.metrics import score, scores_table
 from multitask.evaluation.mistakes import most_confident_mistakes
+from multitask.evaluation.selective import answers
 
 KINDS = {
     "both": LABELS,
@@ -22,7 +23,7 @@ KINDS = {
     "classes": LabelSpace(LABELS.classes, ()),
     "entities": LabelSpace((), LABELS.types, "BIO"),
 }
-PICTURES = ["confusion_classes.png", "confusion_types.png", "reliability.png"]
+PICTURES = ["confusion_classes.png", "confusion_types.png", "reliability.png", "risk.png"]
 
 
 @pytest.fixture(scope="module")
@@ -181,5 +182,6 @@ def test_small_and_partly_annotated_corpora_are_evaluated(
         "too few rows for reliable intervals (below 30)" in ended.out and "too few rows to tell" in ended.out
     )
     drawn = {"confusion_classes.png": scores.task_a, "confusion_types.png": scores.task_b}
+    drawn["risk.png"] = any(not found.correct.all() for found in answers(predictions, corpus).values())
     pictures = {path.name for path in (tmp_path / "evaluation").iterdir()}
-    assert pictures == {"reliability.png", *(name for name, task in drawn.items() if task)}
+    assert pictures == {"reliability.png", *(name for name, is_drawn in drawn.items() if is_drawn)}

@@ -13,8 +13,10 @@ from multitask.evaluation.plots import (
     draw_confusion,
     draw_curves,
     draw_reliability,
+    draw_risk,
     reduced,
 )
+from multitask.evaluation.selective import Answers, Level, area_under_risk, risk_coverage
 
 
 @pytest.fixture
@@ -114,6 +116,27 @@ def test_without_predictions_the_diagram_is_empty(drawn):
     nothing = bin_confidences(np.zeros(0), np.zeros(0, bool))
     draw_reliability({"tags": [nothing, nothing]})
     assert drawn[0].axes[0].get_title() == "tags (0)"
+
+
+def test_a_risk_diagram_shows_the_curve_and_what_the_thresholds_do(drawn):
+    random = np.random.default_rng(0)
+    confidence = random.random(400)
+    found = Answers(confidence, random.random(400) < confidence)
+    levels = [
+        Level(0.9, 0.7, 0.31, 0.88),
+        Level(0.95, 0.99, 0.0, None),  # nothing here is confident enough
+        Level(0.99, None, None, None),  # not reached on dev
+    ]
+    draw_risk({"classes": (found, levels), "found entities": (found, [])})
+    first, second = drawn[0].axes
+    coverage, risk = risk_coverage(*found)
+    np.testing.assert_array_equal(first.lines[0].get_xydata(), np.stack([coverage, risk], 1))
+    points = [points.get_offsets()[0] for points in first.collections]
+    np.testing.assert_allclose(points, [(0.31, 1 - 0.88)])
+    texts = [text.get_text() for text in first.get_legend().get_texts()]
+    assert texts == [f"area {area_under_risk(*found):.4f}", "90% right wanted"]
+    assert first.get_title() == "classes (400)" and second.get_title() == "found entities (400)"
+    assert not second.collections and first.get_ylim()[0] == second.get_ylim()[0] == 0
 
 
 @pytest.mark.parametrize(

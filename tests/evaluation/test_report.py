@@ -54,6 +54,7 @@ class TestWhole:
             assert row == _digits([expected[name], *expected["intervals"][name]])
             assert [dev] == _digits([best["dev"][name]])
         _check_details(page, expected)
+        _check_curves(page, expected)
         sums = dict(page.table("Files")[1])
         content = (tmp_path / "rows.jsonl").read_bytes()
         assert sums[str(tmp_path / "rows.jsonl")] == hashlib.sha256(content).hexdigest()
@@ -61,7 +62,8 @@ class TestWhole:
 
     def test_pictures_are_embedded_and_nothing_is_run_or_loaded(self, report_page):
         page = report_page("training.num_epochs=2")
-        assert len(page.images) == 2 + 2 + 3 and all(image["alt"] for image in page.images)
+        # curves of loss and scores, matrices, reliability, and risk: no entities are found
+        assert len(page.images) == 2 + 2 + 3 + 1 and all(image["alt"] for image in page.images)
         assert not page.tags & {"script", "link", "iframe", "object", "a"}
         for image in page.images:
             kind, _, data = image["src"].partition(";base64,")
@@ -109,6 +111,13 @@ def _check_details(page: Page, expected: dict) -> None:
         for m in expected["mistakes"]
     ]
     assert page.table("Highest confidence first")[1] == mistakes and mistakes
+
+
+def _check_curves(page: Page, expected: dict) -> None:
+    """There is a curve of the risk for each task with wrong predictions."""
+    curves = [image["alt"] for image in page.images if image["alt"].startswith("Risk of ")]
+    tasks = [name for name, of_task in expected["selective"].items() if of_task["aurc"]]
+    assert [alt.split(" by coverage")[0] for alt in curves] == [f"Risk of {name}" for name in tasks] and tasks
 
 
 def _digits(values):

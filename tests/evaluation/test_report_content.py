@@ -5,9 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
+from report_page import Page
 
 import task_4
 from multitask.common.shell import printable
+from multitask.evaluation.evaluate import evaluate_file
+from multitask.inference.predictor import Predictor
 
 pytest_plugins = ["report_page"]
 
@@ -80,3 +83,16 @@ def test_skipped_rows_do_not_shift_the_line_numbers(report_page, write_rows, row
         words = row.get("tokens") or ["vote"]
         assert words[-1] in sentence
     assert ["test", "8", "1"] in page.table("Rows")[1]
+
+
+def test_it_shows_what_the_thresholds_of_dev_do_on_test(learned):
+    evaluation = evaluate_file(Predictor.from_pretrained(learned, "cpu", precision="fp32"), "", "rows.jsonl")
+    head, rows = Page("run/report.html").table("What the thresholds of dev do on test")
+    assert head == ["predictions", "wanted", "threshold", "answered", "right"]
+    expected = [
+        [name, *("–" if value is None else f"{value:.4f}" for value in level)]
+        for name, (_, levels) in evaluation.selective().items()
+        for level in levels
+    ]
+    assert rows == expected and len({row[0] for row in rows}) == 2
+    assert any(len({answered, right, "–"}) == 3 for *_, answered, right in rows)

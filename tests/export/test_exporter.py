@@ -53,6 +53,10 @@ def figures(text: str) -> dict[str, list[float]]:
     return {name: [float(word) for word in words.split()] for name, words in lines}
 
 
+def test_an_export_without_thresholds_does_not_mention_them(exported):
+    assert "answer_only_if" not in (exported.folder / "README.md").read_text()
+
+
 def test_export_prints_differences_and_scores_only(exported):
     assert (exported.ended.status, exported.ended.err) == (0, "")
     printed = figures(exported.ended.out)

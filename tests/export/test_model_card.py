@@ -19,6 +19,8 @@ from multitask.config.loading import load_settings
 from multitask.config.schema import DataSettings, Settings
 from multitask.data.labels import LabelSpace
 from multitask.encoders.pretrained import Backbone, load_model
+from multitask.encoders.thresholds import FILE, Step, TaskThresholds, Thresholds, read_thresholds
+from multitask.evaluation.selective import LEVELS
 from multitask.export.model_card import escaped, model_card
 from multitask.training.progress import Progress
 
@@ -118,6 +120,30 @@ def test_any_file_name_gives_a_header_that_parses(tiny, name):
         (f"{Path(name).name}.jsonl, b.jsonl", 0.5),
         (f"{Path(name).name}.jsonl, b.jsonl", 0.25),
     ]
+
+
+def test_a_card_has_the_thresholds_that_dev_sets(learned):
+    thresholds, text = read_thresholds(learned), Path(learned, "README.md").read_text()
+    (table,) = [table for table in tables(text) if table[0][-1] == "kept on dev"]
+    expected = []
+    for what, of_task in (("classes", thresholds.task_a), ("entities", thresholds.task_b)):
+        for wanted in LEVELS:
+            if step := of_task.lowest_for(wanted):
+                expected.append([what, f"{wanted:g}", f"{step.threshold:.4f}", f"{step.share_kept:.4f}"])
+    assert table[1:] == expected and expected
+
+
+def test_a_card_names_only_thresholds_that_there_are(tiny):
+    def card(thresholds):
+        backbone, labels = Backbone(tiny, "x/y"), LabelSpace(("a",), ("X",))
+        return model_card(LINEAR, backbone, labels, {}, None, None, None, thresholds)
+
+    low, high = TaskThresholds(3, (Step(0, 0.5, 1),)), TaskThresholds(9, (Step(0.25, 0.96, 0.5),))
+    assert FILE not in card(None) and FILE not in card(Thresholds(low, None))
+    text = card(Thresholds(low, high))
+    assert FILE in text
+    assert ["entities", "0.95", "0.2500", "0.5000"] in tables(text)[0]
+    assert not any(row[0] == "classes" for row in tables(text)[0])
 
 
 def test_the_scores_on_dev_are_those_of_the_best_model():
