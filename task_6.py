@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from multitask.common.shell import run_script
+from multitask.encoders.thresholds import add_share_options
 from multitask.inference.predictor import LATEST_MODEL, check_folder
 from multitask.serving.launch import serve
 
@@ -14,14 +15,22 @@ logger = logging.getLogger("multitask.task_6")
 def main() -> None:
     arguments = parse()
     name = arguments.model or LATEST_MODEL
-    if arguments.model or Path(name).is_dir():
+    wanted = arguments.accuracy is not None or arguments.precision is not None
+    if arguments.model or wanted or Path(name).is_dir():
         check_folder(name)
     else:
         logger.warning(f"no folder {name} yet: python task_4.py trains a model; the page explains how")
         name = None
     for other in arguments.compare:
         check_folder(other)
-    serve(name, models_to_compare(name, arguments.compare), arguments.host, arguments.port)
+    serve(
+        name,
+        models_to_compare(name, arguments.compare),
+        arguments.host,
+        arguments.port,
+        accuracy=arguments.accuracy,
+        precision=arguments.precision,
+    )
 
 
 def models_to_compare(name: str | None, compare: list[str]) -> list[str]:
@@ -44,6 +53,7 @@ def parse() -> argparse.Namespace:
         default=[],
         help="another model folder, offered for comparison like all of runs/ (may be repeated)",
     )
+    add_share_options(parser)
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=7860, help="the port; 0 is a free one (7860)")
     return parser.parse_args()

@@ -44,8 +44,9 @@ class EntityRow(BaseModel):
 
 class PredictionRow(BaseModel):
     """The prediction for a text. Fields of a task that the model never learned are null. A blank text has
-    null as label and probabilities, and no entities. Of a text that could not be read, all fields but `error`
-    are null."""
+    null as label and probabilities, and no entities. A label that is null beside probabilities means that the
+    model is less sure than task_6.py --accuracy wants. Of a text that could not be read, all fields but
+    `error` are null."""
 
     text: str | None
     label: str | None

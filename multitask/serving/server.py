@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from types import FrameType
 from typing import Any
@@ -16,6 +16,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from multitask.common.errors import InputError
 from multitask.data.examples import Example
+from multitask.inference.predictor import Predictor
 from multitask.serving.address import is_loopback, url_of
 from multitask.serving.api import PATHS, BodyLimit, application
 from multitask.serving.limits import Limits
@@ -35,11 +36,17 @@ _EXAMPLES = 6
 
 
 async def run(
-    name: str | None, worker: Worker | None, compare: Sequence[str], listener: socket.socket, limits: Limits
+    name: str | None,
+    worker: Worker | None,
+    compare: Sequence[str],
+    listener: socket.socket,
+    limits: Limits,
+    load: Callable[[str], Predictor],
 ) -> None:
-    """Serve until a signal; the arguments are those of `serve`. Raises WorkerEnded if `worker` ends first."""
+    """Serve until a signal; the arguments are those of `serve`, and `load` gives the models to compare with.
+    Raises WorkerEnded if `worker` ends first."""
     main = Service(name, worker, limits) if name and worker else None
-    models = Models(main, compare, limits)
+    models = Models(main, compare, limits, load)
     sentences = _sentences(name) if name else []
     neighbours = NearestSentences(sentences) if sentences else None
     metrics = Metrics(PATHS, models)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -62,10 +62,16 @@ class Service:
 
 class Models:
     """The served model, if any, and the folders `names` of models to compare it with, of which at most one is
-    loaded."""
+    loaded, by `load` in its own process."""
 
-    def __init__(self, main: Service | None, names: Sequence[str], limits: Limits):
-        self.main, self.names, self.limits = main, list(names), limits
+    def __init__(
+        self,
+        main: Service | None,
+        names: Sequence[str],
+        limits: Limits,
+        load: Callable[[str], Predictor],
+    ):
+        self.main, self.names, self.limits, self.load = main, list(names), limits, load
         self.other: Service | None = None
         self.lock = asyncio.Lock()
 
@@ -79,7 +85,7 @@ class Models:
             if self.other:
                 previous, self.other = self.other, None
                 await previous.close()
-            worker = Worker(partial(Predictor.from_pretrained, name))
+            worker = Worker(partial(self.load, name))
             try:
                 await asyncio.to_thread(worker.labels)
             except BaseException:

@@ -32,6 +32,17 @@ class WorkerEnded(ChildProcessError):
     retry_seconds = 10  # for a client: the server may have been restarted by then
 
 
+def load_predictor(folder: str, accuracy: float | None = None, precision: float | None = None) -> Predictor:
+    """The model of a folder, which answers only where it is sure: see `Predictor.answer_only_if`.
+
+    Raises InputError if it can't be loaded, or has no threshold for a share."""
+    from multitask.inference.predictor import Predictor
+
+    predictor = Predictor.from_pretrained(folder)
+    predictor.answer_only_if(accuracy, precision)
+    return predictor
+
+
 class Worker:
     """Starts a process that calls `load`, which must be picklable, and sends it batches of rows."""
 

@@ -15,7 +15,7 @@ from multitask.serving.api import PATHS, BodyLimit, application
 from multitask.serving.limits import Limits
 from multitask.serving.metrics import Metrics
 from multitask.serving.service import Models, Service
-from multitask.serving.worker import WorkerEnded, answer_batch
+from multitask.serving.worker import WorkerEnded, answer_batch, load_predictor
 
 LIMITS = Limits(text_characters=50, texts=20, body_bytes=2_000, body_seconds=0.05, waiting_cost=150)
 
@@ -40,7 +40,7 @@ def run(main, worker=None, trained=True):
 
     async def call():
         service = Service("runs/x/model", worker or LocalWorker(), LIMITS) if trained else None
-        models = Models(service, [], LIMITS)
+        models = Models(service, [], LIMITS, load_predictor)
         metrics = Metrics(PATHS, models)
         api = application(models, LIMITS, metrics, "http://server")
         app = metrics.count_requests(BodyLimit(api, PATHS, LIMITS))

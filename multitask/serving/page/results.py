@@ -66,13 +66,6 @@ class ResultStore:
         return self._results.get(key)
 
 
-def above_threshold(prediction: Prediction, threshold: float) -> Prediction:
-    """The prediction without entities whose score is below `threshold`."""
-    if not prediction.entities:
-        return prediction
-    return prediction._replace(entities=[one for one in prediction.entities if one.score >= threshold])
-
-
 def entities_only_in(one: Prediction, other: Prediction) -> list[Entity]:
     """The entities of `one` that `other` lacks. Entities are equal if offsets and type are."""
     others = {entity[:4] for entity in other.entities or ()}
@@ -90,5 +83,5 @@ def render_download(result: Result, number: int, name: str, threshold: float) ->
     written, model = output_format(name), result.models[number]
     rows = zip(model.rows, model.predictions)
     return written.head + b"".join(
-        written.render(row, p and above_threshold(p, threshold)) for row, p in rows
+        written.render(row, p and p.if_confident(0.0, threshold)) for row, p in rows
     )

@@ -12,7 +12,7 @@ from multitask.data.texts import Row, UnreadableRow
 from multitask.inference.predictions import Entity, Prediction
 from multitask.serving.page.colours import DARK, LIGHT, LINES, TYPES, looks_of
 from multitask.serving.page.highlight import keep_lines, segments
-from multitask.serving.page.results import ModelPredictions, Result, above_threshold, differ, entities_only_in
+from multitask.serving.page.results import ModelPredictions, Result, differ, entities_only_in
 
 _MAX_ROWS = 200  # of a file; the downloads have all rows
 _MAX_CLASSES = 8  # shown at once; a text's other classes are in a closed section
@@ -37,6 +37,7 @@ class Pane(NamedTuple):
     looks: dict[str, str]  # CSS classes of each type
     readable: int  # rows with a prediction
     classes: list[tuple[str, int]]  # the most frequent ones
+    unsure: int  # rows with probabilities but without a class
     entities: Counter[str]  # number of each type, without those below the threshold
     hidden: int  # entities below the threshold
     trained: bool  # whether the model was trained for entities
@@ -46,7 +47,7 @@ def view(result: Result, threshold: float) -> str:
     """HTML of the result, without the entities whose score is below `threshold`."""
     panes = [_pane(model, threshold) for model in result.models]
     columns = (
-        [(row, p and above_threshold(p, threshold)) for row, p in zip(model.rows, model.predictions)]
+        [(row, p and p.if_confident(0.0, threshold)) for row, p in zip(model.rows, model.predictions)]
         for model in result.models
     )
     rows = list(zip(*columns))
@@ -84,8 +85,10 @@ def _pane(model: ModelPredictions, threshold: float) -> Pane:
     entities = [entity for prediction in readable for entity in prediction.entities or ()]
     shown = Counter(entity.label for entity in entities if entity.score >= threshold)
     classes = Counter(p.label for p in readable if p.label is not None).most_common(_MAX_CLASSES)
+    unsure = sum(p.label is None and bool(p.probabilities) for p in readable)
     trained, hidden = any(p.entities is not None for p in readable), len(entities) - shown.total()
-    return Pane(model, looks_of(model.labels.types), len(readable), classes, shown, hidden, trained)
+    looks = looks_of(model.labels.types)
+    return Pane(model, looks, len(readable), classes, unsure, shown, hidden, trained)
 
 
 def _word_rows(prediction: Prediction) -> list[list[str]]:

@@ -13,7 +13,6 @@ from multitask.serving.page.results import (
     ModelPredictions,
     Result,
     ResultStore,
-    above_threshold,
     differ,
     entities_only_in,
     render_download,
@@ -62,7 +61,7 @@ def test_the_oldest_results_are_dropped_when_all_weigh_too_much():
 def test_predictions_differ_in_class_type_or_offsets_but_not_in_scores():
     other = FULL._replace(entities=[ANNA._replace(score=0.1), PARIS._replace(label="PER")])
     assert entities_only_in(FULL, other) == [PARIS] and entities_only_in(other, FULL) == [other.entities[1]]
-    assert differ(FULL, other) and not differ(FULL, above_threshold(FULL, 0.0))
+    assert differ(FULL, other) and not differ(FULL, FULL.if_confident(0.0, 0.0))
     assert not differ(FULL, FULL._replace(entities=[ANNA._replace(score=0.1), PARIS]))
     assert differ(FULL, FULL._replace(label="<b>"))
     assert differ(FULL._replace(entities=None), FULL)
