@@ -159,9 +159,24 @@ class LabelSpace:
 
         Valid means for BIO that I- follows B- or I- of its type; IO allows every sequence. Best means the
         highest sum of logits (Viterbi 1967)."""
+        tags = logits.argmax(1).astype(np.int32)
         if self.scheme == "IO" or not self.types or len(logits) == 0:
-            return logits.argmax(1).astype(np.int32)
-        return _viterbi(logits, offsets)
+            return tags
+        # where each word's best tag is allowed, no other sequence is better: that is so in most sentences
+        invalid = np.flatnonzero(self._invalid_sentences(tags, offsets))
+        if len(invalid):
+            lengths = np.diff(offsets)[invalid]
+            words = concatenated_ranges(offsets[invalid], lengths)
+            tags[words] = _viterbi(logits[words], np.append(0, np.cumsum(lengths)))
+        return tags
+
+    def _invalid_sentences(self, tags: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """Whether each sentence (N,) has an I- that follows neither B- nor I- of its type."""
+        inside = (tags > 0) & (tags % 2 == 0)
+        before = np.append(0, tags[:-1])
+        before[offsets[:-1][offsets[:-1] < len(tags)]] = 0
+        wrong = inside & (before != tags) & (before != tags - 1)
+        return np.diff(np.append(0, np.cumsum(wrong))[offsets]) > 0
 
 
 def labels_from_config(config: Any) -> LabelSpace:

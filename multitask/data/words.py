@@ -4,6 +4,8 @@ Training, evaluation and prediction therefore see the same words. benchmarks/wor
 real annotation: entities rarely begin or end at & @ _ and an inner dot, but often at an apostrophe, a hyphen
 or a slash (Jordan's, Berlin-based, Paris/London)."""
 
+import re
+
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import Split
 
@@ -41,6 +43,14 @@ def word_splitter(joiners: str = JOINERS, others: bool = True) -> Split:
 
 
 _SPLITTER = word_splitter()
+# The same rule for ASCII, where Python's own expressions take an eighth of the time.
+_ASCII_WORD = re.compile(
+    r"""(?:https?://|www\.)[^\s<>"']*[A-Za-z0-9/]"""
+    r"|(?<![A-Za-z0-9.])[A-Z]\.(?=\s[A-Z])"
+    r"|[A-Za-z0-9]+(?:[&@_][A-Za-z0-9]+)*(?:\.[A-Za-z0-9]+(?:[.&@_][A-Za-z0-9]+)*\.?)?"
+    r"|\S",
+    re.ASCII,
+)
 
 
 def split_words(text: str, splitter: Split = _SPLITTER) -> Offsets:
@@ -49,6 +59,8 @@ def split_words(text: str, splitter: Split = _SPLITTER) -> Offsets:
     >>> [text[a:b] for a, b in split_words(text := "AT&T's U.S. office")]
     ['AT&T', "'", 's', 'U.S.', 'office']
     """
+    if splitter is _SPLITTER and text.isascii():
+        return [match.span() for match in _ASCII_WORD.finditer(text)]
     return [span for _, span in splitter.pre_tokenize_str(text)]
 
 

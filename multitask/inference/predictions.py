@@ -1,8 +1,24 @@
 """The prediction for one text: its class, entities, words and embedding."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """In this block Python does not look for reference cycles. Predictions have none, but there are so many
+    of them that looking took a third of the time outside the model."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class Entity(NamedTuple):

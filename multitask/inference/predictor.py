@@ -21,7 +21,7 @@ from multitask.data.labels import LabelSpace, labels_from_config
 from multitask.data.texts import is_blank
 from multitask.encoders.thresholds import Thresholds, lowest_threshold, read_thresholds
 from multitask.inference.decoding import DecodedRows, decode_corpus, entity_scores, softmax
-from multitask.inference.predictions import Entity, Prediction, Word
+from multitask.inference.predictions import Entity, Prediction, Word, collection_paused
 from multitask.inference.runner import Runner, run_model, runner_of
 
 logger = logging.getLogger(__name__)
@@ -147,9 +147,13 @@ class Predictor:
             N predictions, in the order of the texts. Entities have character offsets, end exclusive;
             probabilities and scores lie in [0, 1]."""
         # no tokenizer takes half of a character; its replacement has the same length, which keeps the offsets
-        examples = [example_from_text(_SURROGATE.sub("\ufffd", text)) for text in texts]
-        predictions = self.predict_examples(examples, embeddings, progress)
-        return [prediction.with_text(text) for prediction, text in zip(predictions, texts)]
+        with collection_paused():
+            examples = [
+                example_from_text(text if text.isascii() else _SURROGATE.sub("\ufffd", text))
+                for text in texts
+            ]
+            predictions = self.predict_examples(examples, embeddings, progress)
+            return [prediction.with_text(text) for prediction, text in zip(predictions, texts)]
 
     def predict_examples(
         self,
@@ -168,12 +172,13 @@ class Predictor:
         Returns:
             N predictions, in the order of the examples."""
         config = self.config
-        corpus = encode(examples, self.tokenizer, self.labels, config.max_length, config.stride)
-        return [
-            prediction
-            for rows in decode_corpus(self.runner, corpus, self.labels, progress=progress)
-            for prediction in self._predictions(rows, examples[rows.first : rows.last], embeddings, words)
-        ]
+        with collection_paused():
+            corpus = encode(examples, self.tokenizer, self.labels, config.max_length, config.stride)
+            return [
+                prediction
+                for rows in decode_corpus(self.runner, corpus, self.labels, progress=progress)
+                for prediction in self._predictions(rows, examples[rows.first : rows.last], embeddings, words)
+            ]
 
     def _predictions(
         self, rows: DecodedRows, examples: Sequence[Example], embeddings: bool, words: bool

@@ -1,7 +1,7 @@
 """The words of raw texts."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from unicode_text import WHITE_SPACE
 
@@ -83,6 +83,12 @@ def test_each_character_except_white_space_is_in_one_word(text):
     covered = [i for start, end in split_words(text) for i in range(start, end)]
     assert covered == sorted(set(covered))
     assert "".join(text[i] for i in covered) == "".join(c for c in text if c not in WHITE_SPACE)
+
+
+@given(st.text(st.characters(codec="ascii") | st.sampled_from("aB1. @_w/:\t\n\x1c"), max_size=30))
+@example("see www.a.com/b. or http://x.y, Mr. B. Smith of AT&T")
+def test_ascii_texts_have_the_words_of_the_general_rule(text):
+    assert split_words(text) == split_words(text, word_splitter())
 
 
 @given(TEXTS, st.booleans())
