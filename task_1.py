@@ -1,5 +1,10 @@
 """Sentence embeddings: python task_1.py [SENTENCE ...] [--input FILE --output FILE.npy] [--config FILE]"""
 
+from multitask.common.device import prepare_threads
+
+if __name__ == "__main__":
+    prepare_threads()  # before torch is imported
+
 import argparse
 from collections.abc import Iterator
 from itertools import islice

@@ -1,5 +1,10 @@
 """Both heads on a batch: python task_2.py [SENTENCE ...] [--config FILE]"""
 
+from multitask.common.device import prepare_threads
+
+if __name__ == "__main__":
+    prepare_threads()  # before torch is imported
+
 import argparse
 from typing import Any
 

@@ -1,5 +1,10 @@
 """Use a trained model: python task_5.py predict [TEXT ...] | evaluate CORPUS_FILE | export DIR"""
 
+from multitask.common.device import prepare_threads
+
+if __name__ == "__main__":
+    prepare_threads()  # before torch is imported
+
 import argparse
 import json
 import logging

@@ -1,5 +1,10 @@
 """A web page and an HTTP API over a trained model: python task_6.py [--model DIR] [--port 7860]"""
 
+from multitask.common.device import prepare_threads
+
+if __name__ == "__main__":
+    prepare_threads()  # before torch is imported
+
 import argparse
 import logging
 from pathlib import Path

@@ -1,11 +1,13 @@
-"""The device of a run, its precision and its attention implementation."""
+"""The device of a run, its precision and its attention implementation; the threads of a CPU."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multitask.common.errors import InputError
@@ -43,6 +45,35 @@ def choose_device(name: str) -> torch.device:
     if device.index is not None and device.index >= count:
         raise InputError(f"device: {name}; this machine has {count} CUDA devices, from cuda:0")
     return device
+
+
+def usable_cpus(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """The number of CPUs that this process may use: those of its affinity and, in a container, no more than
+    the quota of its control group."""
+    count = _allowed_cpus()
+    try:
+        quota, period = quota_file.read_text().split()
+        return count if quota == "max" else max(1, min(count, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError, ZeroDivisionError):
+        return count
+
+
+def _allowed_cpus() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def prepare_threads(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:
+    """Set how torch's threads wait and, in a container with a quota, how many there are. Only environment
+    variables that are not set are set; torch reads them when it is imported.
+
+    A thread of OpenMP that waits for others spins for a while before it sleeps. Beside a busy process the
+    spinning takes the time of the work itself. A short spin costs nothing on a quiet machine (measured by
+    benchmarks/busy.py, docs/results.md)."""
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = "1000"
+    if (usable := usable_cpus(quota_file)) < _allowed_cpus():
+        os.environ.setdefault("OMP_NUM_THREADS", str(usable))
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from multitask.common.checksums import ChecksumError, verify_checksums
+from multitask.common.device import usable_cpus
 from multitask.common.errors import InputError, list_problems, one_line, require_packages
 from multitask.common.strict_json import RepeatedKey, loads
 from multitask.data.batching import pad, word_positions
@@ -83,8 +83,7 @@ class OnnxModel(Runner):
         except ChecksumError as damage:
             raise InputError(f"{folder}: {damage}; export the model again") from None
         self.config = read_labels(self.folder / LABELS)
-        allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
-        self.workers = threads or (len(allowed(0)) if allowed else os.cpu_count() or 1)
+        self.workers = threads or usable_cpus()
         self.session = _session(self.folder / MODEL)
         self._check_shapes()
 

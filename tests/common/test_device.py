@@ -1,7 +1,19 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
+from conftest import ROOT
 
-from multitask.common.device import autocast, choose_attention, choose_device, choose_precision
+from multitask.common.device import (
+    autocast,
+    choose_attention,
+    choose_device,
+    choose_precision,
+    prepare_threads,
+    usable_cpus,
+)
 from multitask.common.errors import InputError
 
 
@@ -68,3 +80,63 @@ def test_autocast_changes_outputs_but_not_parameters_and_gradients():
         torch.float32,
         torch.float32,
     )
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [
+        ("max 100000\n", 3),
+        ("150000 100000\n", 2),
+        ("1000 100000\n", 1),
+        ("900000 100000\n", 3),
+        ("?", 3),
+        (None, 3),
+    ],
+)
+def test_the_cpus_of_a_process_are_those_that_it_may_use(monkeypatch, tmp_path, quota, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 5}, raising=False)
+    file = tmp_path / "cpu.max"
+    if quota is not None:
+        file.write_text(quota)
+    assert usable_cpus(file) == expected
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    prepare_threads(file)
+    assert os.environ.get("OMP_NUM_THREADS") == (str(expected) if expected < 3 else None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    prepare_threads(file)
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+@pytest.mark.parametrize("variable", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
+def test_how_threads_wait_is_left_as_the_user_set_it(monkeypatch, variable):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "9")
+    before = dict(os.environ)
+    prepare_threads()
+    assert dict(os.environ) == before
+
+
+WATCH = """
+import os, runpy, sys
+class Watch:
+    def find_spec(name, path, target=None):
+        if name == "torch":
+            print("spin", os.environ.get("GOMP_SPINCOUNT"))
+            sys.exit()
+sys.meta_path.insert(0, Watch)
+sys.argv = [sys.argv[1], *sys.argv[2:]]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("script", ["task_1.py", "task_2.py", "task_4.py", "task_5.py"])
+def test_threads_are_prepared_before_torch_is_imported(script, tmp_path, trained):
+    words = ["predict", "a", f"--model={trained}"] if script == "task_5.py" else []
+    environment = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    command = [sys.executable, "-c", WATCH, str(ROOT / script), *words]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert ended.stdout.splitlines()[-1] == "spin 1000", ended.stderr
