@@ -339,8 +339,8 @@ def multitask_loss(
     output: MultiTaskOutput,
     labels_task_a: Tensor,
     labels_task_b: Tensor,
-    count_task_a: float,
-    count_task_b: float,
+    count_task_a: float | Tensor,
+    count_task_b: float | Tensor,
     weights_task_a: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of each task: the sum over the batch's labelled items, divided by a given count.
@@ -348,6 +348,7 @@ def multitask_loss(
     Args:
         labels_task_a, labels_task_b: class ids (B,) and tag ids (B, T); −100 where there is no label.
         count_task_a, count_task_b: labelled items of the whole step, to whose loss its micro-batches add up.
+            A tensor (0-dim) must not be 0.
         weights_task_a: factor (B,) of each window's loss: 1 / n for a text of n windows, which counts once.
 
     Returns both losses in float32. A task without labels in the batch has loss 0, also if its count is 0."""
@@ -357,5 +358,9 @@ def multitask_loss(
         loss_a = loss_a * weights_task_a
     flat = token_logits.flatten(0, 1).float()  # (B · T, K)
     loss_b = functional.cross_entropy(flat, labels_task_b.flatten(), reduction="sum")
+    return loss_a.sum() / _divisor(count_task_a), loss_b / _divisor(count_task_b)
+
+
+def _divisor(count: float | Tensor) -> float | Tensor:
     # where the count is 0, no item is labelled: the sum is 0, and any divisor will do
-    return loss_a.sum() / (count_task_a or 1), loss_b / (count_task_b or 1)
+    return count if isinstance(count, Tensor) else count or 1

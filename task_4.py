@@ -1,5 +1,10 @@
 """Train both heads, or one: python task_4.py [key=value ...] [--config FILE] [--resume [RUN]] [--check]"""
 
+from multitask.common.device import prepare_threads
+
+if __name__ == "__main__":
+    prepare_threads()  # before torch is imported
+
 import argparse
 import sys
 import time
@@ -7,6 +12,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from model import MultiTaskTransformer, multitask_loss
@@ -29,6 +35,8 @@ from multitask.evaluation.report import Report
 from multitask.evaluation.selective import fit_thresholds
 from multitask.inference.predictor import Predictor
 from multitask.inference.runner import runner_of
+from multitask.training.graphs import use_graphs
+from multitask.training.loss_weighting import Counts
 from multitask.training.optimizer import finite_or_nan
 from multitask.training.preparation import Prepared, describe, model_config_fields, prepare
 from multitask.training.progress import Progress, copy_learned_tensors, epoch_line
@@ -108,6 +116,8 @@ def train(trainer: Trainer, folder: RunFolder | None, stop: StopSignals) -> None
     score (without dev: the last one)."""
     t, progress = trainer.settings.training, trainer.progress
     try:
+        if not progress.trained:
+            prepare_steps(trainer)
         while not progress.trained:
             losses = train_epoch(trainer, folder, stop)
             dev = trainer.evaluate()
@@ -127,12 +137,19 @@ def train(trainer: Trainer, folder: RunFolder | None, stop: StopSignals) -> None
         raise
 
 
+def prepare_steps(trainer: Trainer) -> None:
+    """Compute the frozen layers' output and, on a GPU, decide how steps run. The epoch's time includes it."""
+    since = time.perf_counter()
+    trainer.features_for("train")
+    use_graphs(trainer, loss_of)
+    trainer.progress.seconds += time.perf_counter() - since
+
+
 def train_epoch(trainer: Trainer, folder: RunFolder | None, stop: StopSignals) -> dict:
     """Train the remaining steps of an epoch → the mean losses of all its steps."""
     progress, every = trainer.progress, trainer.settings.training.checkpoint_every
     trainer.model.train()
     since = time.perf_counter()
-    trainer.features_for("train")
     bar = tqdm(
         trainer.batches(),
         f"epoch {progress.epoch}",
@@ -193,19 +210,32 @@ def gradients(trainer: Trainer, windows: np.ndarray, counts: tuple[float, float]
     """Compute a step's gradients: summed over this process's micro-batches, averaged over the processes."""
     parts, share = trainer.micro_batches(windows), 1 / trainer.count_micro_batches(windows)
     for number, part in enumerate(parts, 1):
-        batch = trainer.batch(part, windows)
+        if trainer.graphs:
+            divisors = counts[0] or 1, counts[1] or 1
+            trainer.graphs.add_gradients(part, trainer.micro_batch, divisors, share)
+            continue
         with distributed.sync_only_last(trainer.forward, last=number == len(parts)):
-            with autocast(trainer.device, trainer.precision):
-                output = trainer.forward(
-                    batch.get("input_ids"), batch["attention_mask"], batch.get("hidden"), trainer.depth
-                )
-            both = multitask_loss(
-                output, batch["labels_task_a"], batch["labels_task_b"], *counts, batch["weights_task_a"]
-            )
-            losses = {task: loss for task, loss in zip(TASKS, both) if task in trainer.tasks}
-            trainer.record_losses(losses, counts)
-            # gradients are averaged over the processes, but their sum is needed
-            finite_or_nan(trainer.weighting(losses, share) * distributed.world_size()).backward()
+            loss_of(trainer, trainer.batch(part, windows), counts, share).backward()
+
+
+def loss_of(trainer: Trainer, batch: dict[str, Tensor], counts: Counts, share: float | Tensor) -> Tensor:
+    """The scalar of a micro-batch, which is this share of its step, to call backward on. A CUDA graph may
+    record this function: nothing here waits for the device."""
+    with autocast(trainer.device, trainer.precision):
+        output = trainer.forward(
+            batch.get("input_ids"), batch["attention_mask"], batch.get("hidden"), trainer.depth
+        )
+    both = multitask_loss(
+        output,
+        batch["labels_task_a"],
+        batch["labels_task_b"],
+        *counts,
+        batch["weights_task_a"],
+    )
+    losses = {task: loss for task, loss in zip(TASKS, both) if task in trainer.tasks}
+    trainer.record_losses(losses, counts)
+    # gradients are averaged over the processes, but their sum is needed
+    return finite_or_nan(trainer.weighting(losses, share) * distributed.world_size())
 
 
 def finish(

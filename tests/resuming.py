@@ -116,6 +116,17 @@ def resumed(runs, folder, arguments):
     return fingerprint(folder / "run")
 
 
+def killed_everywhere(runs, fresh, arguments, points):
+    """Kill runs at `points(number of changes of the disk)`; each resumes to the bits of one that was not."""
+    whole, changes, _ = finished(runs, fresh("whole"), arguments)
+    for point in points(len(changes)):
+        folder = fresh(f"killed-{point}-")
+        outcome = runs(folder, *arguments, kill_at=point)
+        assert outcome.status == -signal.SIGKILL, outcome.err
+        assert resumed(runs, folder, arguments) == whole, f"killed at {point}: {changes[point - 1]}"
+        shutil.rmtree(folder)
+
+
 def seal(folder: Path) -> None:
     """Write the checksums of a folder's present files."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS"]

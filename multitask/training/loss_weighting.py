@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from multitask.config.schema import TrainingSettings
 
+Counts = tuple[float | Tensor, float | Tensor]  # of a step's labelled items (A, B)
+
 
 class LossWeighting(nn.Module):
     """A weight for each task's loss: fixed, learned (uncertainty), or set after every epoch (dwa).
@@ -26,7 +28,7 @@ class LossWeighting(nn.Module):
         if self.rule == "dwa":  # mean losses of the epoch before the last one, and of the last one
             self.register_buffer("epoch_means", torch.full((2, len(tasks)), torch.nan))
 
-    def forward(self, losses: dict[str, Tensor], share: float = 1.0) -> Tensor:
+    def forward(self, losses: dict[str, Tensor], share: float | Tensor = 1.0) -> Tensor:
         """The scalar to call backward on.
 
         Args:

@@ -12,7 +12,7 @@ from multitask.data.corpus import EncodedCorpus
 from multitask.encoders.lora import add_lora
 from multitask.encoders.pretrained import own_pooling
 from multitask.encoders.validation import read_config
-from multitask.training.speedups import train_occurring_rows, use_fast_dropout
+from multitask.speedups.modules import train_occurring_rows, use_fast_dropout
 
 
 def configure_model(

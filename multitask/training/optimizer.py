@@ -1,7 +1,7 @@
 """The optimizer: parameter groups, learning rates, their schedule, and skipping steps that are not finite."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +38,21 @@ class OptimizerStep:
     def __init__(self, optimizer: AdamW, schedule: LambdaLR, max_norm: float | None):
         self.optimizer, self.schedule, self.max_norm = optimizer, schedule, max_norm
         self.steps = 0
-        self.skipped: Tensor | None = None  # number of the first skipped step, 0 for none
+        device = optimizer.param_groups[0]["params"][0].device
+        self.number = torch.zeros((), device=device)  # `steps` on the device
+        self.skipped = torch.zeros((), device=device)  # number of the first skipped step, 0 for none
+        self.keep_gradients = False  # whether gradients stay where they are, as zeros
 
-    def __call__(self) -> None:
-        """Apply the gradients and drop them. If one is infinite or NaN, no weight changes."""
+    def __call__(self, apply: Callable[[], None] | None = None) -> None:
+        """Apply the gradients and drop them. `apply` does it in place of the method `apply`."""
+        (apply or self.apply)()
+        self.schedule.step()
+        self.steps += 1
+
+    def apply(self) -> None:
+        """Apply the gradients and drop them. If one is infinite or NaN, no weight changes.
+
+        CUDA graphs record this method: it keeps to the tensors that it has."""
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"]]
         norm = get_total_norm([gradient for gradient in gradients if gradient is not None])
         not_finite = ~(norm < math.inf)  # also true for NaN
@@ -50,19 +61,22 @@ class OptimizerStep:
             self.optimizer.grad_scale = scale  # type: ignore[attr-defined]  # read by the fused AdamW
         self.optimizer.found_inf = not_finite.float()  # type: ignore[attr-defined]  # likewise
         self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.schedule.step()
-        self.steps += 1
-        before = torch.zeros_like(norm) if self.skipped is None else self.skipped
-        self.skipped = torch.where((before == 0) & not_finite, float(self.steps), before)
+        self.drop_gradients()
+        self.number += 1
+        self.skipped += self.number * ((self.skipped == 0) & not_finite)
+
+    def drop_gradients(self) -> None:
+        """Begin the gradients of another step."""
+        self.optimizer.zero_grad(set_to_none=not self.keep_gradients)
 
     def first_skipped_step(self) -> int:
         """The number of the first skipped step, 0 for none. Waits for the device."""
-        return 0 if self.skipped is None else int(self.skipped)
+        return int(self.skipped)
 
     def set_step(self, steps: int) -> None:
         """Set the step number, and the learning rates as they are after that many steps."""
         self.steps = self.schedule.last_epoch = steps
+        self.number.fill_(steps)
         for group, base, factor in zip(
             self.optimizer.param_groups, self.schedule.base_lrs, self.schedule.lr_lambdas
         ):
@@ -73,7 +87,8 @@ def finite_or_nan(loss: Tensor) -> Tensor:
     """The loss, or NaN if it is infinite: then its gradients are NaN too, and the step is skipped.
 
     With several processes this makes all of them skip it, because they share the gradients."""
-    return loss * torch.where(torch.isfinite(loss.detach()), 1.0, math.nan)
+    # not torch.where, which copies numbers to the device and waits for it
+    return loss * torch.ones_like(loss).masked_fill(~torch.isfinite(loss.detach()), math.nan)
 
 
 def parameter_groups(model: MultiTaskTransformer, settings: TrainingSettings) -> list[dict]:

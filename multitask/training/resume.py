@@ -36,7 +36,7 @@ _ENCODER = (
 )
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "safetensors")
 _FREE = (  # settings that a resumed run may change: they change no result
-    *("cache_dir", "device"),
+    *("cache_dir", "device", "training.cuda_graphs"),
     *("training.checkpoint_every", "training.feature_memory", "training.tracker"),
 )
 

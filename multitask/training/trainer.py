@@ -20,8 +20,10 @@ from multitask.data.labels import TASKS, UNLABELLED
 from multitask.evaluation.evaluate import evaluate
 from multitask.evaluation.metrics import Scores
 from multitask.inference.torch_runner import TorchRunner
+from multitask.speedups.graph_cache import CaptureError
+from multitask.speedups.graphed_step import GraphedStep
 from multitask.training.frozen_features import FrozenFeatures
-from multitask.training.loss_weighting import LossWeighting, gradient_cosine
+from multitask.training.loss_weighting import Counts, LossWeighting, gradient_cosine
 from multitask.training.model_setup import configure_model
 from multitask.training.optimizer import OptimizerStep, make_optimizer
 from multitask.training.preparation import Prepared
@@ -34,8 +36,6 @@ class Trainer:
     """A model on its device, configured for training, and everything that its steps need."""
 
     state_dict, load_state_dict = state_dict, load_state_dict
-    sums: Tensor
-    cosines: Tensor
 
     def __init__(self, model: MultiTaskTransformer, prepared: Prepared, settings: Settings):
         t = settings.training
@@ -64,7 +64,10 @@ class Trainer:
         self.progress, self.micro_batch = Progress(), t.batch_size
         self.best: dict[str, Tensor] = {}  # the learned tensors of the best epoch
         self.best_checksum: str | None = None  # SHA-256 of the best model's file of weights
-        self.reset_losses()
+        self.recorded = torch.zeros(2, 2, dtype=torch.float64, device=self.device)
+        self.sums, self.cosines = self.recorded.unbind()  # of losses; of gradients, and their number
+        self.labelled = np.zeros(2)
+        self.graphs: GraphedStep | None = None
         torch.manual_seed(t.seed + distributed.rank())
 
     @property
@@ -94,15 +97,24 @@ class Trainer:
 
         Raises InputError if a single window does not fit, or if there are other processes, which wait."""
         while True:
-            sums, cosines = self.sums.clone(), self.cosines.clone()
+            recorded = self.recorded.clone()
             try:
                 return compute_gradients()
+            except CaptureError as error:
+                logger.warning(f"training continues without CUDA graphs: {error}")
+                captured = False
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
+                captured = True
             # after the except block, because the error holds the tensors of the forward pass
-            self.optimizer_step.optimizer.zero_grad()
-            self.sums, self.cosines = sums, cosines
+            self.recorded.copy_(recorded)
+            if self.graphs:
+                self.graphs.clear(for_good=not captured)
+            self.optimizer_step.drop_gradients()
+            if not captured:
+                self.graphs = None
+                continue
             size = max(map(len, self.micro_batches(windows)))
             if size == 1 or distributed.world_size() > 1:
                 hint = "lower model.max_length" if size == 1 else "lower training.batch_size"
@@ -200,10 +212,10 @@ class Trainer:
 
     def reset_losses(self) -> None:
         """Forget the recorded losses, at the beginning of an epoch."""
-        self.sums, self.cosines = torch.zeros(2, 2, dtype=torch.float64, device=self.device).unbind()
+        self.recorded.zero_()
         self.labelled = np.zeros(2)
 
-    def record_losses(self, losses: dict[str, Tensor], counts: tuple[float, float]) -> None:
+    def record_losses(self, losses: dict[str, Tensor], counts: Counts) -> None:
         """Record a micro-batch's losses, before its backward pass. Does not wait for the device."""
         for number, (task, count) in enumerate(zip(TASKS, counts)):
             if task in losses:
@@ -217,7 +229,7 @@ class Trainer:
         for parameter in self.weighting.parameters():  # the losses were scaled for an average over processes
             if parameter.grad is not None:
                 distributed.all_reduce(parameter.grad).div_(distributed.world_size())
-        self.optimizer_step()
+        self.optimizer_step(self.graphs.step if self.graphs else None)
         self.labelled += counts
 
     def losses(self) -> dict:
@@ -226,7 +238,7 @@ class Trainer:
 
         Waits for the device. Raises InputError if a step was not finite."""
         self.raise_if_not_finite()
-        sums, (cosine, measured) = distributed.all_reduce(torch.stack([self.sums, self.cosines])).tolist()
+        sums, (cosine, measured) = distributed.all_reduce(self.recorded.clone()).tolist()
         means = {task: s / n if n else 0.0 for task, s, n in zip(TASKS, sums, self.labelled)}
         weights = self.weighting.weights()
         loss = sum(weights[task] * means[task] for task in self.tasks)

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from resuming import SETTINGS, edit, fingerprint, finished, metrics, newest_good, resumed
+from resuming import SETTINGS, edit, fingerprint, finished, killed_everywhere, metrics, newest_good, resumed
 
 KINDS = {
     "all": [],
@@ -20,16 +20,6 @@ KINDS = {
     "accumulated": ["training.batch_size=2", "training.gradient_accumulation=2"],
     "without dev": ["data.dev=null"],
 }
-
-
-def killed_everywhere(runs, fresh, arguments, points):
-    whole, changes, _ = finished(runs, fresh("whole"), arguments)
-    for point in points(len(changes)):
-        folder = fresh(f"killed-{point}-")
-        outcome = runs(folder, *arguments, kill_at=point)
-        assert outcome.status == -signal.SIGKILL, outcome.err
-        assert resumed(runs, folder, arguments) == whole, f"killed at {point}: {changes[point - 1]}"
-        shutil.rmtree(folder)
 
 
 def killed_at_times(runs, fresh, count, kills):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 from model import MultiTaskTransformer
-from multitask.training.speedups import FastDropout, OccurringRows, train_occurring_rows, use_fast_dropout
+from multitask.speedups.modules import FastDropout, OccurringRows, train_occurring_rows, use_fast_dropout
 
 IDS = torch.tensor([[2, 7, 9, 9, 3, 0], [2, 11, 30, 7, 8, 3]])
 MASK = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1]])

@@ -44,7 +44,7 @@ def test_training_the_occurring_rows_changes_no_result(train_run):
 
 def test_fast_dropout_is_off_when_it_is_switched_off(train_run, monkeypatch):
     settings = ["training.num_epochs=1", "model.freeze_backbone=false"]
-    monkeypatch.setattr("multitask.training.speedups.FastDropout.forward", None)
+    monkeypatch.setattr("multitask.speedups.modules.FastDropout.forward", None)
     train_run("plain", *settings, "training.fast_dropout=false")
     with pytest.raises(TypeError):
         train_run("fast", *settings)

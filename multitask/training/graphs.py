@@ -1,0 +1,65 @@
+"""Decides whether a trainer's steps run as CUDA graphs, and prepares them."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from multitask.common import distributed
+from multitask.speedups.device_corpus import DeviceCorpus
+from multitask.speedups.graphed_step import GraphedStep
+
+if TYPE_CHECKING:  # the trainer imports this module's package
+    from multitask.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+_SHARE = 0.5  # of the device's free memory that the corpus may take
+
+Loss = Callable[["Trainer", dict[str, Tensor], tuple[Tensor, Tensor], Tensor], Tensor]
+
+
+def use_graphs(trainer: "Trainer", loss: Loss) -> None:
+    """Let the trainer's steps run as CUDA graphs if the settings allow it, or say why that is not possible.
+
+    `loss` computes the scalar of a micro-batch. Call this when the frozen layers' output exists."""
+    if trainer.device.type != "cuda" or trainer.settings.training.cuda_graphs is False:
+        return
+    if reason := obstacle(trainer):
+        logger.info(f"training runs without CUDA graphs: {reason}")
+        return
+    trainer.graphs = graphed_step(trainer, loss)
+
+
+def obstacle(trainer: "Trainer") -> str | None:
+    """Why a trainer's steps can't be CUDA graphs; None if nothing is in the way."""
+    t = trainer.settings.training
+    if distributed.world_size() > 1:
+        return "several processes train one model"
+    if t.gradient_cosine or t.gradient_checkpointing:
+        return f"training.{'gradient_cosine' if t.gradient_cosine else 'gradient_checkpointing'} is on"
+    size, features = DeviceCorpus.size(trainer.corpus), trainer.features_for("train")
+    size += features.values.nbytes if features else 0
+    free, _ = torch.cuda.mem_get_info(trainer.device)
+    if size > _SHARE * free:
+        kind = "frozen layers' output" if features else "training data"
+        return f"the {kind} takes {size / 1e9:.1f} GB, and the device has {free / 1e9:.1f} GB free"
+    return None
+
+
+def graphed_step(trainer: "Trainer", loss: Loss) -> GraphedStep:
+    """A trainer's step as graphs; on a CPU the same step without them."""
+    corpus = DeviceCorpus(trainer.corpus, trainer.tasks, trainer.device)
+    if features := trainer.features_for("train"):
+        corpus.add_features(features.values, features.stored, features.offsets)
+    return GraphedStep(
+        corpus,
+        trainer.corpus.window_lengths,
+        trainer.model.config.max_position_embeddings,
+        partial(loss, trainer),
+        trainer.optimizer_step,
+        trainer.recorded,
+    )
