@@ -52,6 +52,12 @@ class Runner:
         share = -(-int(lengths[windows].sum()) // self.workers)
         return list(batches_by_tokens(windows, lengths, min(self.batch_tokens, max(share, MIN_TOKENS))))
 
+    def start(self, corpus: EncodedCorpus, first: int, last: int) -> Callable[[], BatchOutput]:
+        """Begin to run windows [first, last) of a corpus → a function that gives their outputs, in order.
+
+        It is called after the windows that follow have begun. Here the function does all of the work."""
+        return lambda: run_windows(self, corpus, first, last)
+
     def without_heads(self) -> "Runner":
         """A Runner that returns only embeddings; the same Runner if that is no faster."""
         return self
@@ -84,40 +90,65 @@ def run_model(
 
     A text of several windows gets the mean of their sentence logits and embeddings; each word gets its logits
     from the window that it belongs to. Calls `progress` with the number of rows done since the last call."""
-    first, end = rows or (0, len(corpus))
     with runner.ready():
-        while first < end:
-            # at least one row, however long it is
-            fitting = np.searchsorted(corpus.word_rows, corpus.word_rows[first] + MAX_WORDS, side="right") - 1
-            last = min(max(int(fitting), first + 1), first + MAX_ROWS, end)
-            yield _run_chunk(runner, corpus, first, last)
-            if progress:
-                progress(last - first)
-            first = last
+        finish: Callable[[], RowOutputs] | None = None
+        for chunk in (*_chunks(corpus, *(rows or (0, len(corpus)))), None):
+            # begun before the outputs of the chunk before it are decoded: a GPU works meanwhile
+            finish_next = _start_chunk(runner, corpus, *chunk) if chunk else None
+            if finish:
+                out = finish()
+                yield out
+                if progress:
+                    progress(out.last - out.first)
+            finish = finish_next
 
 
-def _run_chunk(runner: Runner, corpus: EncodedCorpus, first: int, last: int) -> RowOutputs:
-    windows = np.arange(corpus.window_rows[first], corpus.window_rows[last])
-    words = int(corpus.word_rows[first]), int(corpus.word_rows[last])
-    order = windows[np.argsort(-corpus.window_lengths[windows], kind="stable")]
-    batches = runner.batches(order, corpus.window_lengths)
+def _chunks(corpus: EncodedCorpus, first: int, end: int) -> Iterator[tuple[int, int]]:
+    """Rows [first, end) in chunks of at least one row, however long it is."""
+    while first < end:
+        fitting = np.searchsorted(corpus.word_rows, corpus.word_rows[first] + MAX_WORDS, side="right") - 1
+        last = min(max(int(fitting), first + 1), first + MAX_ROWS, end)
+        yield first, last
+        first = last
+
+
+def _start_chunk(runner: Runner, corpus: EncodedCorpus, first: int, last: int) -> Callable[[], RowOutputs]:
+    windows = corpus.window_rows[first : last + 1]
+    finish = runner.start(corpus, int(windows[0]), int(windows[-1]))
+    return lambda: RowOutputs(first, last, *_row_means(windows, finish()))
+
+
+def _row_means(windows: np.ndarray, out: BatchOutput) -> BatchOutput:
+    """Outputs of windows → outputs of rows, whose windows are [windows[i], windows[i + 1])."""
+    counts = np.diff(windows)[:, None].astype(np.float32)
+    if (counts == 1).all():
+        return out
+    starts = windows[:-1] - windows[0]
+
+    def means(part: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(part, starts) / counts
+
+    logits = None if out.sentence_logits is None else means(out.sentence_logits)
+    return BatchOutput(means(out.embeddings), logits, out.word_logits)
+
+
+def run_windows(runner: Runner, corpus: EncodedCorpus, first: int, last: int) -> BatchOutput:
+    """Run windows [first, last) in batches of similar length → their outputs, in the order of the windows."""
+    lengths = corpus.window_lengths
+    order = first + np.argsort(-lengths[first:last], kind="stable")
+    batches = runner.batches(order, lengths)
     outputs = run_batches(runner, corpus, batches)
-    starts = corpus.window_rows[first:last] - windows[0]
-    counts = np.diff(corpus.window_rows[first : last + 1])[:, None].astype(np.float32)
-
-    def row_means(parts: list[np.ndarray]) -> np.ndarray:
-        by_window = np.concatenate(parts)[np.argsort(order)]
-        return np.add.reduceat(by_window, starts) / counts
-
-    embeddings = row_means([output.embeddings for output in outputs])
+    places = np.argsort(order)
+    embeddings = np.concatenate([output.embeddings for output in outputs])[places]
     sentence_parts = [output.sentence_logits for output in outputs if output.sentence_logits is not None]
     word_parts = [output.word_logits for output in outputs if output.word_logits is not None]
     if not word_parts:
-        return RowOutputs(first, last, embeddings, None, None)
+        return BatchOutput(embeddings, None, None)
+    words = int(corpus.window_words[first]), int(corpus.window_words[last])
     word_logits = np.empty((words[1] - words[0], word_parts[0].shape[1]), np.float32)
     for batch, part in zip(batches, word_parts):
         word_logits[word_positions(corpus, batch)[2] - words[0]] = part
-    return RowOutputs(first, last, embeddings, row_means(sentence_parts), word_logits)
+    return BatchOutput(embeddings, np.concatenate(sentence_parts)[places], word_logits)
 
 
 def run_batches(runner: Runner, corpus: EncodedCorpus, batches: list[np.ndarray]) -> list[BatchOutput]:
