@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import result_pictures, result_tables, study_pictures, study_tables, words
+from benchmarks import busy, gpu, result_pictures, result_tables, study_pictures, study_tables, words
 from benchmarks.pictures import svg
 from benchmarks.provenance import made_by
 from benchmarks.records import Records
@@ -37,7 +37,11 @@ TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "training speed": result_tables.training_speed,
     "time to a score": result_tables.time_to_score,
     "predictions": result_tables.predictions,
+    "training on a GPU": lambda results: gpu.training_table(results["gpu"]),
+    "a step on a GPU": lambda results: gpu.step_table(results["gpu"]),
+    "predictions on a GPU": lambda results: gpu.prediction_table(results["gpu"]),
     "small batches": result_tables.batches,
+    "beside a busy process": lambda results: busy.table(results["busy"]),
     "speedups": result_tables.speedups,
     "nearest sentences": result_tables.nearest_sentences,
     "serving": result_tables.serving,

@@ -1,9 +1,12 @@
-"""The tables of nearest_sentences.py and speedups.py, from figures that can be checked by hand."""
+"""The tables of nearest_sentences.py, speedups.py and gpu.py, from figures that can be checked by hand."""
 
 import numpy as np
 import pytest
+import torch
+from conftest import ROOT
 
-from benchmarks import nearest_sentences, speedups
+from benchmarks import gpu, nearest_sentences, speedups
+from benchmarks.names import DEFAULTS, OURS, TUNED
 
 
 def test_disagreement_is_counted_apart_for_right_and_wrong_predictions():
@@ -28,3 +31,34 @@ def test_a_speedup_is_the_median_of_ratios_within_rounds():
     table = speedups.table({"corpus/": {"rounds": rounds}})
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     assert ["both", "2.00", "1.50"] in cells and ["neither", "2.00", "1.00"] in cells
+
+
+def test_a_gpu_is_compared_with_the_faster_trainer_after_the_first_epoch():
+    run = {"test": {"accuracy": 0.5, "entity_f1": None}, "peak_gpu_mib": 1000.0}
+    step = {"ms": 5.0, "host_ms": 1.0, "kernels": 1200.0, "kernel_ms": 4.0, "share_of_matrix_rate": 0.05}
+    results = {
+        OURS: {**run, "seconds": [9.0, 1.0, 2.0, 0.5], "step": step},
+        DEFAULTS: {**run, "seconds": [1.0, 4.0, 4.0, 4.0]},
+        TUNED: {**run, "seconds": [1.0, 3.0, 3.0, 3.0]},
+    }
+    record = {
+        "sentences": 100,
+        "training": {"32": results},
+        "frozen": {n: results[n] for n in (OURS, DEFAULTS)},
+    }
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in gpu.training_table(record).splitlines()
+    ]
+    assert rows[2] == ["32", OURS, "9.00, 1.00, 2.00, 0.50", "100", "3.00", "1,000", "0.5000", "–"]
+    assert [row[4] for row in rows[2:]] == ["3.00", "0.75", "1.00", "4.00", "1.00"]
+    assert "| 32    |      5.00 |           1.00 |   1,200 |" in gpu.step_table(record)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_gpu_benchmark_needs_a_gpu(shell):
+    corpus = ["--corpus", str(ROOT / "corpus")]
+    ended = shell(gpu, *corpus)
+    message = "this machine has no GPU that torch can use; train_speed.py measures a CPU"
+    assert (ended.status, ended.err) == (2, f"error: {message}\n")
+    ended = shell(gpu, *corpus, "--batch-sizes=32,x")
+    assert (ended.status, ended.err.startswith("error: --batch-sizes is 32,x; ")) == (2, True)
