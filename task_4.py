@@ -1,4 +1,4 @@
-"""Train both heads, or one: python task_4.py [key=value ...] [--config FILE] [--resume [RUN]] [--check]"""
+"""Train both heads, or one: python task_4.py [key=value ...] [--config FILE] [--resume [RUN] | --search N]"""
 
 from multitask.common.device import prepare_threads
 
@@ -8,6 +8,8 @@ if __name__ == "__main__":
 import argparse
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,8 +20,9 @@ from tqdm import tqdm
 from model import MultiTaskTransformer, multitask_loss
 from multitask.common import distributed
 from multitask.common.device import autocast
+from multitask.common.errors import InputError
 from multitask.common.shell import run_script
-from multitask.common.signals import StoppedBySignal, StopSignals
+from multitask.common.signals import StoppedBySignal, StopSignals, stop_hint
 from multitask.config.help_text import help_text
 from multitask.config.loading import load_settings, split_overrides
 from multitask.config.schema import Settings, trained_tasks
@@ -35,6 +38,8 @@ from multitask.evaluation.report import Report
 from multitask.evaluation.selective import fit_thresholds
 from multitask.inference.predictor import Predictor
 from multitask.inference.runner import runner_of
+from multitask.search.space import search_space
+from multitask.search.study import AfterEpoch, Search, search_folder
 from multitask.training.graphs import use_graphs
 from multitask.training.loss_weighting import Counts
 from multitask.training.optimizer import finite_or_nan
@@ -54,6 +59,9 @@ def main() -> None:
         settings = run_settings(old, overrides)
     else:
         settings = load_settings(arguments.config or CONFIG, overrides)
+    if arguments.search:
+        search(settings, [override.partition("=")[0] for override in overrides], arguments.search)
+        return
     if old is None:
         check_output_dir(settings.output_dir)
     device = distributed.init_processes(settings.device)
@@ -85,7 +93,7 @@ def parse(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The command line, in any order → options and overrides."""
     overrides, rest = split_overrides(words)
     parser = argparse.ArgumentParser(
-        usage="python task_4.py [key=value ...] [--config FILE] [--resume [RUN]] [--check]",
+        usage="python task_4.py [key=value ...] [--config FILE] [--resume [RUN] | --search N] [--check]",
         description="Train the model that config.yml describes.",
         epilog=f"keys of config.yml, with their defaults; key=value sets one for this run:\n\n{help_text()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -97,7 +105,50 @@ def parse(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
         "--resume", nargs="?", const="", metavar="RUN", help="resume a stopped run (default: the newest)"
     )
     parser.add_argument("--check", action="store_true", help="check settings and data, print a summary")
-    return parser.parse_args(rest), overrides
+    parser.add_argument(
+        "--search",
+        type=int,
+        metavar="N",
+        help="search for better settings in N runs; key=value stays as it is",
+    )
+    arguments = parser.parse_args(rest)
+    if arguments.search is not None and (
+        arguments.search < 1 or arguments.check or arguments.resume is not None
+    ):
+        parser.error("--search needs a number of 1 or more, and goes with neither --resume nor --check")
+    return arguments, overrides
+
+
+def search(settings: Settings, fixed: list[str], count: int) -> None:
+    """Search for settings that are better on dev, in `count` runs. The folder of the search gets a config.yml
+    with the best ones; no model is kept."""
+    device, folder = distributed.init_processes(settings.device), search_folder(settings.output_dir)
+    if distributed.world_size() > 1 or not settings.data.dev:
+        raise InputError("--search runs in one process, and needs data.dev to compare runs")
+    settings = settings.model_copy(update={"output_dir": None})
+    prepared = prepare(settings)
+    token_head = prepared.token_head if "task_b" in prepared.new_heads else None
+    found = Search(folder, settings, search_space(settings, token_head, fixed), token_head)
+    features: dict = {}  # of the frozen layers, for each kind of tag head
+
+    def train_trial(settings: Settings, report: AfterEpoch) -> float:
+        head = settings.model.token_head if token_head and settings.model.token_head != "auto" else None
+        own = replace(prepared, token_head=head or prepared.token_head)
+        trainer = Trainer(build(own, settings).to(device), own, settings)
+        trainer.features = features.setdefault(own.token_head, trainer.features)
+
+        def after_epoch(progress: Progress, score: float) -> None:
+            report(len(progress.metrics), settings.training.num_epochs, score)
+
+        train(trainer, None, stop, after_epoch)
+        if trainer.progress.best is None:
+            raise InputError("data.dev has no annotation of a trained task")
+        return trainer.progress.best
+
+    print(f"Using device: {device}\nSearch folder: {folder}")
+    with StopSignals() as stop, stop_hint(f"to continue: the same command with output_dir={folder}"):
+        found.run(count, train_trial)
+    print(found.result())
 
 
 def build(prepared: Prepared, settings: Settings) -> MultiTaskTransformer:
@@ -109,8 +160,13 @@ def build(prepared: Prepared, settings: Settings) -> MultiTaskTransformer:
     return model
 
 
-def train(trainer: Trainer, folder: RunFolder | None, stop: StopSignals) -> None:
-    """Train all remaining epochs.
+def train(
+    trainer: Trainer,
+    folder: RunFolder | None,
+    stop: StopSignals,
+    after_epoch: Callable[[Progress, float], None] | None = None,
+) -> None:
+    """Train all remaining epochs; call `after_epoch` with the dev score of each.
 
     At the end, or when a signal stops the run, the folder holds a checkpoint and the model with the best dev
     score (without dev: the last one)."""
@@ -123,6 +179,8 @@ def train(trainer: Trainer, folder: RunFolder | None, stop: StopSignals) -> None
             dev = trainer.evaluate()
             with stop.deferred():
                 end_epoch(trainer, folder, losses, dev)
+            if after_epoch and dev and (score := dev.mean()) is not None:
+                after_epoch(progress, score)
         if progress.without_gain == t.early_stopping and len(progress.metrics) < t.num_epochs:
             print(f"Stopping early: {progress.without_gain} epochs without a better dev score")
         elif progress.still_rising:

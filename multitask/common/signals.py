@@ -57,3 +57,13 @@ class StopSignals:
         if not self.is_deferred and distributed.world_size() == 1:
             self.raised = True
             raise StoppedBySignal(number)
+
+
+@contextmanager
+def stop_hint(hint: str) -> Iterator[None]:
+    """In this block a signal that stops the run says which one it was, and the hint."""
+    try:
+        yield
+    except StoppedBySignal as error:
+        name = signal.Signals(error.number).name
+        raise StoppedBySignal(error.number, f"stopped by {name}; {hint}") from None

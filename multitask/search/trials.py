@@ -1,0 +1,49 @@
+"""The trials of a search, as lines of a file."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from multitask.common.atomic_files import atomic_file
+from multitask.common.errors import InputError
+
+FILE = "trials.jsonl"
+COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run with some settings, and what came of it."""
+
+    settings: dict[str, Any]  # by dotted key: those that the search chose
+    state: str  # complete; pruned: given up before its end; failed: it could not be trained
+    score: float | None  # the best dev score; None if it failed
+    dev: dict[int, float]  # tenth of the run → dev score
+    seconds: float
+    reason: str | None = None  # why it failed
+
+
+def read_trials(folder: Path) -> list[Trial]:
+    """The finished trials of a search. Raises InputError if the file is damaged."""
+    file = folder / FILE
+    if not file.exists():
+        return []
+    try:
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        return [Trial(**{**row, "dev": {int(k): v for k, v in row["dev"].items()}}) for row in rows]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(f"{file}: is damaged; search in another folder") from None
+
+
+def write_trials(folder: Path, trials: Sequence[Trial]) -> None:
+    """Write all trials, all or nothing."""
+    with atomic_file(folder / FILE) as file:
+        file.write("".join(json.dumps(asdict(trial)) + "\n" for trial in trials).encode())
+
+
+def best_trial(trials: Sequence[Trial]) -> int | None:
+    """The index of the complete trial with the highest score, the first of equal ones; None without one."""
+    complete = [i for i, trial in enumerate(trials) if trial.state == COMPLETE and trial.score is not None]
+    return max(complete, key=lambda i: (trials[i].score, -i), default=None)
