@@ -24,6 +24,7 @@ from benchmarks.names import DEFAULTS, TUNED
 from benchmarks.processes import measured
 from benchmarks.provenance import ROOT, finish, provenance
 from benchmarks.tables import figure, markdown
+from multitask.common.device import usable_cpus
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
@@ -74,7 +75,7 @@ def main() -> None:
         measured([sys.executable, "-m", "benchmarks.gpu_run", *files], ROOT, folder)
         result = json.loads((folder / "result.json").read_text())
     record = {
-        **provenance([settings.training.seed], None, PACKAGES),
+        **provenance([settings.training.seed], usable_cpus(), PACKAGES),
         "corpus": corpus.name,
         "sentences": arguments.limit,
         "backbone": "bert-base with random weights" if arguments.bert_base else arguments.backbone,

@@ -28,7 +28,7 @@ def test_features_computed_once_train_the_same_model(train_run, layers, monkeypa
     monkeypatch.setattr(BertEmbeddings, "forward", lambda *a, **k: (passes.append(1), embed(*a, **k))[1])
     fast = train_run("fast", *settings)
     assert made == [layers, layers], "once for train, once for dev"
-    assert len(passes) == 4, "and dev and the test set, which the saved model reads"
+    assert len(passes) == 5, "and dev twice (temperatures, thresholds) and test, which the saved model reads"
     assert_alike(fast, train_run("slow", *settings, "training.cache_features=false"))
     assert len(made) == 2
     assert_alike(fast, train_run("disk", *settings, "training.feature_memory=0"))
