@@ -8,8 +8,6 @@ if __name__ == "__main__":
 import argparse
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -20,9 +18,8 @@ from tqdm import tqdm
 from model import MultiTaskTransformer, multitask_loss
 from multitask.common import distributed
 from multitask.common.device import autocast
-from multitask.common.errors import InputError
 from multitask.common.shell import run_script
-from multitask.common.signals import StoppedBySignal, StopSignals, stop_hint
+from multitask.common.signals import StoppedBySignal, StopSignals
 from multitask.config.help_text import help_text
 from multitask.config.loading import load_settings, split_overrides
 from multitask.config.schema import Settings, trained_tasks
@@ -38,9 +35,9 @@ from multitask.evaluation.report import Report
 from multitask.evaluation.selective import fit_thresholds
 from multitask.inference.predictor import Predictor
 from multitask.inference.runner import runner_of
-from multitask.search.space import search_space
-from multitask.search.study import AfterEpoch, Search, search_folder
-from multitask.training.graphs import use_graphs
+from multitask.search.runs import search_settings
+from multitask.search.study import AfterEpoch
+from multitask.training.graphs import drop_graphs, use_graphs
 from multitask.training.loss_weighting import Counts
 from multitask.training.optimizer import finite_or_nan
 from multitask.training.preparation import Prepared, describe, model_config_fields, prepare
@@ -60,7 +57,8 @@ def main() -> None:
     else:
         settings = load_settings(arguments.config or CONFIG, overrides)
     if arguments.search:
-        search(settings, [override.partition("=")[0] for override in overrides], arguments.search)
+        fixed = [override.partition("=")[0] for override in overrides]
+        search_settings(settings, fixed, arguments.search, build, train)
         return
     if old is None:
         check_output_dir(settings.output_dir)
@@ -112,43 +110,10 @@ def parse(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
         help="search for better settings in N runs; key=value stays as it is",
     )
     arguments = parser.parse_args(rest)
-    if arguments.search is not None and (
-        arguments.search < 1 or arguments.check or arguments.resume is not None
-    ):
+    alone = arguments.resume is None and not arguments.check
+    if arguments.search is not None and (arguments.search < 1 or not alone):
         parser.error("--search needs a number of 1 or more, and goes with neither --resume nor --check")
     return arguments, overrides
-
-
-def search(settings: Settings, fixed: list[str], count: int) -> None:
-    """Search for settings that are better on dev, in `count` runs. The folder of the search gets a config.yml
-    with the best ones; no model is kept."""
-    device, folder = distributed.init_processes(settings.device), search_folder(settings.output_dir)
-    if distributed.world_size() > 1 or not settings.data.dev:
-        raise InputError("--search runs in one process, and needs data.dev to compare runs")
-    settings = settings.model_copy(update={"output_dir": None})
-    prepared = prepare(settings)
-    token_head = prepared.token_head if "task_b" in prepared.new_heads else None
-    found = Search(folder, settings, search_space(settings, token_head, fixed), token_head)
-    features: dict = {}  # of the frozen layers, for each kind of tag head
-
-    def train_trial(settings: Settings, report: AfterEpoch) -> float:
-        head = settings.model.token_head if token_head and settings.model.token_head != "auto" else None
-        own = replace(prepared, token_head=head or prepared.token_head)
-        trainer = Trainer(build(own, settings).to(device), own, settings)
-        trainer.features = features.setdefault(own.token_head, trainer.features)
-
-        def after_epoch(progress: Progress, score: float) -> None:
-            report(len(progress.metrics), settings.training.num_epochs, score)
-
-        train(trainer, None, stop, after_epoch)
-        if trainer.progress.best is None:
-            raise InputError("data.dev has no annotation of a trained task")
-        return trainer.progress.best
-
-    print(f"Using device: {device}\nSearch folder: {folder}")
-    with StopSignals() as stop, stop_hint(f"to continue: the same command with output_dir={folder}"):
-        found.run(count, train_trial)
-    print(found.result())
 
 
 def build(prepared: Prepared, settings: Settings) -> MultiTaskTransformer:
@@ -164,7 +129,7 @@ def train(
     trainer: Trainer,
     folder: RunFolder | None,
     stop: StopSignals,
-    after_epoch: Callable[[Progress, float], None] | None = None,
+    after_epoch: AfterEpoch | None = None,
 ) -> None:
     """Train all remaining epochs; call `after_epoch` with the dev score of each.
 
@@ -180,7 +145,7 @@ def train(
             with stop.deferred():
                 end_epoch(trainer, folder, losses, dev)
             if after_epoch and dev and (score := dev.mean()) is not None:
-                after_epoch(progress, score)
+                after_epoch(len(progress.metrics), t.num_epochs, score)
         if progress.without_gain == t.early_stopping and len(progress.metrics) < t.num_epochs:
             print(f"Stopping early: {progress.without_gain} epochs without a better dev score")
         elif progress.still_rising:
@@ -193,6 +158,8 @@ def train(
     except StoppedBySignal:
         save_checkpoint(trainer, folder)
         raise
+    finally:
+        drop_graphs(trainer)  # they hold the trainer, and with it the device's memory
 
 
 def prepare_steps(trainer: Trainer) -> None:

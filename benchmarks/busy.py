@@ -27,7 +27,7 @@ STEPS, TEXTS = 16, 60
 OURS = "this project's"
 WAYS = {  # environment variables of OpenMP
     "torch's own": {},
-    OURS: None,  # what prepare_threads sets
+    OURS: {},  # its process calls prepare_threads
     "no spinning": {"OMP_WAIT_POLICY": "passive"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
@@ -36,9 +36,11 @@ WAYS = {  # environment variables of OpenMP
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure ways of waiting beside a busy process.")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parse(parser)
     if arguments.one:
+        if arguments.one == OURS:
+            prepare_threads()  # before torch is imported
         print(json.dumps(measure()))
         return
     rounds: dict[str, dict[str, list]] = {way: {"quiet": [], "busy": []} for way in WAYS}
@@ -59,17 +61,8 @@ def main() -> None:
 def run(way: str) -> dict[str, float]:
     """Measure in a process that waits in this way."""
     free = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
-    settings = WAYS[way]
-    if settings is None:
-        before = dict(os.environ)
-        os.environ.clear()
-        os.environ.update(free)
-        prepare_threads()
-        free, settings = dict(os.environ), {}
-        os.environ.clear()
-        os.environ.update(before)
-    command = [sys.executable, str(Path(__file__)), "--one"]
-    ended = subprocess.run(command, env={**free, **settings}, capture_output=True, text=True, cwd=ROOT)
+    command = [sys.executable, str(Path(__file__)), "--one", way]
+    ended = subprocess.run(command, env={**free, **WAYS[way]}, capture_output=True, text=True, cwd=ROOT)
     if ended.returncode:
         raise InputError(ended.stderr.strip().splitlines()[-1])
     return json.loads(ended.stdout.splitlines()[-1])

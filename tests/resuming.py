@@ -117,7 +117,7 @@ def resumed(runs, folder, arguments):
 
 
 def killed_everywhere(runs, fresh, arguments, points):
-    """Kill runs at `points(number of changes of the disk)`; each resumes to the bits of one that was not."""
+    """Kill runs at `points(number of changes of the disk)`; each ends bit-identical with one that was not."""
     whole, changes, _ = finished(runs, fresh("whole"), arguments)
     for point in points(len(changes)):
         folder = fresh(f"killed-{point}-")

@@ -17,6 +17,10 @@ class StoppedBySignal(KeyboardInterrupt):
         super().__init__(message)
         self.number = number
 
+    def with_hint(self, hint: str) -> "StoppedBySignal":
+        """The same stop, with a message that names the signal and gives a hint."""
+        return StoppedBySignal(self.number, f"stopped by {signal.Signals(self.number).name}; {hint}")
+
 
 class StopSignals:
     """Context in which the first signal raises StoppedBySignal; a second one ends the process at once.
@@ -57,13 +61,3 @@ class StopSignals:
         if not self.is_deferred and distributed.world_size() == 1:
             self.raised = True
             raise StoppedBySignal(number)
-
-
-@contextmanager
-def stop_hint(hint: str) -> Iterator[None]:
-    """In this block a signal that stops the run says which one it was, and the hint."""
-    try:
-        yield
-    except StoppedBySignal as error:
-        name = signal.Signals(error.number).name
-        raise StoppedBySignal(error.number, f"stopped by {name}; {hint}") from None

@@ -162,7 +162,7 @@ class Search:
             if file.read_text(encoding="utf-8") != text:
                 raise InputError(f"{file}: this search began with other settings; use another output_dir")
             return
-        if any(self.folder.iterdir()):
+        if {*self.folder.iterdir()} - {*self.folder.glob(f".{START}.*")}:  # these a killed process left
             raise InputError(f"output_dir: {self.folder} is not empty; a search needs a new or empty folder")
         with atomic_file(file) as new:
             new.write(text.encode())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from multitask.common import distributed
 from multitask.speedups.device_corpus import DeviceCorpus
+from multitask.speedups.graph_cache import CaptureError
 from multitask.speedups.graphed_step import GraphedStep
 
 if TYPE_CHECKING:  # the trainer imports this module's package
@@ -32,6 +33,15 @@ def use_graphs(trainer: "Trainer", loss: Loss) -> None:
         logger.info(f"training runs without CUDA graphs: {reason}")
         return
     trainer.graphs = graphed_step(trainer, loss)
+
+
+def drop_graphs(trainer: "Trainer", error: CaptureError | None = None) -> None:
+    """Let steps run without CUDA graphs from now on, and free their memory. Warns of an error."""
+    if error:
+        logger.warning(f"training continues without CUDA graphs: {error}")
+    if trainer.graphs:
+        trainer.graphs.clear(for_good=True)
+        trainer.graphs = None
 
 
 def obstacle(trainer: "Trainer") -> str | None:

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -209,10 +208,7 @@ def resume_hint_on_failure(folder: RunFolder | None) -> Iterator[None]:
         model = f", the best model so far {folder.model}" if folder.model.exists() else ""
         command = f"python task_4.py --resume {folder.path}"
         if isinstance(error, StoppedBySignal):
-            name = signal.Signals(error.number).name
-            raise StoppedBySignal(
-                error.number, f"stopped by {name}; {state}{model}; to resume: {command}"
-            ) from None
+            raise error.with_hint(f"{state}{model}; to resume: {command}") from None
         logger.warning(f"{state}{model}; to resume when the cause is fixed: {command}")
         raise
     finally:

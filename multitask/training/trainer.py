@@ -23,6 +23,7 @@ from multitask.inference.torch_runner import TorchRunner
 from multitask.speedups.graph_cache import CaptureError
 from multitask.speedups.graphed_step import GraphedStep
 from multitask.training.frozen_features import FrozenFeatures
+from multitask.training.graphs import drop_graphs
 from multitask.training.loss_weighting import Counts, LossWeighting, gradient_cosine
 from multitask.training.model_setup import configure_model
 from multitask.training.optimizer import OptimizerStep, make_optimizer
@@ -101,7 +102,7 @@ class Trainer:
             try:
                 return compute_gradients()
             except CaptureError as error:
-                logger.warning(f"training continues without CUDA graphs: {error}")
+                drop_graphs(self, error)
                 captured = False
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
@@ -109,12 +110,11 @@ class Trainer:
                 captured = True
             # after the except block, because the error holds the tensors of the forward pass
             self.recorded.copy_(recorded)
-            if self.graphs:
-                self.graphs.clear(for_good=not captured)
             self.optimizer_step.drop_gradients()
             if not captured:
-                self.graphs = None
                 continue
+            if self.graphs:
+                self.graphs.clear()
             size = max(map(len, self.micro_batches(windows)))
             if size == 1 or distributed.world_size() > 1:
                 hint = "lower model.max_length" if size == 1 else "lower training.batch_size"

@@ -10,10 +10,11 @@ from alike import result
 from conftest import ROOT
 
 import task_4
+from multitask.common.errors import InputError
 from multitask.config.loading import load_settings
 from multitask.config.schema import Settings
 from multitask.search.space import Range, search_space, with_values
-from multitask.search.study import Pruned, Search
+from multitask.search.study import Search
 from multitask.search.trials import read_trials
 
 FREE = {"training.head_learning_rate", "training.num_epochs", "training.loss_weights.task_b", "model.dropout"}
@@ -121,8 +122,6 @@ def test_runs_of_different_lengths_are_compared_by_the_share_that_is_done(tmp_pa
 
 
 def test_a_run_that_fails_is_recorded_and_the_first_one_ends_the_search(tmp_path):
-    from multitask.common.errors import InputError
-
     def train(settings, report):
         if settings.training.head_learning_rate > 0.001:
             raise InputError("step 3: the loss or a gradient is not finite\nmore")
@@ -193,13 +192,16 @@ def test_without_optuna_one_line_says_what_to_install(shell, settings_for, monke
 
 
 def test_a_damaged_file_is_refused(tmp_path):
-    from multitask.common.errors import InputError
-
     def train(settings, report):
         return 0.5
 
     searched(tmp_path / "found", train, 1)
     (tmp_path / "found" / "trials.jsonl").write_text('{"settings": {}}\n')
-    with pytest.raises(InputError, match=r"trials.jsonl: is damaged"):
+    with pytest.raises(InputError, match="trials.jsonl: is damaged"):
         searched(tmp_path / "found", train, 2)
-    assert issubclass(Pruned, Exception)
+
+
+def test_what_a_killed_process_left_at_the_start_is_no_obstacle(tmp_path):
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / ".start.yml.x1").write_text("half")
+    assert len(searched(tmp_path / "found", lambda settings, report: 0.5, 1).trials) == 1

@@ -13,6 +13,7 @@ from multitask.data.corpus import encode
 from multitask.data.labels import TASKS, UNLABELLED
 from multitask.speedups.device_corpus import FILLER, DeviceCorpus, padded_length
 from multitask.speedups.graph_cache import CaptureError, GraphCache
+from multitask.speedups.graphed_step import GraphedStep
 from multitask.training.graphs import graphed_step
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA")
@@ -30,17 +31,18 @@ def train(request, train_run, monkeypatch):
     """Train on a device, with graphs or without → the run's results."""
 
     def start(name, graphs, *settings):
-        used = []
+        steps, step = [], GraphedStep.step
 
         def use(trainer, loss):
             trainer.graphs = graphed_step(trainer, loss) if graphs else None
-            used.append(trainer)
 
         monkeypatch.setattr(task_4, "use_graphs", use)
+        monkeypatch.setattr(GraphedStep, "step", lambda self: (steps.append(1), step(self)))
         try:
             return train_run(name, *settings, f"device={request.param}", "training.precision=fp32")
         finally:
-            assert all(bool(trainer.graphs) == graphs for trainer in used)
+            monkeypatch.setattr(GraphedStep, "step", step)
+            assert bool(steps) == graphs
 
     return start
 
@@ -106,7 +108,7 @@ def assert_differs(first, second):
     assert any(not torch.equal(weight, second[name]) for name, weight in first.items())
 
 
-def test_micro_batches_become_smaller_where_memory_is_short(train, shell, monkeypatch, tmp_path):
+def test_micro_batches_become_smaller_where_memory_is_short(train, monkeypatch):
     settings = [*ALIKE, *FINE_TUNED]
     small = train("small", True, *settings, "training.batch_size=2", "training.gradient_accumulation=4")
     real = task_4.loss_of
@@ -143,7 +145,7 @@ def test_what_cuda_cannot_record_runs_plainly(train_run, shell, settings_for, mo
     assert_alike(plain, result(tmp_path / "refused"))
 
 
-def test_a_step_that_is_not_finite_is_refused_in_a_graph(shell, settings_for, monkeypatch, request):
+def test_a_step_that_is_not_finite_is_refused_in_a_graph(shell, settings_for, monkeypatch):
     monkeypatch.setattr(
         task_4, "use_graphs", lambda trainer, loss: setattr(trainer, "graphs", graphed_step(trainer, loss))
     )
