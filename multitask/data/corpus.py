@@ -13,6 +13,7 @@ from multitask.common.errors import InputError
 from multitask.data.examples import Example
 from multitask.data.labels import UNLABELLED, LabelSpace, Span
 from multitask.data.tokenization import WordTokenizer
+from multitask.data.words import TextWords
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,32 @@ def encode(
     return apply_labels(arrays, names.classes, names.types, labels, special_token_ids(tokenizer))
 
 
+def encode_words(
+    words: TextWords,
+    subwords: WordTokenizer,
+    special: tuple[int, int, int],
+    max_length: int,
+    stride: int,
+) -> EncodedCorpus:
+    """The words of N texts → EncodedCorpus without annotation. `special`: from `special_token_ids`.
+
+    Raises InputError if the stride is too large."""
+    arrays, _ = _subwords_and_windows(words.words, words.rows, subwords, max_length, stride)
+    count, nothing = len(words.rows) - 1, np.zeros(0, np.int64)
+    return EncodedCorpus(
+        **arrays,
+        word_rows=words.rows,
+        word_tags=np.full(len(words.words), UNLABELLED, np.int32),
+        row_classes=np.full(count, UNLABELLED, np.int32),
+        row_tagged=np.zeros(count, bool),
+        row_lines=np.zeros(count, np.int64),
+        spans=nothing.reshape(3, 0),
+        span_exact=nothing.astype(bool),
+        special=special,
+        file_rows=np.array([0, count]),
+    )
+
+
 def encode_rows(
     examples: Iterable[Example],
     subwords: WordTokenizer,
@@ -100,25 +127,32 @@ def encode_rows(
     Named as in EncodedCorpus, but without word_tags and with span_starts, span_ends and span_types instead
     of spans. row_hashes (N,) are equal for rows of equal words. New classes and types get numbers in `names`.
     Stops after the row that reaches `max_words`. Raises InputError if the stride is too large."""
+    words, word_rows, annotation = _columns(examples, names, max_words)
+    arrays, index = _subwords_and_windows(words, word_rows, subwords, max_length, stride)
+    hashes = subwords.hash_rows(index, word_rows)
+    return {**arrays, "word_rows": word_rows, **annotation, "row_hashes": hashes}
+
+
+def _subwords_and_windows(
+    words: list[str], word_rows: np.ndarray, subwords: WordTokenizer, max_length: int, stride: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The words of rows → arrays of their EncodedCorpus, and the numbers of the words in `subwords`."""
     if problem := window_problem(max_length, stride):
         raise InputError(f"model.stride is {stride}; with model.max_length {max_length} {problem}")
     room = max_length - 2
-    words, word_rows, annotation = _columns(examples, names, max_words)
     index = subwords.number(words)
     ids, word_first = subwords.split(index)
     row_subwords = np.append(word_first, len(ids))[word_rows]  # subwords of each row: offsets (N + 1,)
     window_start, window_rows = _windows(row_subwords, room, stride)
-    return {
+    arrays = {
         "ids": ids,
-        "word_rows": word_rows,
         "word_first": word_first,
-        **annotation,
         "window_rows": window_rows,
         "window_start": window_start,
         "window_end": np.minimum(window_start + room, np.repeat(row_subwords[1:], np.diff(window_rows))),
         "window_words": _words_of_windows(window_start, window_rows, word_rows, word_first, room),
-        "row_hashes": subwords.hash_rows(index, word_rows),
     }
+    return arrays, index
 
 
 def apply_labels(

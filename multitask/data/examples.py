@@ -1,14 +1,17 @@
 """A row → its Example: the words, and the annotation in words."""
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
+
+import numpy as np
 
 from multitask.data.detokenizer import detokenize
 from multitask.data.labels import Span, tags_to_spans
 from multitask.data.rows import BadRow, validate_words
-from multitask.data.words import Offsets, find_words, split_words
+from multitask.data.words import Offsets, TextWords, find_words, split_words
 
 _SHORT_SENTENCE = 32  # words; short sentences often have the same tags as an earlier one
 _cached_tags_to_spans = lru_cache(1 << 13)(tags_to_spans)
@@ -50,6 +53,15 @@ def example_from_words(words: list[str]) -> Example:
     ends = accumulate(len(word) + 1 for word in words)  # each with the space after the word
     offsets = [(end - 1 - len(word), end - 1) for word, end in zip(words, ends)]
     return Example(words, text=" ".join(words), offsets=offsets)
+
+
+def words_of_examples(examples: Sequence[Example]) -> TextWords:
+    """The words of examples that have texts."""
+    words = [word for example in examples for word in example.words]
+    rows = np.cumsum([0, *(len(example.words) for example in examples)])
+    offsets = chain.from_iterable(span for example in examples for span in example.offsets or ())
+    starts, ends = np.fromiter(offsets, np.int64, 2 * len(words)).reshape(-1, 2).T
+    return TextWords(words, rows, starts, ends)
 
 
 def unannotated_example(record: dict | BadRow) -> Example:

@@ -10,7 +10,7 @@ import numpy as np
 from multitask.common import distributed
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import TASKS, LabelSpace, concatenated_ranges
-from multitask.inference.runner import Runner, run_model, runner_of
+from multitask.inference.runner import RowOutputs, Runner, run_model, runner_of
 
 
 class DecodedRows(NamedTuple):
@@ -39,14 +39,21 @@ def decode_corpus(
 
     Calls `progress` with the number of rows done since the last call."""
     for out in run_model(runner, corpus, progress, rows):
-        offsets = corpus.word_rows[out.first : out.last + 1] - corpus.word_rows[out.first]
-        sentence_logits = out.sentence_logits if labels.classes and "task_a" in tasks else None
-        word_logits = out.word_logits if labels.types and "task_b" in tasks else None
-        classes = None if sentence_logits is None else sentence_logits.argmax(1)
-        tags = None if word_logits is None else labels.decode(word_logits, offsets)
-        yield DecodedRows(
-            out.first, out.last, offsets, out.embeddings, sentence_logits, classes, word_logits, tags
-        )
+        yield decode_rows(out, corpus, labels, tasks)
+
+
+def decode_rows(
+    out: RowOutputs, corpus: EncodedCorpus, labels: LabelSpace, tasks: Collection[str] = TASKS
+) -> DecodedRows:
+    """A model's outputs for rows of a corpus → its predictions."""
+    offsets = corpus.word_rows[out.first : out.last + 1] - corpus.word_rows[out.first]
+    sentence_logits = out.sentence_logits if labels.classes and "task_a" in tasks else None
+    word_logits = out.word_logits if labels.types and "task_b" in tasks else None
+    classes = None if sentence_logits is None else sentence_logits.argmax(1)
+    tags = None if word_logits is None else labels.decode(word_logits, offsets)
+    return DecodedRows(
+        out.first, out.last, offsets, out.embeddings, sentence_logits, classes, word_logits, tags
+    )
 
 
 def predict_corpus(
@@ -96,5 +103,6 @@ def entity_scores(
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities over the last axis, of the shape of the logits."""
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
+    powers = logits - logits.max(-1, keepdims=True)
+    np.exp(powers, out=powers)
+    return np.divide(powers, powers.sum(-1, keepdims=True), out=powers)

@@ -1,11 +1,17 @@
 """The prediction for one text: its class, entities, words and embedding."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+
+from multitask.data.labels import LabelSpace
+from multitask.data.words import TextWords
+from multitask.inference.decoding import DecodedRows, entity_scores, softmax
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -89,3 +95,70 @@ class Prediction(NamedTuple):
         if self.entities is not None:
             row["entities"] = [{**e._asdict(), "score": round(e.score, 6)} for e in self.entities]
         return row
+
+
+def make_predictions(
+    rows: DecodedRows,
+    texts: Sequence[str],
+    words: TextWords,
+    labels: LabelSpace,
+    config: Any,
+    embeddings: bool = False,
+    tagged_words: bool = False,
+) -> list[Prediction]:
+    """Decoded rows → a Prediction for each of their texts, whose words are `words`.
+
+    Args:
+        config: of the model, with the temperatures of both tasks.
+        embeddings, tagged_words: whether to add each text's embedding, and each word's tag and score."""
+    absent: list[Any] = [None] * len(texts)
+    classes = probabilities = entities = tagged = absent
+    if rows.classes is not None and rows.sentence_logits is not None:
+        names = labels.classes
+        classes = [names[i] for i in rows.classes.tolist()]
+        scores = softmax(rows.sentence_logits / np.float32(config.temperature_task_a)).tolist()
+        probabilities = [dict(zip(names, row)) for row in scores]
+    if rows.tags is not None and rows.word_logits is not None:
+        temperature = config.temperature_task_b
+        entities = _entities(rows.tags, rows.word_logits, texts, words, labels, temperature)
+        if tagged_words:
+            tagged = _tagged_words(rows.tags, rows.word_logits, words, labels, temperature)
+    vectors = rows.embeddings if embeddings else absent
+    predictions = list(map(Prediction, texts, classes, probabilities, entities, vectors, tagged))
+    for blank in np.flatnonzero(np.diff(words.rows) == 0).tolist():
+        predictions[blank] = predictions[blank].without_answers()
+    return predictions
+
+
+def _entities(
+    tags: np.ndarray,
+    logits: np.ndarray,
+    texts: Sequence[str],
+    words: TextWords,
+    labels: LabelSpace,
+    temperature: float,
+) -> list[list[Entity]]:
+    starts, ends, types = labels.find_spans(tags, words.rows)
+    scores = entity_scores(logits, labels, starts, ends, types, temperature)
+    owners = np.searchsorted(words.rows, starts, side="right") - 1
+    spans = owners, words.starts[starts], words.ends[ends - 1], types
+    rows, begins, stops, type_ids = map(np.ndarray.tolist, spans)
+    found = [texts[row][begin:stop] for row, begin, stop in zip(rows, begins, stops)]
+    names = [labels.types[i] for i in type_ids]
+    entities = list(map(Entity, begins, stops, found, names, scores.tolist()))
+    return _split(entities, np.searchsorted(owners, np.arange(len(texts) + 1)))
+
+
+def _tagged_words(
+    tags: np.ndarray, logits: np.ndarray, words: TextWords, labels: LabelSpace, temperature: float
+) -> list[list[Word]]:
+    scores = softmax(logits / np.float32(temperature))[np.arange(len(tags)), tags].tolist()
+    names = [labels.tags[i] for i in tags.tolist()]
+    tagged = list(map(Word, words.starts.tolist(), words.ends.tolist(), names, scores))
+    return _split(tagged, words.rows)
+
+
+def _split(items: list[T], offsets: np.ndarray) -> list[list[T]]:
+    """Items of N rows, one after another, and the rows' offsets (N + 1,) → the items of each row."""
+    ends = offsets.tolist()
+    return [items[first:last] for first, last in zip(ends, ends[1:])]

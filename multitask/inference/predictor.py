@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from multitask.common.errors import InputError
-from multitask.data.corpus import encode
-from multitask.data.examples import Example, example_from_text
+from multitask.data.corpus import EncodedCorpus, encode_words, special_token_ids
+from multitask.data.examples import Example, words_of_examples
 from multitask.data.labels import LabelSpace, labels_from_config
-from multitask.data.texts import is_blank
+from multitask.data.tokenization import WordTokenizer
+from multitask.data.words import TextWords, split_texts
 from multitask.encoders.thresholds import Thresholds, lowest_threshold, read_thresholds
-from multitask.inference.decoding import DecodedRows, decode_corpus, entity_scores, softmax
-from multitask.inference.predictions import Entity, Prediction, Word, collection_paused
-from multitask.inference.runner import Runner, run_model, runner_of
+from multitask.inference.decoding import decode_rows
+from multitask.inference.predictions import Prediction, collection_paused, make_predictions
+from multitask.inference.runner import Runner, in_chunks, one_ahead, runner_of, start_rows
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Predictor:
         model: a MultiTaskTransformer, or a Runner.
         tokenizer, labels: those that the model was trained with.
         precision: of matrix multiplications. "auto": bfloat16 where the device supports it (on a copy of the
-            model), else float32. "bf16" or "fp32" chooses one. A Runner has its own precision."""
+            model), else float32. "bf16", "fp16" or "fp32" chooses one. A Runner has its own precision."""
 
     def __init__(self, model: Any, tokenizer: Tokenizer, labels: LabelSpace, precision: str = "auto"):
         if not isinstance(model, Runner):
@@ -64,8 +65,9 @@ class Predictor:
 
         Args:
             folder: the folder; an export holds model.onnx.
-            device: "cpu", "cuda" or "cuda:1"; None: CUDA where available. An export runs on the CPU.
-            precision: "auto", "bf16" or "fp32", as for `Predictor`. An export has its own.
+            device: "cpu", "cuda", "cuda:1", "mps" or "auto" (the first of CUDA, MPS and CPU that is there);
+                None: CUDA where available, else the CPU. an export: the CPU.
+            precision: "auto", "bf16", "fp16" or "fp32", as for `Predictor`. An export has its own.
             share_rows: join the processes that a launcher started, which then share the rows of a corpus.
 
         Raises:
@@ -73,13 +75,11 @@ class Predictor:
         check_folder(folder)
         folder = Path(folder)
         if (folder / "model.onnx").exists():
-            if device not in (None, "cpu"):
-                raise InputError(f"--device {device}: an exported model runs on the CPU")
             if share_rows and os.environ.get("WORLD_SIZE", "1") != "1":
                 from multitask.common import distributed
 
                 distributed.init_processes("cpu")
-            return cls.from_onnx(folder)
+            return cls.from_onnx(folder, device or "cpu")
         thresholds = read_thresholds(folder)
         import torch
 
@@ -98,11 +98,11 @@ class Predictor:
         return cls(model, load_tokenizer(folder), labels, precision)._of_folder(folder, thresholds)
 
     @classmethod
-    def from_onnx(cls, folder: str | Path) -> Predictor:
+    def from_onnx(cls, folder: str | Path, device: str = "cpu") -> Predictor:
         """Load an export. Needs no torch. Raises InputError as OnnxModel does."""
         from multitask.inference.onnx_runner import OnnxModel
 
-        model = OnnxModel(folder)
+        model = OnnxModel(folder, device=device)
         predictor = cls(model, model.tokenizer(), labels_from_config(model.config))
         return predictor._of_folder(Path(folder), read_thresholds(folder))
 
@@ -148,11 +148,11 @@ class Predictor:
             probabilities and scores lie in [0, 1]."""
         # no tokenizer takes half of a character; its replacement has the same length, which keeps the offsets
         with collection_paused():
-            examples = [
-                example_from_text(text if text.isascii() else _SURROGATE.sub("\ufffd", text))
-                for text in texts
-            ]
-            predictions = self.predict_examples(examples, embeddings, progress)
+            readable = [text if text.isascii() else _SURROGATE.sub("\ufffd", text) for text in texts]
+            chunks = ((part, split_texts(part)) for part in _chunks(readable))
+            predictions = self._predict(chunks, embeddings, progress)
+            if readable == list(texts):
+                return predictions
             return [prediction.with_text(text) for prediction, text in zip(predictions, texts)]
 
     def predict_examples(
@@ -171,59 +171,51 @@ class Predictor:
 
         Returns:
             N predictions, in the order of the examples."""
-        config = self.config
-        with collection_paused():
-            corpus = encode(examples, self.tokenizer, self.labels, config.max_length, config.stride)
-            return [
-                prediction
-                for rows in decode_corpus(self.runner, corpus, self.labels, progress=progress)
-                for prediction in self._predictions(rows, examples[rows.first : rows.last], embeddings, words)
-            ]
-
-    def _predictions(
-        self, rows: DecodedRows, examples: Sequence[Example], embeddings: bool, words: bool
-    ) -> Iterator[Prediction]:
-        absent: list[Any] = [None] * len(examples)
-        classes = probabilities = entities = tagged = absent
-        if rows.classes is not None and rows.sentence_logits is not None:
-            names, temperature = self.labels.classes, np.float32(self.config.temperature_task_a)
-            classes = [names[i] for i in rows.classes.tolist()]
-            scores = softmax(rows.sentence_logits / temperature).tolist()
-            probabilities = [dict(zip(names, row)) for row in scores]
-        if rows.tags is not None and rows.word_logits is not None:
-            entities = self._entities(rows, rows.tags, rows.word_logits, examples)
-            tagged = self._words(rows, rows.tags, rows.word_logits, examples) if words else absent
-        texts = [example.text or "" for example in examples]
-        vectors = rows.embeddings if embeddings else absent
-        predictions = map(Prediction, texts, classes, probabilities, entities, vectors, tagged)
-        return (
-            p.without_answers() if is_blank(row) else p.if_confident(*self._lowest)
-            for row, p in zip(examples, predictions)
+        chunks = (
+            ([example.text or "" for example in part], words_of_examples(part))
+            for part in in_chunks(examples, lambda example: len(example.words))
         )
+        with collection_paused():
+            return self._predict(chunks, embeddings, progress, words)
 
-    def _entities(
-        self, rows: DecodedRows, tags: np.ndarray, logits: np.ndarray, examples: Sequence[Example]
-    ) -> list[list[Entity]]:
-        starts, ends, types = self.labels.find_spans(tags, rows.offsets)
-        scores = entity_scores(logits, self.labels, starts, ends, types, self.config.temperature_task_b)
-        owners = np.searchsorted(rows.offsets, starts, side="right") - 1
-        first, last = starts - rows.offsets[owners], ends - 1 - rows.offsets[owners]
-        entities: list[list[Entity]] = [[] for _ in examples]
-        spans = zip(*map(np.ndarray.tolist, (owners, first, last, types, scores)))
-        for row, first_word, last_word, type_id, score in spans:
-            text, words = examples[row].text, examples[row].offsets
-            assert text is not None and words is not None  # as `predict_examples` requires
-            start, end = words[first_word][0], words[last_word][1]
-            entities[row].append(Entity(start, end, text[start:end], self.labels.types[type_id], score))
-        return entities
+    def _predict(
+        self,
+        chunks: Iterable[tuple[list[str], TextWords]],
+        embeddings: bool,
+        progress: Progress | None,
+        words: bool = False,
+    ) -> list[Prediction]:
+        encode, predictions = _Encoder(self.tokenizer, self.config), []
 
-    def _words(
-        self, rows: DecodedRows, tags: np.ndarray, logits: np.ndarray, examples: Sequence[Example]
-    ) -> list[list[Word]]:
-        probabilities = softmax(logits / np.float32(self.config.temperature_task_b))
-        scores = probabilities[np.arange(len(tags)), tags].tolist()
-        tagged = iter(zip([self.labels.tags[i] for i in tags.tolist()], scores))
-        return [[Word(*span, *next(tagged)) for span in example.offsets or ()] for example in examples]
+        def begin(texts: list[str], found: TextWords) -> Callable[[], list[Prediction]]:
+            corpus = encode(found)
+            finish, labels = start_rows(self.runner, corpus, 0, len(corpus)), self.labels
+            options = labels, self.config, embeddings, words
+            return lambda: make_predictions(decode_rows(finish(), corpus, labels), texts, found, *options)
+
+        with self.runner.ready():
+            for part in one_ahead(begin(*chunk) for chunk in chunks):
+                predictions += part
+                if progress:
+                    progress(len(part))
+        if any(self._lowest):
+            return [prediction.if_confident(*self._lowest) for prediction in predictions]
+        return predictions
+
+
+class _Encoder:
+    """Encodes chunks of texts for a model, each distinct word once."""
+
+    def __init__(self, tokenizer: Tokenizer, config: Any):
+        self.subwords, self.special = WordTokenizer(tokenizer), special_token_ids(tokenizer)
+        self.windows = config.max_length, config.stride
+
+    def __call__(self, words: TextWords) -> EncodedCorpus:
+        return encode_words(words, self.subwords, self.special, *self.windows)
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
+    return in_chunks(texts, lambda text: len(text) // 4)  # about one word
 
 
 def check_folder(name: str | Path) -> None:
@@ -240,7 +232,11 @@ def embed(
 
     `model` is a SentenceTransformer, a MultiTaskTransformer or a Runner."""
     runner = runner_of(model).without_heads()
-    examples, config = list(map(example_from_text, texts)), runner.config
-    corpus = encode(examples, tokenizer, LabelSpace((), ()), config.max_length, config.stride)
-    parts = [out.embeddings for out in run_model(runner, corpus, progress)]
-    return np.concatenate(parts) if parts else np.zeros((0, config.hidden_size), np.float32)
+    encode, parts = _Encoder(tokenizer, runner.config), []
+    with runner.ready():
+        chunks = ((encode(split_texts(chunk)), len(chunk)) for chunk in _chunks(texts))
+        for out in one_ahead(start_rows(runner, corpus, 0, count) for corpus, count in chunks):
+            parts.append(out.embeddings)
+            if progress:
+                progress(out.last)
+    return np.concatenate(parts) if parts else np.zeros((0, runner.config.hidden_size), np.float32)

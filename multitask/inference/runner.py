@@ -2,15 +2,18 @@
 
 Imports no torch: a Runner may use another library."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from multitask.common.chunking import split_into_chunks
 from multitask.data.batching import batches_by_tokens, word_positions
 from multitask.data.corpus import EncodedCorpus
+
+T = TypeVar("T")
 
 MIN_TOKENS = 128  # per batch: for fewer, one pass on all threads is as fast as several batches
 MAX_ROWS, MAX_WORDS = 4096, 1 << 17  # limits of the outputs held in memory at once
@@ -90,17 +93,25 @@ def run_model(
 
     A text of several windows gets the mean of their sentence logits and embeddings; each word gets its logits
     from the window that it belongs to. Calls `progress` with the number of rows done since the last call."""
+    chunks = _chunks(corpus, *(rows or (0, len(corpus))))
     with runner.ready():
-        finish: Callable[[], RowOutputs] | None = None
-        for chunk in (*_chunks(corpus, *(rows or (0, len(corpus)))), None):
-            # begun before the outputs of the chunk before it are decoded: a GPU works meanwhile
-            finish_next = _start_chunk(runner, corpus, *chunk) if chunk else None
-            if finish:
-                out = finish()
-                yield out
-                if progress:
-                    progress(out.last - out.first)
-            finish = finish_next
+        for out in one_ahead(start_rows(runner, corpus, *chunk) for chunk in chunks):
+            yield out
+            if progress:
+                progress(out.last - out.first)
+
+
+def one_ahead(begun: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """The results of work that is begun by taking the next item, which gives a function that finishes it.
+
+    Each piece of work begins before the result of the one before it is used: a GPU works meanwhile."""
+    finish: Callable[[], T] | None = None
+    for finish_next in begun:
+        if finish:
+            yield finish()
+        finish = finish_next
+    if finish:
+        yield finish()
 
 
 def _chunks(corpus: EncodedCorpus, first: int, end: int) -> Iterator[tuple[int, int]]:
@@ -112,7 +123,13 @@ def _chunks(corpus: EncodedCorpus, first: int, end: int) -> Iterator[tuple[int, 
         first = last
 
 
-def _start_chunk(runner: Runner, corpus: EncodedCorpus, first: int, last: int) -> Callable[[], RowOutputs]:
+def in_chunks(items: Iterable[T], words: Callable[[T], int]) -> Iterator[list[T]]:
+    """Rows in chunks that are run at once; `words` gives the size of a row."""
+    return split_into_chunks(items, words, MAX_WORDS, MAX_ROWS)
+
+
+def start_rows(runner: Runner, corpus: EncodedCorpus, first: int, last: int) -> Callable[[], RowOutputs]:
+    """Begin to run rows [first, last) of a corpus → a function that gives their outputs."""
     windows = corpus.window_rows[first : last + 1]
     finish = runner.start(corpus, int(windows[0]), int(windows[-1]))
     return lambda: RowOutputs(first, last, *_row_means(windows, finish()))

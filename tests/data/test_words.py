@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from unicode_text import WHITE_SPACE
 
-from multitask.data.words import find_words, is_unspaced, split_words, word_splitter
+from multitask.data.words import find_words, is_unspaced, split_texts, split_words, word_splitter
 
 TEXTS = st.text(
     st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(" .'-&@_/Ua1é\u0301\u200b字กำー"))
@@ -110,3 +110,39 @@ def test_long_text_without_white_space_is_split():
     assert len(words("กำ" * 60_000)) == 60_000
     assert len(words("https://" + "!" * 60_000)) == 60_004
     assert len(words("www.'" * 50_000)) == 150_000
+
+
+PIECES = [
+    "a",
+    "B",
+    "1",
+    " ",
+    "\n",
+    "\x1c",
+    ".",
+    ". ",
+    "U.S.",
+    "&",
+    "@",
+    "_",
+    ":",
+    "://",
+    "http",
+    "www.",
+    "<",
+    "é",
+    "字",
+]
+
+
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=8).map("".join), min_size=40, max_size=50))
+@example(["", "a"] * 20)
+@example(["."] * 40)
+@example([""] * 40)
+@example(["J. Bach", "B. ", "http://x", "www./", "a&b", "a& b", "x.y", "x. y"] * 5)
+def test_many_texts_have_the_words_of_each_one(texts):
+    found = split_texts(texts)
+    for text, first, last in zip(texts, found.rows, found.rows[1:]):
+        offsets = list(zip(found.starts[first:last].tolist(), found.ends[first:last].tolist()))
+        assert offsets == split_words(text)
+        assert found.words[first:last] == [text[start:end] for start, end in offsets]
