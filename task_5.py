@@ -33,7 +33,9 @@ def parse() -> argparse.Namespace:
         "--model", default=LATEST_MODEL, metavar="DIR", help=f"a model folder ({LATEST_MODEL})"
     )
     shared = argparse.ArgumentParser(add_help=False, parents=[of_model])
-    shared.add_argument("--device", metavar="DEVICE", help="cpu, cuda or cuda:1 (CUDA if available)")
+    shared.add_argument(
+        "--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps or auto (CUDA if available)"
+    )
     describe = "class and entities of texts, as JSON Lines"
     add_predict_options(commands.add_parser("predict", parents=[shared], help=describe))
     describe = "metrics on an annotated file"

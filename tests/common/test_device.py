@@ -11,8 +11,10 @@ from multitask.common.device import (
     choose_attention,
     choose_device,
     choose_precision,
+    float32_products,
     prepare_threads,
     usable_cpus,
+    use_threads,
 )
 from multitask.common.errors import InputError
 
@@ -28,8 +30,18 @@ def test_devices_are_chosen_by_name(monkeypatch, capsys):
     assert choose_device("cuda") == torch.device("cuda")
     with pytest.raises(InputError, match="cuda:2; this machine has 2 CUDA devices"):
         choose_device("cuda:2")
-    with pytest.raises(InputError, match="a device is cpu, cuda or cuda:1, not tpu"):
+    with pytest.raises(InputError, match="a device is auto, cpu, mps, cuda or cuda:1, not tpu"):
         choose_device("tpu")
+
+
+@pytest.mark.parametrize(("available", "chosen"), [(["cuda", "mps"], "cuda"), (["mps"], "mps"), ([], "cpu")])
+def test_auto_takes_the_first_device_that_is_there(monkeypatch, capsys, available, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in available)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in available)
+    assert choose_device("auto") == torch.device(chosen)
+    assert capsys.readouterr().err == ""
+    assert choose_device("mps").type == ("mps" if "mps" in available else "cpu")
+    assert ("MPS is not available: using the CPU" in capsys.readouterr().err) == ("mps" not in available)
 
 
 def test_one_of_several_processes_is_refused(monkeypatch):
@@ -140,3 +152,37 @@ def test_threads_are_prepared_before_torch_is_imported(script, tmp_path, trained
         command, cwd=tmp_path, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert ended.stdout.splitlines()[-1] == "spin 1000", ended.stderr
+
+
+def test_tf32_and_fp16_are_chosen_by_name(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert choose_precision("fp16", torch.device("cuda")) == torch.float16
+    assert capsys.readouterr().err == ""
+    assert choose_precision("fp16", torch.device("cpu")) == torch.float16
+    assert "slow on a CPU" in capsys.readouterr().err
+    for device in ("cpu", "cuda"):
+        assert choose_precision("tf32", torch.device(device)) == torch.float32
+        assert "lacks it and computes in fp32" in capsys.readouterr().err
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert choose_precision("tf32", torch.device("cuda")) == torch.float32
+    assert capsys.readouterr().err == ""
+
+
+def test_tf32_ends_with_its_block():
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    with float32_products(True):
+        assert matmul.fp32_precision == "tf32"
+        with float32_products(False):
+            assert matmul.fp32_precision == "ieee"
+        assert matmul.fp32_precision == "tf32"
+    assert matmul.fp32_precision == before
+
+
+def test_threads_are_limited_in_a_block():
+    before = torch.get_num_threads()
+    with use_threads(1):
+        assert torch.get_num_threads() == 1
+    with use_threads(None):
+        assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == before

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
@@ -20,7 +21,7 @@ from multitask.evaluation.evaluate import evaluate
 from multitask.evaluation.metrics import Scores
 from multitask.export import exporter as exporting
 from multitask.export.exporter import compare_predictors, random_corpus
-from multitask.inference.onnx_runner import MODEL
+from multitask.inference.onnx_runner import CPU, CUDA, MODEL
 from multitask.inference.predictor import Predictor
 
 
@@ -85,11 +86,36 @@ def test_predict_and_evaluate_take_an_export_like_a_model(exported, shell):
             assert re.sub(r"[\d.]+", "", a) == re.sub(r"[\d.]+", "", b)
             numbers = (list(map(float, re.findall(r"\d+(?:\.\d+)?", line))) for line in (a, b))
             np.testing.assert_allclose(*numbers, atol=1e-4)
-    ended = shell(task_5, "predict", "a", "--model", exported.folder, "--device", "cuda")
-    assert (ended.status, ended.err.splitlines()) == (
+
+
+@pytest.mark.parametrize(
+    ("device", "problem"),
+    [
+        ("cuda", "this onnxruntime runs on the CPU alone; onnxruntime-gpu in its place also runs on CUDA"),
+        ("mps", "an exported model runs on cpu or cuda"),
+    ],
+)
+def test_a_device_that_onnxruntime_lacks_is_refused(exported, shell, device, problem):
+    ended = shell(task_5, "predict", "a", "--model", exported.folder, "--device", device)
+    assert (ended.status, ended.err) == (2, f"error: --device {device}: {problem}\n")
+    assert shell(task_5, "predict", "a", "--model", exported.folder, "--device", "auto").status == 0
+
+
+def test_onnxruntime_that_falls_back_to_the_cpu_is_refused(exported, shell, monkeypatch):
+    session, asked = onnxruntime.InferenceSession, []
+
+    def without_gpu(file, options, providers, **how):
+        asked.append(providers)
+        return session(file, options, providers=providers[-1:], **how)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", without_gpu)
+    ended = shell(task_5, "predict", "a", "--model", exported.folder, "--device", "cuda:1")
+    assert (ended.status, ended.err) == (
         2,
-        ["error: --device cuda: an exported model runs on the CPU"],
+        "error: --device cuda:1: onnxruntime can't use CUDA here; its log says why\n",
     )
+    assert asked == [[(CUDA, {"device_id": 1}), CPU]]
 
 
 def test_int8_replaces_an_earlier_export(exported, graph_changes, shell, tmp_path):
