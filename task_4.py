@@ -183,7 +183,7 @@ def train_epoch(trainer: Trainer, folder: RunFolder | None, stop: StopSignals) -
         initial=progress.step,
         disable=distributed.disable_progress_bar(),
     )
-    with trainer.limit_threads():
+    with trainer.stepping():
         for windows in bar:
             with stop.deferred():
                 train_step(trainer, windows)
@@ -260,7 +260,8 @@ def loss_of(trainer: Trainer, batch: dict[str, Tensor], counts: Counts, share: f
     losses = {task: loss for task, loss in zip(TASKS, both) if task in trainer.tasks}
     trainer.record_losses(losses, counts)
     # gradients are averaged over the processes, but their sum is needed
-    return finite_or_nan(trainer.weighting(losses, share) * distributed.world_size())
+    loss = finite_or_nan(trainer.weighting(losses, share) * distributed.world_size())
+    return trainer.optimizer_step.scaled(loss)
 
 
 def finish(

@@ -20,7 +20,7 @@ from benchmarks.comparison import ROOT
 from benchmarks.run_observer import Observer, StopAfterFirstStep
 from benchmarks.trainer_run import WANTED, ModelWithLoss, trainer_model
 from model import MultiTaskConfig, MultiTaskTransformer, SentenceTransformer
-from multitask.common.device import choose_device, choose_precision
+from multitask.common.device import choose_device, choose_precision, float32_products
 from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
 from multitask.config.schema import Settings
@@ -81,7 +81,6 @@ def matrix_rates(tokens: int, hidden: int, intermediate: int, device: torch.devi
     if device.type == "cuda":
         precisions["tf32"] = torch.float32
     for name, dtype in precisions.items():
-        torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
         x, up = (torch.randn(n, hidden, device=device, dtype=dtype) for n in (tokens, intermediate))
         down = torch.randn(hidden, intermediate, device=device, dtype=dtype)
 
@@ -90,9 +89,9 @@ def matrix_rates(tokens: int, hidden: int, intermediate: int, device: torch.devi
                 functional.linear(functional.linear(x, up), down)
 
         # the best, not the median: the rate without other load on the machine
-        seconds = min(timed({name: products}, device)[name])
+        with float32_products(name == "tf32"):
+            seconds = min(timed({name: products}, device)[name])
         rates[name] = round(20 * 4 * tokens * hidden * intermediate / seconds / 1e9, 1)
-    torch.backends.cuda.matmul.allow_tf32 = False
     return rates
 
 

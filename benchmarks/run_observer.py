@@ -59,7 +59,11 @@ def precision(weight: torch.Tensor) -> str:
     names = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
     if torch.is_autocast_enabled(kind):
         return f"{names[torch.get_autocast_dtype(kind)]} autocast"
-    if kind == "cuda" and weight.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32:
+    if (
+        kind == "cuda"
+        and weight.dtype == torch.float32
+        and torch.backends.cuda.matmul.fp32_precision == "tf32"
+    ):
         return "tf32"
     return names.get(weight.dtype, str(weight.dtype))
 

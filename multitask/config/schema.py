@@ -140,9 +140,10 @@ class TrainingSettings(_Section):
     """Share of the steps in which the learning rate rises; then it falls linearly to 0."""
     max_grad_norm: Annotated[Real, Field(gt=0)] | None = 1.0
     """Gradients with a larger norm are scaled down to this one. null: never."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     """Of matrix multiplications. auto: bf16 where the device supports it (a CPU with AMX or AVX512-BF16, CUDA
-    from compute capability 8.0), else fp32."""
+    from compute capability 8.0), else fp32. fp16: with loss scaling, for older GPUs. tf32: fp32 whose factors
+    CUDA rounds."""
     cuda_graphs: Literal["auto", False] = "auto"
     """On a GPU, launch a step's work as one recorded CUDA graph: several times as fast for short sentences.
     auto: where that is possible. false: never."""
@@ -176,7 +177,8 @@ class Settings(_Section):
     training: TrainingSettings = TrainingSettings()
     """The training loop."""
     device: Annotated[str, BeforeValidator(device_name)] = "cuda"
-    """cuda, cuda:1 or cpu. Without CUDA, the CPU is used, with a warning."""
+    """cuda, cuda:1, mps or cpu; without that GPU, the CPU is used, with a warning. auto: cuda, else mps, else
+    cpu."""
     cache_dir: Annotated[str, Field(min_length=1)] | None = "cache"
     """Folder for encoded corpora and frozen features, reused by later runs. null: none."""
     output_dir: Annotated[str, Field(min_length=1)] | None = None

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import UNLABELLED
+from multitask.speedups.graph_cache import on_device
 
 FILLER = -1  # in place of a window: a row of [CLS] and [SEP] without labels
 _COPIED = 1 << 28  # bytes of features that are copied to the device at once
@@ -63,6 +64,26 @@ class DeviceCorpus:
             part = torch.from_numpy(np.array(values[first : first + step])).view(stored)
             self.features[first : first + step] = part.to(device)
         self.offsets = torch.from_numpy(np.array(offsets)).to(device)
+
+    def inputs(self, rows: int, length: int) -> dict[str, Tensor]:
+        """The tensor on the device that holds the windows of a batch of that shape."""
+        return {"windows": torch.zeros(rows, dtype=torch.int64, device=self.tensors["ids"].device)}
+
+    def prefetch(self, windows: np.ndarray, rows: int, length: int) -> None:
+        """Nothing: see HostCorpus."""
+
+    def fill(self, inputs: dict[str, Tensor], windows: np.ndarray, rows: int, length: int) -> None:
+        """Copy the numbers of windows (B,), at most `rows`, to the device, without waiting for it."""
+        filled = np.full(rows, FILLER)
+        filled[: len(windows)] = windows
+        inputs["windows"].copy_(on_device(filled, inputs["windows"].device))
+
+    def batch(self, inputs: dict[str, Tensor], length: int) -> dict[str, Tensor]:
+        """The batch of the windows that `fill` copied, formed on the device."""
+        return self.collate(inputs["windows"], length)
+
+    def close(self) -> None:
+        """Nothing: see HostCorpus."""
 
     def collate(self, windows: Tensor, length: int) -> dict[str, Tensor]:
         """Windows (B,), or FILLER, → the batch of `data.batching.collate`, padded to `length` tokens T.

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from multitask.common.device import out_of_memory
-from multitask.speedups.device_corpus import FILLER, DeviceCorpus, padded_length
+from multitask.speedups.device_corpus import DeviceCorpus, padded_length
 from multitask.speedups.graph_cache import CaptureError, GraphCache, on_device
+from multitask.speedups.host_corpus import HostCorpus
 
 Loss = Callable[[dict[str, Tensor], tuple[Tensor, Tensor], Tensor], Tensor]
 """A batch, the divisors of both losses (0-dim) and a micro-batch's share of the step (0-dim) → the scalar to
@@ -20,9 +21,12 @@ differentiate."""
 class Update(Protocol):
     """Applies gradients: see training.optimizer.OptimizerStep."""
 
-    number: Tensor
-    skipped: Tensor
     keep_gradients: bool
+
+    @property
+    def counters(self) -> list[Tensor]:
+        """What a step changes besides weights, moments and gradients."""
+        ...
 
     @property
     def optimizer(self) -> Optimizer:
@@ -47,7 +51,7 @@ class GraphedStep:
 
     def __init__(
         self,
-        corpus: DeviceCorpus,
+        corpus: DeviceCorpus | HostCorpus,
         lengths: np.ndarray,
         longest: int,
         loss: Loss,
@@ -60,7 +64,7 @@ class GraphedStep:
         self.parameters: list[nn.Parameter] = [p for group in groups for p in group["params"]]
         self.device = self.parameters[0].device
         self.shapes, self.updates = GraphCache(self.device), GraphCache(self.device)
-        self.windows: dict[int, Tensor] = {}  # (rows,) the windows of a batch, by its number of rows
+        self.inputs: dict[tuple[int, int], dict[str, Tensor]] = {}  # of a batch, by its shape
         self.scalars = torch.ones(3, device=self.device)  # divisors of both losses, share
         self.rates = torch.zeros(len(groups), device=self.device)
         self.used: tuple[bool, ...] = ()  # the parameters that the loss depends on
@@ -72,32 +76,38 @@ class GraphedStep:
         """Add the gradients of a micro-batch of at most `rows` windows to the parameters' own.
 
         Raises CaptureError, or torch's error if memory runs out; the gradients are then incomplete."""
-        length = padded_length(int(self.lengths[windows].max()), self.longest)
-        batch = self.windows.setdefault(rows, torch.zeros(rows, dtype=torch.int64, device=self.device))
+        shape = rows, self._length(windows)
+        if shape not in self.inputs:
+            self.inputs[shape] = self.corpus.inputs(*shape)
+        inputs = self.inputs[shape]
 
         def work() -> None:
-            gradients = [g for g in self._gradients(batch, length) if g is not None]
+            gradients = [g for g in self._gradients(inputs, shape[1]) if g is not None]
             torch._foreach_add_([p.grad for p in self.parameters if p.grad is not None], gradients)
 
         def warm_up() -> None:
-            batch.fill_(FILLER)  # some padding, as in a real batch: then the mask is never left out
+            # some padding, as in a real batch: then the mask is never left out
+            self.corpus.fill(inputs, windows[:0], *shape)
             self.scalars.fill_(1)
-            self._warm_up(batch, length)
+            self._warm_up(inputs, shape[1])
 
         try:
-            graph = self.shapes.get((rows, length), work, warm_up)
+            graph = self.shapes.get(shape, work, warm_up)
         except (RuntimeError, MemoryError) as error:
             if not self.shapes.graphs or not out_of_memory(error):
                 raise
             graph = None
         if graph is None:  # without the other shapes' graphs it may fit
             self.shapes.clear()
-            graph = self.shapes.get((rows, length), work, warm_up)
-        filled = np.full(rows, FILLER)
-        filled[: len(windows)] = windows
-        batch.copy_(on_device(filled, self.device))
+            graph = self.shapes.get(shape, work, warm_up)
+        self.corpus.fill(inputs, windows, *shape)
         self.scalars.copy_(on_device(np.array([*divisors, share], np.float32), self.device))
         graph.replay()
+
+    def prefetch(self, parts: list[np.ndarray], rows: int) -> None:
+        """Begin to form the micro-batches of the next step, where this takes time."""
+        for windows in parts:
+            self.corpus.prefetch(windows, rows, self._length(windows))
 
     def step(self) -> None:
         """Apply the gradients, at the learning rates of the optimizer's groups, and set them to zero."""
@@ -108,18 +118,23 @@ class GraphedStep:
     def clear(self, for_good: bool = False) -> None:
         """Free the memory of all shapes' graphs; `for_good`: no graph is used again."""
         self.shapes.clear()
+        self.inputs.clear()
         if for_good:
             self.updates.clear()
+            self.corpus.close()
             self.update.keep_gradients = False
 
-    def _gradients(self, windows: Tensor, length: int) -> tuple[Tensor | None, ...]:
-        batch = self.corpus.collate(windows, length)
+    def _length(self, windows: np.ndarray) -> int:
+        return padded_length(int(self.lengths[windows].max()), self.longest)
+
+    def _gradients(self, inputs: dict[str, Tensor], length: int) -> tuple[Tensor | None, ...]:
+        batch = self.corpus.batch(inputs, length)
         loss = self.loss(batch, (self.scalars[0], self.scalars[1]), self.scalars[2])
         return torch.autograd.grad(loss, self.parameters, allow_unused=True)
 
-    def _warm_up(self, windows: Tensor, length: int) -> None:
+    def _warm_up(self, inputs: dict[str, Tensor], length: int) -> None:
         before = None if self.recorded is None else self.recorded.clone()
-        gradients = self._gradients(windows, length)
+        gradients = self._gradients(inputs, length)
         if self.recorded is not None and before is not None:
             self.recorded.copy_(before)
         used = tuple(gradient is not None for gradient in gradients)
@@ -159,11 +174,11 @@ class GraphedStep:
                     group["lr"], group["capturable"] = rate, capturable
 
         def warm_up() -> None:
-            before = update.number.clone(), update.skipped.clone()
+            before = [counter.clone() for counter in update.counters]
             gradients[0].fill_(torch.inf)  # such a step changes no weight
             work()
-            update.number.copy_(before[0])
-            update.skipped.copy_(before[1])
+            for counter, value in zip(update.counters, before):
+                counter.copy_(value)
 
         self.updates.clear()
         self.updates.get("step", work, warm_up)

@@ -2,16 +2,19 @@
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from model import MultiTaskTransformer
 from multitask.common import distributed
 from multitask.common.array_cache import ArrayCache, check_disk_space, digest
 from multitask.common.device import autocast
+from multitask.config.schema import Settings
 from multitask.data.batching import batches_by_tokens, collate
 from multitask.data.corpus import EncodedCorpus, lengths_to_offsets
 from multitask.data.labels import concatenated_ranges
@@ -82,12 +85,16 @@ class FrozenFeatures:
 
     def batch(self, windows: np.ndarray) -> Tensor:
         """Hidden states (B, T, n, D) of windows (B,), as `model.states` takes them. Padding is arbitrary."""
+        hidden = self.stored_batch(windows, int(self.corpus.window_lengths[windows].max()))
+        return hidden.to(self.device).float()
+
+    def stored_batch(self, windows: np.ndarray, length: int) -> Tensor:
+        """Hidden states (B, length, n, D) of windows (B,), as they are stored, on the host."""
         lengths = self.corpus.window_lengths[windows]
-        B, T = len(windows), int(lengths.max())
         # masked positions need not be zero: a window's last token is repeated as its padding
-        place = self.offsets[windows][:, None] + np.minimum(np.arange(T), lengths[:, None] - 1)
-        hidden = torch.from_numpy(self.values[place.ravel()])
-        return hidden.view(self.stored).view(B, T, len(self.layers), -1).to(self.device).float()
+        place = self.offsets[windows][:, None] + np.minimum(np.arange(length), lengths[:, None] - 1)
+        hidden = torch.from_numpy(self.values[place.ravel()]).view(self.stored)
+        return hidden.view(len(windows), length, *self.values.shape[1:])
 
     @torch.inference_mode()
     def fill(
@@ -109,6 +116,22 @@ class FrozenFeatures:
             if progress:
                 progress(len(windows))
         model.train(was_training)
+
+
+def features_with_progress(
+    model: MultiTaskTransformer,
+    corpus: EncodedCorpus,
+    depth: int,
+    precision: torch.dtype,
+    settings: Settings,
+    title: str,
+) -> FrozenFeatures:
+    """The features that a run's settings ask for, with a progress bar of that title."""
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = int(settings.training.feature_memory * installed) // distributed.world_size()
+    hidden = distributed.disable_progress_bar()
+    with tqdm(total=len(corpus.window_start), desc=title, leave=False, disable=hidden) as bar:
+        return FrozenFeatures(model, corpus, depth, precision, memory, settings.cache_dir, bar.update)
 
 
 def features_key(model: MultiTaskTransformer, corpus: EncodedCorpus, depth: int, stored: torch.dtype) -> str:

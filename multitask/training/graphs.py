@@ -1,6 +1,7 @@
 """Decides whether a trainer's steps run as CUDA graphs, and prepares them."""
 
 import logging
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from multitask.common import distributed
 from multitask.speedups.device_corpus import DeviceCorpus
 from multitask.speedups.graph_cache import CaptureError
 from multitask.speedups.graphed_step import GraphedStep
+from multitask.speedups.host_corpus import HostCorpus
 
 if TYPE_CHECKING:  # the trainer imports this module's package
     from multitask.training.trainer import Trainer
@@ -32,7 +34,8 @@ def use_graphs(trainer: "Trainer", loss: Loss) -> None:
     if reason := obstacle(trainer):
         logger.info(f"training runs without CUDA graphs: {reason}")
         return
-    trainer.graphs = graphed_step(trainer, loss)
+    free, _ = torch.cuda.mem_get_info(trainer.device)
+    trainer.graphs = graphed_step(trainer, loss, _SHARE * free)
 
 
 def drop_graphs(trainer: "Trainer", error: CaptureError | None = None) -> None:
@@ -51,20 +54,21 @@ def obstacle(trainer: "Trainer") -> str | None:
         return "several processes train one model"
     if t.gradient_cosine or t.gradient_checkpointing:
         return f"training.{'gradient_cosine' if t.gradient_cosine else 'gradient_checkpointing'} is on"
-    size, features = DeviceCorpus.size(trainer.corpus), trainer.features_for("train")
-    size += features.values.nbytes if features else 0
-    free, _ = torch.cuda.mem_get_info(trainer.device)
-    if size > _SHARE * free:
-        kind = "frozen layers' output" if features else "training data"
-        return f"the {kind} takes {size / 1e9:.1f} GB, and the device has {free / 1e9:.1f} GB free"
     return None
 
 
-def graphed_step(trainer: "Trainer", loss: Loss) -> GraphedStep:
-    """A trainer's step as graphs; on a CPU the same step without them."""
-    corpus = DeviceCorpus(trainer.corpus, trainer.tasks, trainer.device)
-    if features := trainer.features_for("train"):
-        corpus.add_features(features.values, features.stored, features.offsets)
+def graphed_step(trainer: "Trainer", loss: Loss, room: float = math.inf) -> GraphedStep:
+    """A trainer's step as graphs; on a CPU the same step without them. `room`: bytes of the device that the
+    corpus may take; a larger one stays on the host."""
+    features = trainer.features_for("train")
+    size = DeviceCorpus.size(trainer.corpus) + (features.values.nbytes if features else 0)
+    corpus: DeviceCorpus | HostCorpus
+    if size <= room:
+        corpus = DeviceCorpus(trainer.corpus, trainer.tasks, trainer.device)
+        if features:
+            corpus.add_features(features.values, features.stored, features.offsets)
+    else:
+        corpus = HostCorpus(trainer.corpus, trainer.tasks, trainer.device, features)
     return GraphedStep(
         corpus,
         trainer.corpus.window_lengths,

@@ -25,23 +25,71 @@ def make_optimizer(
     groups = parameter_groups(model, settings)
     if extra := list(extra_parameters):
         groups.append({"params": extra, "lr": settings.head_learning_rate, "weight_decay": 0.0})
-    optimizer = AdamW(groups, fused=True)
+    fused = next(model.parameters()).device.type != "mps"  # there it may not take a factor and a flag
+    optimizer = AdamW(groups, fused=fused)
     return optimizer, get_linear_schedule_with_warmup(optimizer, round(settings.warmup * steps), steps)
+
+
+class LossScale:
+    """A factor of the loss that keeps the gradients of float16 away from 0 (Micikevicius et al. 2018, §3.2).
+
+    It is halved where a gradient overflows, and doubled after GROW_AFTER steps without that. Everything is on
+    the device, and nothing waits for it."""
+
+    FIRST, LARGEST, GROW_AFTER = 2.0**16, 2.0**24, 2000
+
+    def __init__(self, device: torch.device):
+        self.state = torch.tensor([self.FIRST, 0.0, 0.0], device=device)
+        self.factor, self.fitting, self.overflows = self.state.unbind()  # views, 0-dim
+
+    def update(self, overflow: Tensor) -> None:
+        """Adapt the factor after a step; `overflow` (0-dim bool): whether a gradient was infinite or NaN."""
+        lost = overflow.float()
+        self.overflows += lost
+        self.fitting.add_(1).mul_(1 - lost)
+        grow = (self.fitting == self.GROW_AFTER).float()
+        self.factor.mul_((1 - lost / 2) * (1 + grow)).clamp_(1.0, self.LARGEST)
+        self.fitting.mul_(1 - grow)
+
+    @property
+    def exhausted(self) -> Tensor:
+        """Whether it can't be halved (0-dim bool): then an overflow is not due to the factor."""
+        return self.factor <= 1
 
 
 class OptimizerStep:
     """A step of the optimizer and its schedule, skipped if a gradient is infinite or NaN.
 
     Nothing here waits for the device: the fused AdamW takes the factor that scales gradients down, and the
-    flag that makes it skip a step, as tensors. `first_skipped_step` reads the result."""
+    flag that makes it skip a step, as tensors. `first_skipped_step` reads the result. Without the fused one,
+    every step waits.
 
-    def __init__(self, optimizer: AdamW, schedule: LambdaLR, max_norm: float | None):
+    With a `loss_scale`, the gradients are those of the loss times its factor, and steps are skipped while
+    that is adapted; only a step at the factor 1 counts as skipped."""
+
+    def __init__(
+        self,
+        optimizer: AdamW,
+        schedule: LambdaLR,
+        max_norm: float | None,
+        loss_scale: LossScale | None = None,
+    ):
         self.optimizer, self.schedule, self.max_norm = optimizer, schedule, max_norm
+        self.loss_scale = loss_scale
         self.steps = 0
         device = optimizer.param_groups[0]["params"][0].device
         self.number = torch.zeros((), device=device)  # `steps` on the device
         self.skipped = torch.zeros((), device=device)  # number of the first skipped step, 0 for none
         self.keep_gradients = False  # whether gradients stay where they are, as zeros
+
+    @property
+    def counters(self) -> list[Tensor]:
+        """What a step changes besides weights, moments and gradients."""
+        return [self.number, self.skipped, *([self.loss_scale.state] if self.loss_scale else [])]
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss to call backward on."""
+        return loss * self.loss_scale.factor if self.loss_scale else loss
 
     def __call__(self, apply: Callable[[], None] | None = None) -> None:
         """Apply the gradients and drop them. `apply` does it in place of the method `apply`."""
@@ -54,16 +102,33 @@ class OptimizerStep:
 
         CUDA graphs record this method: it keeps to the tensors that it has."""
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"]]
-        norm = get_total_norm([gradient for gradient in gradients if gradient is not None])
-        not_finite = ~(norm < math.inf)  # also true for NaN
+        gradients = [gradient for gradient in gradients if gradient is not None]
+        norm = get_total_norm(gradients)
+        not_finite = failed = ~(norm < math.inf)  # also true for NaN
+        divisor = self.loss_scale.factor.clone() if self.loss_scale else None
         if self.max_norm is not None:
-            scale = torch.clamp(norm / self.max_norm, min=1.0)
-            self.optimizer.grad_scale = scale  # type: ignore[attr-defined]  # read by the fused AdamW
-        self.optimizer.found_inf = not_finite.float()  # type: ignore[attr-defined]  # likewise
-        self.optimizer.step()
+            own_norm = norm if divisor is None else norm / divisor
+            clipping = torch.clamp(own_norm / self.max_norm, min=1.0)
+            divisor = clipping if divisor is None else divisor * clipping
+        self._update_weights(gradients, divisor, not_finite)
+        if self.loss_scale:
+            failed = not_finite & self.loss_scale.exhausted
+            self.loss_scale.update(not_finite)
         self.drop_gradients()
         self.number += 1
-        self.skipped += self.number * ((self.skipped == 0) & not_finite)
+        self.skipped += self.number * ((self.skipped == 0) & failed)
+
+    def _update_weights(self, gradients: list[Tensor], divisor: Tensor | None, not_finite: Tensor) -> None:
+        """Apply the gradients, divided by `divisor` (0-dim), unless `not_finite` (0-dim bool)."""
+        if self.optimizer.defaults["fused"]:
+            if divisor is not None:
+                self.optimizer.grad_scale = divisor  # type: ignore[attr-defined]  # read by the fused AdamW
+            self.optimizer.found_inf = not_finite.float()  # type: ignore[attr-defined]  # likewise
+            self.optimizer.step()
+        elif not bool(not_finite):
+            if divisor is not None:
+                torch._foreach_div_(gradients, divisor)
+            self.optimizer.step()
 
     def drop_gradients(self) -> None:
         """Begin the gradients of another step."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from multitask.common import distributed
 from multitask.common.checksums import Buffer
+from multitask.common.device import random_state, set_random_state
 from multitask.data.labels import TASKS
 from multitask.encoders.safetensors_writer import serialize
 
@@ -83,8 +84,10 @@ def state_dict(trainer: Trainer) -> dict[str, Any]:
     Returns: "progress", "labelled", "micro_batch" and "best_weights" as JSON values; "tensors": {"model",
     "step", "exp_avg", "exp_avg_sq", "best" and "process-N" for each process → {name: Tensor}}."""
     own = {"generator": torch.get_rng_state(), "sums": trainer.sums, "cosines": trainer.cosines}
-    if trainer.device.type == "cuda":
-        own["cuda_generator"] = torch.cuda.get_rng_state(trainer.device)
+    if (generator := random_state(trainer.device)) is not None:
+        own[f"{trainer.device.type}_generator"] = generator
+    if scale := trainer.optimizer_step.loss_scale:
+        own["loss_scale"] = scale.state
     processes = distributed.all_gather({name: tensor.cpu() for name, tensor in own.items()})
     state, optimized = trainer.optimizer_step.optimizer.state, _optimized(trainer)
     return {
@@ -122,8 +125,10 @@ def load_state_dict(trainer: Trainer, state: Mapping[str, Any]) -> None:
     trainer.sums.copy_(own["sums"])
     trainer.cosines.copy_(own["cosines"])
     torch.set_rng_state(own["generator"].clone())
-    if trainer.device.type == "cuda" and "cuda_generator" in own:
-        torch.cuda.set_rng_state(own["cuda_generator"].clone(), trainer.device)
+    if (generator := own.get(f"{trainer.device.type}_generator")) is not None:
+        set_random_state(generator.clone(), trainer.device)
+    if (scale := trainer.optimizer_step.loss_scale) and "loss_scale" in own:
+        scale.state.copy_(own["loss_scale"])
 
 
 def tensor_files(state: Mapping[str, Any]) -> Iterator[tuple[str, Iterable[Buffer]]]:

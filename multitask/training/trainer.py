@@ -2,17 +2,22 @@
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from model import MultiTaskTransformer
 from multitask.common import distributed
-from multitask.common.device import choose_attention, choose_precision, out_of_memory
+from multitask.common.device import (
+    choose_attention,
+    choose_precision,
+    float32_products,
+    out_of_memory,
+    sum_type,
+    use_threads,
+)
 from multitask.common.errors import InputError
 from multitask.config.schema import Settings, trained_tasks
 from multitask.data.batching import LengthGroupedSampler, annotated_windows, collate
@@ -22,11 +27,11 @@ from multitask.evaluation.metrics import Scores
 from multitask.inference.torch_runner import TorchRunner
 from multitask.speedups.graph_cache import CaptureError
 from multitask.speedups.graphed_step import GraphedStep
-from multitask.training.frozen_features import FrozenFeatures
+from multitask.training.frozen_features import FrozenFeatures, features_with_progress
 from multitask.training.graphs import drop_graphs
 from multitask.training.loss_weighting import Counts, LossWeighting, gradient_cosine
 from multitask.training.model_setup import configure_model
-from multitask.training.optimizer import OptimizerStep, make_optimizer
+from multitask.training.optimizer import LossScale, OptimizerStep, make_optimizer
 from multitask.training.preparation import Prepared
 from multitask.training.progress import Progress, load_state_dict, state_dict
 
@@ -60,12 +65,13 @@ class Trainer:
         self.weighting = LossWeighting(t, self.tasks).to(self.device)
         extra = self.weighting.parameters()
         optimizer, schedule = make_optimizer(model, t, len(self.sampler) * t.num_epochs, extra)
-        self.optimizer_step = OptimizerStep(optimizer, schedule, t.max_grad_norm)
+        scale = LossScale(self.device) if self.precision == torch.float16 else None
+        self.optimizer_step = OptimizerStep(optimizer, schedule, t.max_grad_norm, scale)
         self.forward = distributed.wrap_ddp(model, self.device)
         self.progress, self.micro_batch = Progress(), t.batch_size
         self.best: dict[str, Tensor] = {}  # the learned tensors of the best epoch
         self.best_checksum: str | None = None  # SHA-256 of the best model's file of weights
-        self.recorded = torch.zeros(2, 2, dtype=torch.float64, device=self.device)
+        self.recorded = torch.zeros(2, 2, dtype=sum_type(self.device), device=self.device)
         self.sums, self.cosines = self.recorded.unbind()  # of losses; of gradients, and their number
         self.labelled = np.zeros(2)
         self.graphs: GraphedStep | None = None
@@ -78,7 +84,10 @@ class Trainer:
 
     def batches(self) -> Iterator[np.ndarray]:
         """The windows of each remaining step of the epoch, for all processes together."""
-        for batch in self.sampler.batches(self.progress.epoch)[self.progress.step :]:
+        steps = self.sampler.batches(self.progress.epoch)[self.progress.step :]
+        for number, batch in enumerate(steps, 1):
+            if self.graphs and number < len(steps):
+                self.graphs.prefetch(self.micro_batches(self.windows[steps[number]]), self.micro_batch)
             yield self.windows[batch]
 
     def micro_batches(self, windows: np.ndarray) -> list[np.ndarray]:
@@ -161,35 +170,23 @@ class Trainer:
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
 
     def features_for(self, split: str) -> FrozenFeatures | None:
-        """The output of the frozen layers for a split, computed at the first call; None where no layer is
-        frozen."""
+        """The frozen layers' output for a split, computed at the first call; None where none is frozen."""
         if self.depth and split not in self.features:
-            corpus, t = self.prepared.corpora[split], self.settings.training
-            installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            memory = int(t.feature_memory * installed) // distributed.world_size()
-            bar = tqdm(
-                total=len(corpus.window_start),
-                desc=f"frozen layers, {split}",
-                leave=False,
-                disable=distributed.disable_progress_bar(),
-            )
-            with bar, self.evaluation_attention():
-                size = self.depth, self.precision, memory, self.settings.cache_dir
-                self.features[split] = FrozenFeatures(self.model, corpus, *size, bar.update)
+            corpus, title = self.prepared.corpora[split], f"frozen layers, {split}"
+            with self.evaluation_attention():
+                self.features[split] = features_with_progress(
+                    self.model, corpus, self.depth, self.precision, self.settings, title
+                )
         return self.features.get(split)
 
     @contextlib.contextmanager
-    def limit_threads(self) -> Iterator[None]:
-        """Use one thread where only heads train on a CPU: their matrix multiplications are so small that
-        waiting for a second thread takes longer than its work (6 ms per step; 20 to 140 with two threads on
-        a busy machine)."""
-        before = torch.get_num_threads()
-        if self.device.type == "cpu" and self.depth == self.model.config.num_hidden_layers:
-            torch.set_num_threads(1)
-        try:
+    def stepping(self) -> Iterator[None]:
+        """Context of all steps: TF32 if wanted, and one thread where only heads train on a CPU. Waiting for a
+        second one takes longer than its work (6 ms per step; 20 to 140 with two on a busy machine)."""
+        only_heads = self.device.type == "cpu" and self.depth == self.model.config.num_hidden_layers
+        tf32 = self.settings.training.precision == "tf32"
+        with use_threads(1 if only_heads else None), float32_products(tf32):
             yield
-        finally:
-            torch.set_num_threads(before)
 
     def evaluate(self) -> Scores | None:
         """The scores on dev; None without dev."""
@@ -222,7 +219,8 @@ class Trainer:
                 self.sums[number] += losses[task].detach() * count
         if self.settings.training.gradient_cosine:
             shared = [p for p in self.model.bert.parameters() if p.requires_grad]
-            self.cosines += torch.stack([gradient_cosine(losses, shared), self.cosines.new_ones(())])
+            scaled = {task: self.optimizer_step.scaled(loss) for task, loss in losses.items()}
+            self.cosines += torch.stack([gradient_cosine(scaled, shared), self.cosines.new_ones(())])
 
     def step(self, counts: tuple[float, float]) -> None:
         """Take a step with the gradients; `counts` are its labelled items (A, B) of all processes."""
@@ -247,4 +245,6 @@ class Trainer:
             result["loss_weights"] = weights
         if measured:
             result["gradient_cosine"] = cosine / measured
+        if scale := self.optimizer_step.loss_scale:
+            result |= {"loss_scale": float(scale.factor), "overflows": int(scale.overflows)}
         return result

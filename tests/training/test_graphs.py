@@ -1,5 +1,7 @@
 """Steps as CUDA graphs train the same model as plain steps. Without a GPU, padded steps run plainly."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from multitask.data.labels import TASKS, UNLABELLED
 from multitask.speedups.device_corpus import FILLER, DeviceCorpus, padded_length
 from multitask.speedups.graph_cache import CaptureError, GraphCache
 from multitask.speedups.graphed_step import GraphedStep
+from multitask.speedups.host_corpus import HostCorpus
 from multitask.training.graphs import graphed_step
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA")
@@ -78,6 +81,39 @@ def test_the_device_forms_the_batches_of_the_host(corpus, tasks):
     assert batch["attention_mask"][:, length:].sum() == 0
     assert set(batch["input_ids"][:, length:].unique().tolist()) <= {corpus.special[2]}
     assert set(batch["labels_task_b"][:, length:].unique().tolist()) <= {UNLABELLED}
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("tasks", [TASKS, ("task_b",)])
+def test_batches_that_wait_on_the_host_are_those_of_the_device(corpus, tasks, ahead):
+    cpu = torch.device("cpu")
+    windows = np.random.default_rng(0).permutation(len(corpus.window_start))[:5]
+    batches = []
+    for source in (DeviceCorpus(corpus, tasks, cpu), HostCorpus(corpus, tasks, cpu)):
+        inputs = source.inputs(7, 16)
+        if ahead:
+            source.prefetch(windows, 7, 16)
+        source.fill(inputs, windows, 7, 16)
+        batches.append(source.batch(inputs, 16))
+        source.close()
+    first, second = batches
+    assert first.keys() == second.keys()
+    first["weights_task_a"][5:] = 1  # of no effect: these rows have no labels
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+@pytest.mark.parametrize("frozen", ["true", "false"])
+def test_a_corpus_on_the_host_trains_the_same_model(train, monkeypatch, frozen):
+    settings = [*ALIKE, "training.learning_rate=1e-3", f"model.freeze_backbone={frozen}"]
+    plain = train("plain", False, *settings)
+    monkeypatch.setitem(globals(), "graphed_step", partial(graphed_step, room=0))
+    forms, fill = [], HostCorpus.fill
+    monkeypatch.setattr(
+        HostCorpus, "fill", lambda self, *batch: (forms.append(len(self.ahead)), fill(self, *batch))
+    )
+    assert_alike(train("host", True, *settings), plain)
+    assert forms and any(forms), "batches are formed ahead"
 
 
 def test_a_filler_is_a_blank_row_without_labels(corpus):

@@ -19,6 +19,7 @@ KINDS = {
     "dwa": ["training.loss_weighting=dwa"],
     "accumulated": ["training.batch_size=2", "training.gradient_accumulation=2"],
     "without dev": ["data.dev=null"],
+    "float16": ["training.precision=fp16"],
 }
 
 
