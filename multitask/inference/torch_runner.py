@@ -12,11 +12,11 @@ from torch.nn import functional
 from transformers.models.bert.modeling_bert import BertLayer
 
 from model import MultiTaskTransformer, SentenceTransformer
-from multitask.common.device import autocast, choose_precision
+from multitask.common.device import autocast, choose_precision, out_of_memory
 from multitask.data.batching import even_batches, pad, word_positions
 from multitask.data.corpus import EncodedCorpus
 from multitask.inference.packing import Packed, pack
-from multitask.inference.runner import MIN_TOKENS, BatchOutput, Runner
+from multitask.inference.runner import MIN_TOKENS, BatchOutput, Runner, run_windows
 from multitask.speedups.graph_cache import CaptureError
 from multitask.speedups.graphed_model import GraphedModel
 
@@ -73,15 +73,32 @@ class TorchRunner(Runner):
         return _batch_output([tensor.float().cpu().numpy() for tensor in self._run(corpus, windows)])
 
     def start(self, corpus: EncodedCorpus, first: int, last: int) -> Callable[[], BatchOutput]:
-        if self.graphs is None:
-            return super().start(corpus, first, last)
-        try:
-            finish = self.graphs.start(corpus, first, last, self.heads)
-        except CaptureError as error:
-            logger.warning(f"prediction continues without CUDA graphs: {error}")
+        if self.graphs is not None:
+            try:
+                finish = self.graphs.start(corpus, first, last, self.heads)
+                return lambda: _batch_output(finish())
+            except RuntimeError as error:
+                if not (isinstance(error, CaptureError) or out_of_memory(error)):
+                    raise
+                reason = str(error).splitlines()[0]
+            # after the except block, because the error holds the tensors of the pass
+            logger.warning(f"prediction continues without CUDA graphs: {reason}")
+            self.graphs.cache.clear()
             self.graphs = None
-            return super().start(corpus, first, last)
-        return lambda: _batch_output(finish())
+        return lambda: self._run_within_memory(corpus, first, last)
+
+    def _run_within_memory(self, corpus: EncodedCorpus, first: int, last: int) -> BatchOutput:
+        """`run_windows`, in smaller batches from then on if the device's memory is too small."""
+        while True:
+            try:
+                return run_windows(self, corpus, first, last)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or self.batch_tokens <= MIN_TOKENS:
+                    raise
+            self.batch_tokens //= 2
+            logger.warning(f"out of memory: continuing with batches of {self.batch_tokens} tokens")
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def use_graphs(self, tokens: int = 4096) -> None:
         """Run a few shapes of batches as CUDA graphs from now on: several times as fast for short texts. For
@@ -143,10 +160,10 @@ class TorchRunner(Runner):
 
 
 def fast_runner(model: SentenceTransformer, precision: str = "auto") -> TorchRunner:
-    """A TorchRunner for many calls. For bfloat16 it runs a copy of the model with bfloat16 weights, which
-    need no conversion in every call. `precision`: "auto", "bf16" or "fp32"."""
-    if choose_precision(precision, model.device) == torch.bfloat16:
-        model = copy.deepcopy(model).to(torch.bfloat16)
+    """A TorchRunner for many calls. In 16 bits it runs a copy of the model with such weights, which need no
+    conversion in every call. `precision`: "auto", "bf16", "fp16" or "fp32"."""
+    if (chosen := choose_precision(precision, model.device)) != torch.float32:
+        model = copy.deepcopy(model).to(chosen)
     runner = TorchRunner(model)
     if model.device.type == "cuda":
         runner.use_graphs()

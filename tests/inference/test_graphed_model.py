@@ -59,5 +59,56 @@ def test_what_cuda_cannot_record_runs_plainly(corpus, random_model, monkeypatch,
     assert "prediction continues without CUDA graphs: operation not permitted" in caplog.text
 
 
+def test_where_memory_is_short_batches_become_smaller(corpus, random_model, monkeypatch, caplog):
+    runner = TorchRunner(random_model)
+    (expected,) = run_model(runner, corpus)
+    real, sizes = TorchRunner._forward, []
+
+    def scarce(self, ids, mask, *rest):
+        if ids.numel() > 300:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(ids.numel())
+        return real(self, ids, mask, *rest)
+
+    monkeypatch.setattr(TorchRunner, "_forward", scarce)
+    runner.packs, runner.workers, runner.batch_tokens = False, 1, 1 << 14
+    runner.use_graphs(tokens=400)
+    for _ in range(2):
+        (found,) = run_model(runner, corpus)
+        for array, wanted in zip(found[2:], expected[2:]):
+            np.testing.assert_allclose(array, wanted, atol=2e-5)
+    assert caplog.text.count("prediction continues without CUDA graphs: CUDA out of memory") == 1
+    assert caplog.text.count("out of memory: continuing with batches of 256 tokens") == 1
+    assert max(sizes) > 128
+
+
+def test_a_pass_that_never_fits_is_an_error(corpus, random_model, monkeypatch):
+    def fails(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(TorchRunner, "_forward", fails)
+    with pytest.raises(torch.OutOfMemoryError):
+        list(run_model(TorchRunner(random_model), corpus))
+
+
+@pytest.mark.cuda
+@NO_GPU
+def test_a_gpu_that_is_nearly_full_still_predicts(corpus, random_model, caplog):
+    plain = TorchRunner(copy.deepcopy(random_model).to("cuda"))
+    (expected,) = run_model(plain, corpus)
+    graphed = TorchRunner(plain.model)
+    graphed.use_graphs(tokens=1 << 20)
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info()
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + (64 << 20)) / total)
+    try:
+        (found,) = run_model(graphed, corpus)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "prediction continues without CUDA graphs" in caplog.text
+    for array, wanted in zip(found[2:], expected[2:]):
+        np.testing.assert_allclose(array, wanted, atol=2e-5)
+
+
 def test_graphs_are_for_gpus(random_model):
     assert fast_runner(random_model, "fp32").graphs is None
