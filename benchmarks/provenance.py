@@ -7,6 +7,7 @@ import json
 import platform
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -45,6 +46,15 @@ def provenance(seeds: Sequence[int] | None, threads: int | None, packages: Seque
         "python": platform.python_version(),
         "hardware": {"cpu": name, "flags": flags, "threads": threads},
     }
+
+
+def gpu(device: str) -> dict[str, str]:
+    """The name of a CUDA device, as a record has it; nothing for another device. Asks another process."""
+    if not device.startswith("cuda"):
+        return {}
+    code = f"import torch; print(torch.cuda.get_device_name({device!r}))"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {"gpu": asked.stdout.strip()}
 
 
 def command(script: str, words: Sequence[str]) -> str:
@@ -103,7 +113,8 @@ def _facts(record: dict) -> list[list[str]]:
     return [
         [f"seed{'s' * (len(seeds) > 1)} {listed}"] * bool(seeds),
         [re.sub(r"(?<=\d)GHz", " GHz", name)] * bool(name)
-        + [f"{threads} thread{'s' * (threads != 1)}"] * bool(threads),
+        + [f"{threads} thread{'s' * (threads != 1)}"] * bool(threads)
+        + ([record["gpu"]] if record.get("gpu") else []),
         [
             *(f"{package} {number}" for package, number in (record["versions"] or {}).items()),
             *([f"Python {record['python']}"] if record["python"] else []),

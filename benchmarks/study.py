@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.processes import check
-from benchmarks.provenance import ROOT, provenance
+from benchmarks.provenance import ROOT, gpu, provenance
 from multitask.common import shell
 from multitask.common.atomic_files import atomic_file
 from multitask.common.errors import InputError
@@ -86,7 +86,7 @@ class Study:
         rows = (self.corpus / "train.jsonl").read_bytes().splitlines(keepends=True)
         self._train, self._limit = [row for row in rows if row.strip()], arguments.limit
         self.test = self.corpus / "test.jsonl"
-        self._backbone = arguments.backbone
+        self._backbone, self._device = arguments.backbone, arguments.device
         self._common = [
             "model.num_classes_task_a=null",
             "model.num_labels_task_b=null",
@@ -143,6 +143,7 @@ class Study:
             "rows": len(self._train[: self._limit]),
             "epochs": self.epochs,
             "jobs": self.jobs,
+            **gpu(self._device),
             "results": results,
         }
 
