@@ -40,7 +40,7 @@ def test_evaluate_warns_of_labels_unknown_to_the_model(shell, trained, write_row
         (["predict", "a", "--model", "M", "--output", "no/o.csv"], "there is no folder no"),
         (["predict", "a", "--model", "M", "--resume"], "give the --output that was interrupted"),
         (["predict", "a", "--model", "M", "--embeddings", "o.bin"], "ends in .npy"),
-        (["predict", "a", "--model", "M", "--device", "tpu"], "a device is cpu, cuda or cuda:1"),
+        (["predict", "a", "--model", "M", "--device", "tpu"], "a device is auto, cpu, mps, cuda or cuda:1"),
         (["evaluate", "nowhere.jsonl", "--model", "M"], "nowhere.jsonl: no such file"),
         (["evaluate", "bad.jsonl", "--model", "M"], "bad.jsonl:1: not JSON"),
         (["evaluate", "plain.jsonl", "--model", "M"], "no row is annotated"),

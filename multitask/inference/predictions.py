@@ -84,16 +84,19 @@ class Prediction(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON row, without the words: plain types, probabilities rounded to six digits."""
-        row: dict[str, Any] = self._asdict()
-        del row["words"]
-        if self.embedding is None:
-            del row["embedding"]
-        else:
+        probabilities, entities = self.probabilities, self.entities
+        row: dict[str, Any] = {
+            "text": self.text,
+            "label": self.label,
+            "probabilities": probabilities and {name: round(p, 6) for name, p in probabilities.items()},
+            "entities": entities
+            and [
+                {"start": start, "end": end, "text": text, "label": label, "score": round(score, 6)}
+                for start, end, text, label, score in entities
+            ],
+        }
+        if self.embedding is not None:
             row["embedding"] = self.embedding.tolist()
-        if self.probabilities is not None:
-            row["probabilities"] = {name: round(p, 6) for name, p in self.probabilities.items()}
-        if self.entities is not None:
-            row["entities"] = [{**e._asdict(), "score": round(e.score, 6)} for e in self.entities]
         return row
 
 

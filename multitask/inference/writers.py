@@ -105,8 +105,11 @@ def _model_name(folder: str) -> str:
     return path.parent.name if path.name == "model" else path.name
 
 
+_to_json = json.JSONEncoder(ensure_ascii=False).encode  # dumps would make an encoder for every row
+
+
 def _json(value: dict) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    return _to_json(value).encode() + b"\n"
 
 
 def _csv_row(row: Row, prediction: Prediction | None) -> bytes:

@@ -71,7 +71,7 @@ def test_all_problems_are_reported_at_once_with_their_place():
         (["data.sampling_temperature=0.5", "data.train=[a, b]"], "data.sampling_temperature: input should"),
         (["training.layer_decay=0"], "training.layer_decay: input should be greater than 0"),
         (["training.early_stopping=2", "data.dev=null"], "early_stopping needs data.dev"),
-        (["device=tpu"], "device: a device is cpu, cuda or cuda:1"),
+        (["device=tpu"], "device: a device is auto, cpu, mps, cuda or cuda:1"),
         (["training.batch_size=true"], "a number is expected"),
         (["training.learning_rate=.nan"], "finite"),
         (["data.train=null"], "data.train"),

@@ -65,7 +65,7 @@ def test_help_lists_every_key(shell):
         (["data.train=classes.jsonl"], "no row of data.train has an entity; training.task=task_a"),
         (["data.train=classes.jsonl", "training.task=task_b"], "no row of data.train has an entity"),
         (["data.dev=classes.jsonl", "training.task=task_b"], "data.dev has no annotation of task_b"),
-        (["device=tpu"], "a device is cpu, cuda or cuda:1"),
+        (["device=tpu"], "a device is auto, cpu, mps, cuda or cuda:1"),
         (["model.freeze_task_a=true", "model.freeze_task_b=true"], "nothing is left to train"),
         (
             ["model.freeze_layers=9", "model.freeze_backbone=false"],
