@@ -146,9 +146,19 @@ def _contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]
         keys = (*(f"training.loss_weights.{task}" for task in TASKS), "training.loss_weights")
         text = f"training.loss_weighting is {t.loss_weighting}: leave training.loss_weights at the default"
         yield (*keys, "training.loss_weighting"), text
-    if problem := window_problem(m.max_length, m.stride):
+    both_set = m.max_length != "auto" and m.stride != "auto"  # else the starting model matters
+    if both_set and (problem := window_problem(m.max_length, m.stride)):
         text = f"model.stride is {m.stride}; with model.max_length {m.max_length} {problem}"
         yield ("model.stride", "model.max_length"), text
+    for task in m.new_heads:
+        if task not in tasks:
+            text = (
+                f"model.new_heads has {task}, but training.task is {t.task}: its new head would stay random"
+            )
+            yield ("model.new_heads", "training.task"), text
+        elif getattr(m, f"freeze_{task}"):
+            text = f"model.new_heads has {task}, but model.freeze_{task} is true: the head would stay random"
+            yield ("model.new_heads", f"model.freeze_{task}"), text
     if d.sampling_temperature is not None and len(set(d.train)) < 2:
         text = "data.sampling_temperature mixes files, but data.train has only one"
         yield ("data.sampling_temperature", "data.train"), text

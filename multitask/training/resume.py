@@ -159,7 +159,9 @@ def check_origin(now: Origin, checkpoint: Checkpoint) -> None:
             f"{checkpoint.path} was written with {before.processes} processes, this run has {now.processes}: "
             "the batch of a step would have another size"
         )
-    settings = {"model.token_head": "linear", **before.settings}  # an earlier version had no other head
+    # an earlier version had no other token head, and its settings lack those that were added since
+    defaults = {**flatten_settings(Settings()), "model.token_head": "linear"}
+    settings = {key: defaults.get(key) for key in now.settings} | before.settings
     _raise_if_any(_differences(settings, now.settings), f"{checkpoint.path} was made with other settings")
     changed = []
     for name in before.sources | now.sources:

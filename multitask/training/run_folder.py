@@ -21,10 +21,10 @@ from multitask.config.schema import Settings
 from multitask.encoders.lora import merge_lora
 from multitask.encoders.saving import config_file, save_model
 from multitask.encoders.thresholds import FILE as THRESHOLDS
-from multitask.encoders.thresholds import Thresholds
 from multitask.evaluation.metrics import Scores
 from multitask.evaluation.report import RunFacts
 from multitask.export.model_card import model_card
+from multitask.plan.calibration import Calibration, kept_calibration
 from multitask.training import resume
 from multitask.training.checkpoint import Checkpoint, Checkpoints
 from multitask.training.preparation import Prepared, resolve_settings
@@ -70,7 +70,7 @@ class RunFolder:
         """Replace model/ by this model with its dev scores, and point runs/latest to this run.
 
         Returns the SHA-256 of its file of weights."""
-        card = self._card(dev)
+        card = self._card(dev, None, kept_calibration(self.settings, self.prepared.heads))
         checksums = save_model(model, self.prepared.backbone.folder, self.model, card)
         if self.path.parent.resolve() == RUNS.resolve():
             link = RUNS / f".latest.{os.getpid()}"
@@ -84,25 +84,23 @@ class RunFolder:
         model: MultiTaskTransformer,
         dev: dict | None,
         test: Scores | None,
-        fitted: bool,
-        thresholds: Thresholds | None,
+        calibration: Calibration,
         page: bytes,
     ) -> None:
         """Write the report, and the temperatures, thresholds and test scores of the best model."""
-        config = model.config
-        temperatures = (config.temperature_task_a, config.temperature_task_b) if fitted else None
-        card = self._card(dev, test, temperatures, thresholds)
+        card = self._card(dev, test, calibration)
         files = {"config.json": config_file(model), "README.md": card.encode()}
-        if thresholds:
-            files[THRESHOLDS] = thresholds.to_json()
+        if calibration.thresholds:
+            files[THRESHOLDS] = calibration.thresholds.to_json()
         update_with_checksums(self.model, files)
         with atomic_file(self.report) as file:
             file.write(page)
         self.log({"test": test and test.headline()})
 
-    def _card(self, *scores: Any) -> str:
-        p = self.prepared
-        return model_card(self.settings, p.backbone, p.labels, p.splits, *scores)
+    def _card(self, dev: dict | None, test: Scores | None, calibration: Calibration) -> str:
+        p, (temperatures, origins, thresholds) = self.prepared, calibration
+        parts = dev, test, temperatures, thresholds, origins
+        return model_card(self.settings, p.backbone, p.labels, p.splits, *parts)
 
     def facts(self, progress: Progress) -> RunFacts:
         """What the report shows about the run, besides the predictions of its model."""
@@ -115,6 +113,7 @@ class RunFolder:
             {name: (len(split), len(split.skipped)) for name, split in self.prepared.splits.items()},
             self.origin.sources,
             {"processes": self.origin.processes, **self.origin.machine},
+            self.prepared.warnings,
         )
 
     def has_model(self, checksum: str) -> bool:
