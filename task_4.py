@@ -41,7 +41,15 @@ from multitask.training.loss_weighting import Counts
 from multitask.training.optimizer import finite_or_nan
 from multitask.training.preparation import Prepared, describe, model_config_fields, prepare
 from multitask.training.progress import Progress, copy_learned_tensors, epoch_line
-from multitask.training.resume import CONFIG, RUNS, check_output_dir, find_run, is_finished, run_settings
+from multitask.training.resume import (
+    CONFIG,
+    RUNS,
+    check_finished,
+    check_output_dir,
+    find_run,
+    is_finished,
+    run_settings,
+)
 from multitask.training.run_folder import RunFolder, open_run_folder, resume_hint_on_failure, save_checkpoint
 from multitask.training.trainer import Trainer
 
@@ -63,6 +71,7 @@ def main() -> None:
         check_output_dir(settings.output_dir)
     device = distributed.init_processes(settings.device)
     if old and is_finished(old):
+        check_finished(old, overrides)
         print(f"{old} is finished: there is nothing to resume")
         return
     with distributed.main_process_first():

@@ -11,7 +11,7 @@ from multitask.common.errors import InputError, list_problems
 from multitask.common.spelling import closest_name
 from multitask.config import yaml_reader
 from multitask.config.help_text import setting_keys
-from multitask.config.schema import LossWeights, Settings, trained_tasks
+from multitask.config.schema import SCORED_TASK, LossWeights, Settings, trained_tasks
 from multitask.data.corpus import window_problem
 from multitask.data.labels import TASKS
 
@@ -159,6 +159,11 @@ def _contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]
         elif getattr(m, f"freeze_{task}"):
             text = f"model.new_heads has {task}, but model.freeze_{task} is true: the head would stay random"
             yield ("model.new_heads", f"model.freeze_{task}"), text
+    if SCORED_TASK.get(t.select_by, tasks[0]) not in tasks:
+        text = (
+            f"training.select_by is {t.select_by}, but training.task is {t.task}: choose a score of that task"
+        )
+        yield ("training.select_by", "training.task"), text
     if d.sampling_temperature is not None and len(set(d.train)) < 2:
         text = "data.sampling_temperature mixes files, but data.train has only one"
         yield ("data.sampling_temperature", "data.train"), text

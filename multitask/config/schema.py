@@ -211,6 +211,10 @@ class Settings(_Section):
     """The run's folder. null: a new one under runs/, named by the date and time."""
 
 
+SCORED_TASK = {"accuracy": "task_a", "macro_f1": "task_a", "entity_f1": "task_b"}
+"""A value of `training.select_by` → the task that it scores; those that are missing score both."""
+
+
 def trained_tasks(settings: Settings) -> tuple[str, ...]:
     """The names of the tasks that are trained."""
     return TASKS if settings.training.task == "both" else (settings.training.task,)

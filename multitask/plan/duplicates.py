@@ -91,7 +91,9 @@ def _differing(hashes: np.ndarray, values: np.ndarray) -> tuple[int, tuple[int, 
     """How many texts have two different values, and two such rows of one text, the first ones."""
     order = np.lexsort((values, hashes))
     h, v = hashes[order], values[order]
-    at = np.flatnonzero((h[1:] == h[:-1]) & (v[1:] != v[:-1]))
+    new = np.append(True, (h[1:] != h[:-1]) | (v[1:] != v[:-1]))[: len(h)]
+    order, h = order[new], h[new]  # the first row of each text and value
+    at = np.flatnonzero(h[1:] == h[:-1])
     if not len(at):
         return 0, None
     pairs = np.sort(np.stack([order[at], order[at + 1]]), 0)

@@ -37,6 +37,8 @@ def _rules(settings: Settings, start: StartingModel, on_cuda: bool) -> Iterator[
         yield "training.feature_memory", "training.cache_features is false"
     if not any(trains_head(settings, task) for task in tasks) and t.loss_weighting != "uncertainty":
         yield "training.head_learning_rate", "no head is trained"
+    if not any(map(start.has_head, m.new_heads)):
+        yield "model.new_heads", "the starting model has no such head"
     if not m.lora.rank:
         for name in ("alpha", "dropout", "targets"):
             yield f"model.lora.{name}", "model.lora.rank is 0"

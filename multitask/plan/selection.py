@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from multitask.common.errors import InputError
-from multitask.config.schema import Settings, trained_tasks
+from multitask.config.schema import SCORED_TASK, Settings, trained_tasks
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import UNLABELLED, LabelSpace
 from multitask.evaluation.metrics import Scores
 from multitask.plan.calibration import annotated_tasks
 from multitask.plan.starting_model import trains_head
 
-_NEEDS = {"accuracy": "task_a", "macro_f1": "task_a", "entity_f1": "task_b"}
 _WHAT = {"task_a": "class", "task_b": "entity of a type"}
 
 
@@ -92,7 +91,7 @@ def _check_measured(
     select_by: str, missing: dict[str, str], dev: EncodedCorpus, tasks: Iterable[str]
 ) -> None:
     """Raises InputError if dev does not measure what `select_by` names; `tasks` are those it annotates."""
-    if (task := _NEEDS.get(select_by, "")) in missing:
+    if (task := SCORED_TASK.get(select_by, "")) in missing:
         raise InputError(f"training.select_by is {select_by}, but {missing[task]}")
     has = {"task_a": dev.row_classes != UNLABELLED, "task_b": dev.row_tagged}
     if select_by == "exact_match" and not np.logical_and.reduce([has[task] for task in tasks]).any():

@@ -38,9 +38,9 @@ class Diverged(InputError):
     Attributes:
         rates: the learning rates that the run uses, by dotted key."""
 
-    def __init__(self, step: int, rates: Mapping[str, float], precision: str, rows: str):
+    def __init__(self, step: int, rates: Mapping[str, float], precision: torch.dtype, rows: str):
         used = " or ".join(f"{key} ({rate:g})" for key, rate in rates.items())
-        fp32 = ", or training.precision=fp32" if precision != "fp32" else ""
+        fp32 = ", or training.precision=fp32" if precision != torch.float32 else ""
         super().__init__(
             f"step {step}: the loss or a gradient is not finite; the step was skipped. A lower {used} may "
             f"help{fp32}. Rows of this step: {rows}"

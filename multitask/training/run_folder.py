@@ -27,6 +27,7 @@ from multitask.export.model_card import model_card
 from multitask.plan.calibration import Calibration, kept_calibration
 from multitask.training import resume
 from multitask.training.checkpoint import Checkpoint, Checkpoints
+from multitask.training.optimizer import Diverged
 from multitask.training.preparation import Prepared, resolve_settings
 from multitask.training.progress import Progress, tensor_files, tensors_from_files, use_best_weights
 from multitask.training.resume import CHECKPOINTS, CONFIG, METRICS, RUNS, Origin
@@ -45,7 +46,7 @@ class RunFolder:
 
         Raises InputError if another process is training in it."""
         self.path, self.origin, self.settings, self.prepared = path, origin, settings, prepared
-        self.model, self.report = path / "model", path / resume.REPORT
+        self.model, self.report = path / resume.MODEL, path / resume.REPORT
         self.checkpoints = Checkpoints(path / CHECKPOINTS)
         self.lock = lock(path, "another process is training in it")
         for leftover in resume.leftovers(path):
@@ -208,7 +209,12 @@ def resume_hint_on_failure(folder: RunFolder | None) -> Iterator[None]:
         command = f"python task_4.py --resume {folder.path}"
         if isinstance(error, StoppedBySignal):
             raise error.with_hint(f"{state}{model}; to resume: {command}") from None
-        logger.warning(f"{state}{model}; to resume when the cause is fixed: {command}")
+        if isinstance(error, Diverged):  # it would do so again
+            lower = {key: float(f"{rate / 10:g}") for key, rate in error.rates.items()}
+            hint = f"a new run with a lower rate: {resume.train_on_command(folder.path, lower)}"
+        else:
+            hint = f"to resume when the cause is fixed: {command}"
+        logger.warning(f"{state}{model}; {hint}")
         raise
     finally:
         if folder:

@@ -47,6 +47,7 @@ def two_classes(tmp_path_factory):
         "two": train,
         "two_dev": dev,
         "sixty": [row for rows in of_class.values() for row in rows[:20]],
+        "skewed": [row for rows, n in zip(of_class.values(), (57, 2, 1)) for row in rows[:n]],
         "entities_dev": [{**row, "label": None} for row in corpus("dev")],
         "texts": [{"text": row["text"]} for row in corpus("test") if "label" in row],
     }
@@ -88,3 +89,13 @@ def test_a_third_class_is_learned_and_the_known_ones_are_kept(two_classes):
         after = recalls(f"three_{epochs}")
         assert (after["politics"] + after["sports"]) / 2 >= 0.85 * known
     assert after["technology"] > 0.45
+
+
+def test_balanced_weights_teach_classes_of_one_and_two_rows(two_classes):
+    found = {}
+    for weights in ("null", "balanced"):
+        words = ["training.task=task_a", f"training.class_weights={weights}", "data.dev=null"]
+        run(*MINI, *words, "data.train=skewed.jsonl", f"output_dir=skewed_{weights}")
+        found[weights] = recalls(f"skewed_{weights}")
+    rare = {weights: recall["sports"] + recall["technology"] for weights, recall in found.items()}
+    assert rare["balanced"] > rare["null"] + 0.3
