@@ -14,7 +14,7 @@ from multitask.evaluation.selective import fit_thresholds
 from multitask.inference.predictor import Predictor
 from multitask.inference.runner import Runner
 from multitask.plan.heads import Heads
-from multitask.plan.starting_model import trains_head
+from multitask.plan.starting_model import trains_encoder, trains_head
 
 DEV, START = "dev", "start"
 
@@ -53,7 +53,7 @@ def calibrate(
     annotated = {} if dev is None else annotated_tasks(dev)
     names = {"task_a": heads.labels.classes, "task_b": heads.labels.types}
     fitted = [bool(annotated.get(task) and names[task]) for task in TASKS]
-    if settings.model.freeze_backbone:
+    if not trains_encoder(settings.model, heads.start.config):
         fitted = [fits and origin != START for fits, origin in zip(fitted, origins)]
     if dev is not None and any(fitted):
         of_dev = fit_temperatures(runner, dev, heads.labels)

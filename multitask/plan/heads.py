@@ -18,6 +18,7 @@ from multitask.plan.starting_model import (
     choose_pooling,
     choose_token_head,
     choose_window,
+    trains_encoder,
     trains_head,
 )
 
@@ -165,7 +166,9 @@ def _moved(settings: Settings, start: StartingModel) -> list[str]:
         f"warning: {task} is not trained, but the encoder that its head reads is: it will predict something "
         "else; model.freeze_backbone=true keeps its predictions"
         for task in TASKS
-        if not settings.model.freeze_backbone and start.has_head(task) and task not in trained_tasks(settings)
+        if trains_encoder(settings.model, start.config)
+        and start.has_head(task)
+        and task not in trained_tasks(settings)
     ]
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from multitask.config.help_text import flatten_settings
 from multitask.config.schema import Settings, trained_tasks
-from multitask.plan.starting_model import StartingModel, trains_head
+from multitask.config.yaml_reader import format_scalar
+from multitask.plan.starting_model import StartingModel, trains_encoder, trains_head
 
 
 def no_effect_warnings(settings: Settings, start: StartingModel, on_cuda: bool) -> list[str]:
@@ -15,7 +16,7 @@ def no_effect_warnings(settings: Settings, start: StartingModel, on_cuda: bool) 
         on_cuda: whether the run uses a GPU."""
     values, defaults = flatten_settings(settings), flatten_settings(Settings())
     return [
-        f"warning: {key} is {values[key]}, and has no effect: {why}"
+        f"warning: {key} is {format_scalar(values[key])}, and has no effect: {why}"
         for key, why in _rules(settings, start, on_cuda)
         if values[key] != defaults[key]
     ]
@@ -25,8 +26,11 @@ def _rules(settings: Settings, start: StartingModel, on_cuda: bool) -> Iterator[
     """Keys that have no effect in these settings, and why."""
     m, t, tasks = settings.model, settings.training, trained_tasks(settings)
     no_layer_frozen = not m.freeze_backbone and not m.freeze_layers and not m.lora.rank
-    if m.freeze_backbone:
+    if not trains_encoder(m, start.config):
         frozen = "model.freeze_backbone is true"
+        if not m.freeze_backbone:
+            frozen = f"model.freeze_layers is {m.freeze_layers}, all of the encoder"
+        yield "training.layer_decay", frozen
         yield "training.learning_rate", f"{frozen}; the heads learn at training.head_learning_rate"
         yield "model.attention_dropout", frozen
         yield "training.occurring_rows", f"{frozen}: word embeddings are not trained"

@@ -11,7 +11,8 @@ from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import UNLABELLED, LabelSpace
 from multitask.evaluation.metrics import Scores
 from multitask.plan.calibration import annotated_tasks
-from multitask.plan.starting_model import trains_head
+from multitask.plan.heads import Heads
+from multitask.plan.starting_model import trains_encoder, trains_head
 
 _WHAT = {"task_a": "class", "task_b": "entity of a type"}
 
@@ -42,7 +43,7 @@ class Selection:
 
 
 def choose_selection(
-    settings: Settings, labels: LabelSpace, dev: EncodedCorpus | None
+    settings: Settings, heads: Heads, dev: EncodedCorpus | None
 ) -> tuple[Selection, list[str]]:
     """How a run compares its epochs, and warnings about trained tasks that dev does not measure.
 
@@ -54,7 +55,7 @@ def choose_selection(
         weights = dict.fromkeys(tasks, 1.0)
     if dev is None:
         return Selection(t.select_by, ()), []
-    annotated, measurable = annotated_tasks(dev), _measurable(dev, labels)
+    annotated, measurable = annotated_tasks(dev), _measurable(dev, heads.labels)
     missing = {}
     for task in tasks:
         if not annotated[task]:
@@ -70,7 +71,8 @@ def choose_selection(
             f"{' and '.join(missing)} may still improve; set it to null, or annotate data.dev"
         )
     # what never changes says nothing about an epoch
-    constant = {task for task in tasks if settings.model.freeze_backbone and not trains_head(settings, task)}
+    still = not trains_encoder(settings.model, heads.start.config)
+    constant = {task for task in tasks if still and not trains_head(settings, task)}
     measured = tuple(task for task in tasks if task not in missing and task not in constant)
     _check_measured(t.select_by, missing, dev, [task for task in tasks if annotated[task]])
     warnings = [

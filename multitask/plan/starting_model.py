@@ -28,9 +28,16 @@ class StartingModel:
         return bool(self.known.classes if task == "task_a" else self.known.types)
 
 
-def read_starting_model(m: ModelSettings, folder: Path) -> StartingModel:
+def read_starting_model(settings: Settings, folder: Path) -> StartingModel:
     """The model in a folder. Raises InputError if the settings ask for more than it has."""
+    m, t = settings.model, settings.training
     config = encoder_config(m, folder)
+    for name in ("gradient_cosine", "gradient_checkpointing"):
+        if getattr(t, name) and not trains_encoder(m, config):
+            raise InputError(
+                f"model.freeze_layers is {m.freeze_layers}, all of the encoder: training.{name} needs an "
+                "encoder that trains"
+            )
     # a plain BertConfig keeps the fields of MultiTaskConfig, although it does not know them
     return StartingModel(folder, config, labels_from_config(config))
 
@@ -102,6 +109,11 @@ def check_kept_window(settings: Settings, start: StartingModel) -> None:
     ]
     if problems:
         raise InputError(list_problems(problems))
+
+
+def trains_encoder(m: ModelSettings, config: BertConfig) -> bool:
+    """Whether the settings train a part of the encoder."""
+    return not m.freeze_backbone and m.freeze_layers < config.num_hidden_layers
 
 
 def trains_head(settings: Settings, task: str) -> bool:

@@ -63,14 +63,14 @@ def prepare(settings: Settings) -> Prepared:
     if settings.training.tracker:
         require_packages(["tensorboard"], "training.tracker", "requirements-tensorboard.txt")
     backbone = find_backbone(settings.model.backbone, settings.model.offline_backbone)
-    start = read_starting_model(settings.model, backbone.folder)
+    start = read_starting_model(settings, backbone.folder)
     check_kept_window(settings, start)
     tokenizer = load_tokenizer(backbone.folder)
     splits = _read(settings, tokenizer, choose_window(settings.model, start.folder))
     heads = choose_heads(settings, start, splits["train"])
     labels, paths = heads.labels, {name: getattr(settings.data, name) for name in splits}
     corpora = {name: split.corpus(labels) for name, split in splits.items()}
-    selection, unmeasured = choose_selection(settings, labels, corpora.get("dev"))
+    selection, unmeasured = choose_selection(settings, heads, corpora.get("dev"))
     _check_test(settings, corpora.get("test"))
     weights = class_weights(settings, labels, corpora["train"])
     on_cuda = settings.device != "cpu" and torch.cuda.is_available()

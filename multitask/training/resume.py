@@ -123,8 +123,8 @@ def train_on_command(run: Path, changes: Mapping[str, Any]) -> str:
     """The command that starts a new run with the settings of this one but for `changes`, from its best model
     if it has one."""
     settings = {"output_dir": None, **changes}
-    if (run / MODEL).exists():
-        settings = {"model.backbone": str(run / MODEL), **settings}
+    if (run / MODEL).exists():  # its heads are no longer new
+        settings = {"model.backbone": str(run / MODEL), "model.new_heads": None, **settings}
     words = [f"{key}={format_scalar(value)}" for key, value in settings.items()]
     return shlex.join(["python", "task_4.py", "--config", str(run / CONFIG), *words])
 
