@@ -146,10 +146,10 @@ def _contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]
         keys = (*(f"training.loss_weights.{task}" for task in TASKS), "training.loss_weights")
         text = f"training.loss_weighting is {t.loss_weighting}: leave training.loss_weights at the default"
         yield (*keys, "training.loss_weighting"), text
-    both_set = m.max_length != "auto" and m.stride != "auto"  # else the starting model matters
-    if both_set and (problem := window_problem(m.max_length, m.stride)):
+    if m.max_length != "auto" and m.stride != "auto":  # else the starting model decides
+        problem = window_problem(m.max_length, m.stride)
         text = f"model.stride is {m.stride}; with model.max_length {m.max_length} {problem}"
-        yield ("model.stride", "model.max_length"), text
+        yield from [(("model.stride", "model.max_length"), text)] if problem else []
     for task in m.new_heads:
         if task not in tasks:
             text = (

@@ -84,7 +84,7 @@ def evaluate(
     """Only the scores of a model, or a Runner, on a corpus, in those of `tasks` that it has labels for. With
     the tasks' `loss_weights` they include the loss: see `LossSums`."""
     sums = None if loss_weights is None else LossSums(corpus)
-    scores = score(corpus, labels, *predict_corpus(model, corpus, labels, tasks, sums and sums.add))
+    scores = score(corpus, labels, *predict_corpus(model, corpus, labels, tasks, sums.add if sums else None))
     return scores if sums is None else replace(scores, loss=sums.mean(loss_weights or {}))
 
 
