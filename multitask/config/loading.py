@@ -116,23 +116,7 @@ def _contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]
     """Settings that contradict each other, as (their keys, what is wrong and what to do); needs no data."""
     m, d, t = settings.model, settings.data, settings.training
     tasks = trained_tasks(settings)
-    if m.freeze_backbone:
-        freeze_keys = [f"model.freeze_{part}" for part in (*tasks, "backbone")]
-        if all(getattr(m, f"freeze_{task}") for task in tasks):
-            text = f"nothing is left to train: set one of {', '.join(freeze_keys)} to false"
-            yield (*freeze_keys, "training.task"), text
-        for key, value in (("model.freeze_layers", m.freeze_layers), ("model.lora.rank", m.lora.rank)):
-            if value:
-                text = f"{key} is {value}, but model.freeze_backbone is true: set it to false"
-                yield (key, "model.freeze_backbone"), text
-        for key, is_set in (
-            ("training.layer_decay", t.layer_decay < 1),
-            ("training.gradient_checkpointing", t.gradient_checkpointing),
-            ("training.gradient_cosine", t.gradient_cosine),
-        ):
-            if is_set:
-                text = f"{key} needs an encoder that trains: set model.freeze_backbone to false"
-                yield (key, "model.freeze_backbone"), text
+    yield from _frozen_encoder(settings)
     if len(tasks) < 2:
         for key, is_set in (
             ("training.loss_weighting", t.loss_weighting != "fixed"),
@@ -152,17 +136,13 @@ def _contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]
         yield from [(("model.stride", "model.max_length"), text)] if problem else []
     for task in m.new_heads:
         if task not in tasks:
-            text = (
-                f"model.new_heads has {task}, but training.task is {t.task}: its new head would stay random"
-            )
+            text = f"model.new_heads has {task}, but training.task is {t.task}: the head would stay random"
             yield ("model.new_heads", "training.task"), text
         elif getattr(m, f"freeze_{task}"):
             text = f"model.new_heads has {task}, but model.freeze_{task} is true: the head would stay random"
             yield ("model.new_heads", f"model.freeze_{task}"), text
     if SCORED_TASK.get(t.select_by, tasks[0]) not in tasks:
-        text = (
-            f"training.select_by is {t.select_by}, but training.task is {t.task}: choose a score of that task"
-        )
+        text = f"training.select_by is {t.select_by}, but training.task is {t.task}: choose a score of it"
         yield ("training.select_by", "training.task"), text
     if d.sampling_temperature is not None and len(set(d.train)) < 2:
         text = "data.sampling_temperature mixes files, but data.train has only one"
@@ -170,3 +150,26 @@ def _contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]
     if t.early_stopping and not d.dev:
         text = "training.early_stopping needs data.dev to see when the score no longer rises"
         yield ("training.early_stopping", "data.dev"), text
+
+
+def _frozen_encoder(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What contradicts a frozen encoder, as from `_contradictions`."""
+    m, t, tasks = settings.model, settings.training, trained_tasks(settings)
+    if not m.freeze_backbone:
+        return
+    freeze_keys = [f"model.freeze_{part}" for part in (*tasks, "backbone")]
+    if all(getattr(m, f"freeze_{task}") for task in tasks):
+        text = f"nothing is left to train: set one of {', '.join(freeze_keys)} to false"
+        yield (*freeze_keys, "training.task"), text
+    for key, value in (("model.freeze_layers", m.freeze_layers), ("model.lora.rank", m.lora.rank)):
+        if value:
+            text = f"{key} is {value}, but model.freeze_backbone is true: set it to false"
+            yield (key, "model.freeze_backbone"), text
+    for key, is_set in (
+        ("training.layer_decay", t.layer_decay < 1),
+        ("training.gradient_checkpointing", t.gradient_checkpointing),
+        ("training.gradient_cosine", t.gradient_cosine),
+    ):
+        if is_set:
+            text = f"{key} needs an encoder that trains: set model.freeze_backbone to false"
+            yield (key, "model.freeze_backbone"), text

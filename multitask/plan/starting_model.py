@@ -38,6 +38,8 @@ def read_starting_model(settings: Settings, folder: Path) -> StartingModel:
                 f"model.freeze_layers is {m.freeze_layers}, all of the encoder: training.{name} needs an "
                 "encoder that trains"
             )
+    if not trains_encoder(m, config) and not any(trains_head(settings, task) for task in TASKS):
+        raise InputError("nothing is left to train: all layers and the heads of the trained tasks are frozen")
     # a plain BertConfig keeps the fields of MultiTaskConfig, although it does not know them
     return StartingModel(folder, config, labels_from_config(config))
 

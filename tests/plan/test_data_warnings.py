@@ -69,6 +69,16 @@ def test_data_without_fault_causes_no_warning(ready):
             ["model.freeze_task_b=true", "model.freeze_backbone=false"],
             "model.freeze_task_b is true, but the head is new",
         ),
+        (
+            PLAIN,
+            [
+                "training.task=task_a",
+                "model.freeze_task_a=true",
+                "model.freeze_backbone=false",
+                "model.freeze_layers=3",
+            ],
+            "nothing is left to train: all layers",
+        ),
     ],
 )
 def test_a_run_that_can_learn_nothing_is_refused(ready, rows, settings, reason):
