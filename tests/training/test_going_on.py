@@ -33,6 +33,15 @@ def test_more_epochs_of_a_finished_run_are_a_new_run_from_its_best_model(shell, 
     assert (settings.model.backbone, settings.training.num_epochs, len(rows)) == ("run/model", 3, 3 + 1)
 
 
+def test_a_head_that_was_new_is_kept_when_its_run_is_trained_on(shell, settings_for):
+    assert shell(task_4, *settings_for).status == 0
+    anew = ["model.backbone=run/model", "model.new_heads=task_a", "output_dir=anew"]
+    assert shell(task_4, *settings_for, *anew).status == 0
+    ended = shell(task_4, "--resume=anew", "training.num_epochs=2")
+    settings, _ = train_on(shell, ended.err)
+    assert (settings.model.backbone, settings.model.new_heads) == ("anew/model", ())
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 def test_other_settings_of_a_stopped_run_are_a_new_run(shell, settings_for, monkeypatch, steps):
     real, left = task_4.gradients, iter([*[0] * (steps - 1), signal.SIGTERM])
