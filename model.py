@@ -342,6 +342,8 @@ def multitask_loss(
     count_task_a: float | Tensor,
     count_task_b: float | Tensor,
     weights_task_a: Tensor | None = None,
+    class_weights: Sequence[Tensor | None] = (None, None),
+    label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of each task: the sum over the batch's labelled items, divided by a given count.
 
@@ -350,14 +352,22 @@ def multitask_loss(
         count_task_a, count_task_b: labelled items of the whole step, to whose loss its micro-batches add up.
             A tensor (0-dim) must not be 0.
         weights_task_a: factor (B,) of each window's loss: 1 / n for a text of n windows, which counts once.
+        class_weights: factors of the labels' losses, (C,) and (K,); None: all 1. The counts then are sums of
+            the labelled items' factors, as in torch's weighted mean.
+        label_smoothing: share of each label's probability that is spread over all labels.
 
     Returns both losses in float32. A task without labels in the batch has loss 0, also if its count is 0."""
     sentence_logits, token_logits = output
-    loss_a = functional.cross_entropy(sentence_logits.float(), labels_task_a, reduction="none")
+    weights_a, weights_b = class_weights
+    loss_a = functional.cross_entropy(
+        sentence_logits.float(), labels_task_a, weights_a, reduction="none", label_smoothing=label_smoothing
+    )
     if weights_task_a is not None:
         loss_a = loss_a * weights_task_a
     flat = token_logits.flatten(0, 1).float()  # (B · T, K)
-    loss_b = functional.cross_entropy(flat, labels_task_b.flatten(), reduction="sum")
+    loss_b = functional.cross_entropy(
+        flat, labels_task_b.flatten(), weights_b, reduction="sum", label_smoothing=label_smoothing
+    )
     return loss_a.sum() / _divisor(count_task_a), loss_b / _divisor(count_task_b)
 
 

@@ -22,7 +22,7 @@ from multitask.config.loading import load_settings
 from multitask.data.texts import read_texts
 from multitask.encoders.pretrained import find_backbone, load_model, load_tokenizer
 from multitask.inference.predictor import embed
-from multitask.training.model_setup import choose_pooling, encoder_config
+from multitask.plan.starting_model import choose_pooling, choose_window, encoder_config
 
 SAMPLES = ["The striker scored twice before half-time.", "She found the net in both halves of the final."]
 COMPARED = 20  # sentences in the table of similarities
@@ -40,11 +40,12 @@ def main() -> None:
     m, device = settings.model, choose_device(settings.device)
     backbone = find_backbone(m.backbone, m.offline_backbone)
     encoder_config(m, backbone.folder)
+    max_length, stride = choose_window(m, backbone.folder)
     print(f"Using device: {device}")
     folder, pooling = backbone.folder, choose_pooling(m, backbone.folder)
-    model = load_model(
-        SentenceTransformer, folder, pooling=pooling, max_length=m.max_length, stride=m.stride
-    ).to(device)
+    model = load_model(SentenceTransformer, folder, pooling=pooling, max_length=max_length, stride=stride).to(
+        device
+    )
     tokenizer = load_tokenizer(backbone.folder)
     if arguments.output:
         write(model, tokenizer, texts, arguments.output)

@@ -22,7 +22,7 @@ from multitask.data.corpus import encode
 from multitask.data.examples import example_from_text
 from multitask.data.labels import LabelSpace
 from multitask.encoders.pretrained import find_backbone, load_model, load_tokenizer
-from multitask.training.model_setup import choose_pooling, choose_token_head, encoder_config
+from multitask.plan.starting_model import choose_pooling, choose_token_head, choose_window, encoder_config
 
 SAMPLES = ["Marit Solheim won the final in Oslo.", "Lawmakers voted to raise the retirement age."]
 
@@ -50,16 +50,17 @@ def main() -> None:
         pooling=choose_pooling(m, backbone.folder),
         token_head=choose_token_head(m, config, kept=getattr(config, "tag_scheme", None) is not None),
     ).to(device)
-    show_outputs(model, load_tokenizer(backbone.folder), arguments.sentences or SAMPLES, m)
+    window = choose_window(m, backbone.folder)
+    show_outputs(model, load_tokenizer(backbone.folder), arguments.sentences or SAMPLES, *window)
     show_freezing(model)
 
 
 def show_outputs(
-    model: MultiTaskTransformer, tokenizer: Tokenizer, sentences: list[str], m: ModelSettings
+    model: MultiTaskTransformer, tokenizer: Tokenizer, sentences: list[str], max_length: int, stride: int
 ) -> None:
     """Print the shapes of the sentences' embeddings and of both heads' logits, all from one pass."""
     corpus = encode(
-        list(map(example_from_text, sentences)), tokenizer, LabelSpace((), ()), m.max_length, m.stride
+        list(map(example_from_text, sentences)), tokenizer, LabelSpace((), ()), max_length, stride
     )
     windows = np.arange(len(corpus.window_start))
     batch = {name: tensor.to(model.device) for name, tensor in collate(corpus, windows).items()}
@@ -68,7 +69,7 @@ def show_outputs(
         embeddings = model.pool(states[-1], batch["attention_mask"])
         output = model.heads(states, batch["attention_mask"])
     if len(windows) > len(sentences):
-        print(f"{len(sentences)} sentences in {len(windows)} windows of at most {m.max_length} tokens")
+        print(f"{len(sentences)} sentences in {len(windows)} windows of at most {max_length} tokens")
     print(f"Embedding shape: {embeddings.shape}")
     print(f"Sentence logits shape: {output.sentence_logits.shape}")
     print(f"Token logits shape: {output.token_logits.shape}")

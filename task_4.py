@@ -28,13 +28,12 @@ from multitask.data.labels import TASKS
 from multitask.encoders.lora import merge_lora
 from multitask.encoders.pretrained import load_model
 from multitask.encoders.saving import loaders
-from multitask.evaluation.calibration import fit_temperatures
 from multitask.evaluation.evaluate import evaluate_corpus
 from multitask.evaluation.metrics import Scores, scores_table
 from multitask.evaluation.report import Report
-from multitask.evaluation.selective import fit_thresholds
-from multitask.inference.predictor import Predictor
 from multitask.inference.runner import runner_of
+from multitask.plan.calibration import calibrate
+from multitask.plan.heads import keep_rows
 from multitask.search.runs import search_settings
 from multitask.search.study import AfterEpoch
 from multitask.training.graphs import drop_graphs, use_graphs
@@ -42,7 +41,15 @@ from multitask.training.loss_weighting import Counts
 from multitask.training.optimizer import finite_or_nan
 from multitask.training.preparation import Prepared, describe, model_config_fields, prepare
 from multitask.training.progress import Progress, copy_learned_tensors, epoch_line
-from multitask.training.resume import CONFIG, RUNS, check_output_dir, find_run, is_finished, run_settings
+from multitask.training.resume import (
+    CONFIG,
+    RUNS,
+    check_finished,
+    check_output_dir,
+    find_run,
+    is_finished,
+    run_settings,
+)
 from multitask.training.run_folder import RunFolder, open_run_folder, resume_hint_on_failure, save_checkpoint
 from multitask.training.trainer import Trainer
 
@@ -64,6 +71,7 @@ def main() -> None:
         check_output_dir(settings.output_dir)
     device = distributed.init_processes(settings.device)
     if old and is_finished(old):
+        check_finished(old, overrides)
         print(f"{old} is finished: there is nothing to resume")
         return
     with distributed.main_process_first():
@@ -83,7 +91,7 @@ def main() -> None:
     if scores:
         print(f"Test, with the best model\n{scores_table(scores)}")
     if folder:
-        print(f"Run folder: {folder.path}\nModel: {folder.model} ({loaders(prepared.token_head)})")
+        print(f"Run folder: {folder.path}\nModel: {folder.model} ({loaders(prepared.heads.token_head)})")
         print(f"Report: {folder.report}")
 
 
@@ -121,7 +129,8 @@ def build(prepared: Prepared, settings: Settings) -> MultiTaskTransformer:
     torch.manual_seed(settings.training.seed)
     fields = model_config_fields(settings, prepared)
     model = load_model(MultiTaskTransformer, prepared.backbone.folder, new_heads=True, **fields)
-    model.reset(**dict.fromkeys(prepared.new_heads, True))
+    model.reset(**dict.fromkeys(prepared.heads.new, True))
+    keep_rows(model, prepared.heads)
     return model
 
 
@@ -144,7 +153,7 @@ def train(
             dev = trainer.evaluate()
             with stop.deferred():
                 end_epoch(trainer, folder, losses, dev)
-            if after_epoch and dev and (score := dev.mean()) is not None:
+            if after_epoch and (score := trainer.prepared.selection.score(dev)) is not None:
                 after_epoch(len(progress.metrics), t.num_epochs, score)
         if progress.without_gain == t.early_stopping and len(progress.metrics) < t.num_epochs:
             print(f"Stopping early: {progress.without_gain} epochs without a better dev score")
@@ -212,7 +221,8 @@ def end_epoch(trainer: Trainer, folder: RunFolder | None, losses: dict, dev: Sco
     }
     print(epoch_line(metrics, t.num_epochs), flush=True)
     trainer.weighting.end_epoch({task: losses[f"loss_{task}"] for task in trainer.tasks})
-    better = progress.end_epoch(metrics, dev.mean() if dev else None, t.num_epochs, t.early_stopping)
+    score = trainer.prepared.selection.score(dev)
+    better = progress.end_epoch(metrics, score, t.num_epochs, t.early_stopping)
     trainer.reset_losses()
     if folder and better:
         trainer.best = copy_learned_tensors(trainer)
@@ -226,7 +236,7 @@ def train_step(trainer: Trainer, windows: np.ndarray) -> None:
 
     Both losses are divided by the counts of the whole step: its micro-batches then give the same gradient as
     one large batch."""
-    counts = count_labels(trainer.corpus, windows)
+    counts = count_labels(trainer.corpus, windows, trainer.prepared.class_weights)
     trainer.retry_smaller_on_oom(partial(gradients, trainer, windows, counts), windows)
     trainer.step(counts)
 
@@ -256,6 +266,8 @@ def loss_of(trainer: Trainer, batch: dict[str, Tensor], counts: Counts, share: f
         batch["labels_task_b"],
         *counts,
         batch["weights_task_a"],
+        trainer.class_weights,
+        trainer.settings.training.label_smoothing,
     )
     losses = {task: loss for task, loss in zip(TASKS, both) if task in trainer.tasks}
     trainer.record_losses(losses, counts)
@@ -277,14 +289,10 @@ def finish(
     model = load_model(MultiTaskTransformer, folder.model) if folder else build(prepared, settings)
     model.to(device)
     distributed.broadcast_weights(model)
-    corpora, labels, runner = prepared.corpora, prepared.labels, runner_of(model)
+    corpora, tokenizer = prepared.corpora, prepared.tokenizer
     split = next((name for name in ("test", "dev") if name in corpora), None)
-    if "dev" in corpora:
-        temperatures = fit_temperatures(runner, corpora["dev"], labels)
-        model.config.temperature_task_a, model.config.temperature_task_b = temperatures
-    predictor = Predictor(runner, prepared.tokenizer, labels)
-    if "dev" in corpora:
-        predictor.thresholds = fit_thresholds(predictor, corpora["dev"])
+    runner, dev = runner_of(model), corpora.get("dev")
+    predictor, calibration = calibrate(runner, tokenizer, dev, settings, prepared.heads)
     shown = None
     if split:
         files = getattr(settings.data, split)
@@ -293,7 +301,7 @@ def finish(
     page = Report(folder.facts(progress), split, shown).page() if folder else b""
     with stop.deferred():
         if folder:
-            folder.finish(model, progress.best_dev, test, "dev" in corpora, predictor.thresholds, page)
+            folder.finish(model, progress.best_dev, test, calibration, page)
     return test
 
 

@@ -103,7 +103,8 @@ class KeepBest(TrainerCallback):
         self.model, self.prepared, self.best, self.weights = model, prepared, -1.0, None
 
     def on_epoch_end(self, *_, **__):
-        score = evaluate(self.model, self.prepared.corpora["dev"], self.prepared.labels).mean()
+        scores = evaluate(self.model, self.prepared.corpora["dev"], self.prepared.labels)
+        score = self.prepared.selection.score(scores)
         if score > self.best:
             self.best = score
             self.weights = {name: value.clone() for name, value in self.model.state_dict().items()}

@@ -11,7 +11,7 @@ from multitask.common.errors import InputError, list_problems
 from multitask.common.spelling import closest_name
 from multitask.config import yaml_reader
 from multitask.config.help_text import setting_keys
-from multitask.config.schema import LossWeights, Settings, trained_tasks
+from multitask.config.schema import SCORED_TASK, LossWeights, Settings, trained_tasks
 from multitask.data.corpus import window_problem
 from multitask.data.labels import TASKS
 
@@ -116,23 +116,7 @@ def _contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]
     """Settings that contradict each other, as (their keys, what is wrong and what to do); needs no data."""
     m, d, t = settings.model, settings.data, settings.training
     tasks = trained_tasks(settings)
-    if m.freeze_backbone:
-        freeze_keys = [f"model.freeze_{part}" for part in (*tasks, "backbone")]
-        if all(getattr(m, f"freeze_{task}") for task in tasks):
-            text = f"nothing is left to train: set one of {', '.join(freeze_keys)} to false"
-            yield (*freeze_keys, "training.task"), text
-        for key, value in (("model.freeze_layers", m.freeze_layers), ("model.lora.rank", m.lora.rank)):
-            if value:
-                text = f"{key} is {value}, but model.freeze_backbone is true: set it to false"
-                yield (key, "model.freeze_backbone"), text
-        for key, is_set in (
-            ("training.layer_decay", t.layer_decay < 1),
-            ("training.gradient_checkpointing", t.gradient_checkpointing),
-            ("training.gradient_cosine", t.gradient_cosine),
-        ):
-            if is_set:
-                text = f"{key} needs an encoder that trains: set model.freeze_backbone to false"
-                yield (key, "model.freeze_backbone"), text
+    yield from _frozen_encoder(settings)
     if len(tasks) < 2:
         for key, is_set in (
             ("training.loss_weighting", t.loss_weighting != "fixed"),
@@ -146,12 +130,46 @@ def _contradictions(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]
         keys = (*(f"training.loss_weights.{task}" for task in TASKS), "training.loss_weights")
         text = f"training.loss_weighting is {t.loss_weighting}: leave training.loss_weights at the default"
         yield (*keys, "training.loss_weighting"), text
-    if problem := window_problem(m.max_length, m.stride):
+    if m.max_length != "auto" and m.stride != "auto":  # else the starting model decides
+        problem = window_problem(m.max_length, m.stride)
         text = f"model.stride is {m.stride}; with model.max_length {m.max_length} {problem}"
-        yield ("model.stride", "model.max_length"), text
+        yield from [(("model.stride", "model.max_length"), text)] if problem else []
+    for task in m.new_heads:
+        if task not in tasks:
+            text = f"model.new_heads has {task}, but training.task is {t.task}: the head would stay random"
+            yield ("model.new_heads", "training.task"), text
+        elif getattr(m, f"freeze_{task}"):
+            text = f"model.new_heads has {task}, but model.freeze_{task} is true: the head would stay random"
+            yield ("model.new_heads", f"model.freeze_{task}"), text
+    if SCORED_TASK.get(t.select_by, tasks[0]) not in tasks:
+        text = f"training.select_by is {t.select_by}, but training.task is {t.task}: choose a score of it"
+        yield ("training.select_by", "training.task"), text
     if d.sampling_temperature is not None and len(set(d.train)) < 2:
         text = "data.sampling_temperature mixes files, but data.train has only one"
         yield ("data.sampling_temperature", "data.train"), text
     if t.early_stopping and not d.dev:
         text = "training.early_stopping needs data.dev to see when the score no longer rises"
         yield ("training.early_stopping", "data.dev"), text
+
+
+def _frozen_encoder(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What contradicts a frozen encoder, as from `_contradictions`."""
+    m, t, tasks = settings.model, settings.training, trained_tasks(settings)
+    if not m.freeze_backbone:
+        return
+    freeze_keys = [f"model.freeze_{part}" for part in (*tasks, "backbone")]
+    if all(getattr(m, f"freeze_{task}") for task in tasks):
+        text = f"nothing is left to train: set one of {', '.join(freeze_keys)} to false"
+        yield (*freeze_keys, "training.task"), text
+    for key, value in (("model.freeze_layers", m.freeze_layers), ("model.lora.rank", m.lora.rank)):
+        if value:
+            text = f"{key} is {value}, but model.freeze_backbone is true: set it to false"
+            yield (key, "model.freeze_backbone"), text
+    for key, is_set in (
+        ("training.layer_decay", t.layer_decay < 1),
+        ("training.gradient_checkpointing", t.gradient_checkpointing),
+        ("training.gradient_cosine", t.gradient_cosine),
+    ):
+        if is_set:
+            text = f"{key} needs an encoder that trains: set model.freeze_backbone to false"
+            yield (key, "model.freeze_backbone"), text

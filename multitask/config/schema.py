@@ -1,5 +1,6 @@
 """Every setting of a run: its name, description, limits and default."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -21,6 +22,20 @@ def _to_sequence(value: object) -> object:
 Whole = Annotated[int, BeforeValidator(_refuse_bool)]
 Real = Annotated[float, BeforeValidator(_refuse_bool), Field(allow_inf_nan=False)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_to_sequence)]
+
+
+def _check_class_weights(value: object) -> object:
+    if value is None or value == "balanced":
+        return value
+    if isinstance(value, dict) and value:
+        numbers = [w for w in value.values() if isinstance(w, int | float) and not isinstance(w, bool)]
+        if len(numbers) == len(value) and all(0 < number < math.inf for number in numbers):
+            return value
+    raise ValueError("null, balanced or {name: weight, ...} with weights above 0 is expected")
+
+
+ClassWeights = Annotated[Literal["balanced"] | dict[str, float] | None, BeforeValidator(_check_class_weights)]
+Task = Literal["task_a", "task_b"]
 LoraTarget = Literal["query", "key", "value", "attention_output", "intermediate", "output"]
 
 
@@ -79,10 +94,15 @@ class ModelSettings(_Section):
     """Dropout in the encoder and before the heads, in the trained parts only."""
     attention_dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     """Dropout of attention weights. BERT's own value is 0.1."""
-    max_length: Annotated[Whole, Field(ge=4)] = 128
-    """Tokens in a window, including [CLS] and [SEP]. A longer text has several windows."""
-    stride: Annotated[Whole, Field(ge=0)] = 32
-    """Tokens that two consecutive windows share."""
+    max_length: Annotated[Whole, Field(ge=4)] | Literal["auto"] = "auto"
+    """Tokens in a window, including [CLS] and [SEP]. A longer text has several windows. auto: a starting
+    model's own, else 128, or all positions of a shorter encoder."""
+    stride: Annotated[Whole, Field(ge=0)] | Literal["auto"] = "auto"
+    """Tokens that two consecutive windows share. auto: a starting model's own, else 32, or a quarter of a
+    max_length that leaves no room for 32."""
+    new_heads: Annotated[tuple[Task, ...], BeforeValidator(_to_sequence)] = ()
+    """Heads that are drawn anew although the starting model has them: task_a, task_b. null: none. Otherwise a
+    known head stays; classes and types that it does not know are added to it."""
 
 
 class DataSettings(_Section):
@@ -127,6 +147,11 @@ class TrainingSettings(_Section):
     """Recompute a layer's activations in the backward pass instead of storing them."""
     loss_weights: LossWeights = LossWeights()
     """The loss of both tasks is the weighted sum of their losses."""
+    class_weights: ClassWeights = None
+    """Weights of classes and tags in the losses. balanced: each class, and each tag, gets the same share of
+    its task's loss. {name: weight, ...}: of classes, entity types and O; others have 1. null: all have 1."""
+    label_smoothing: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    """Share of a label's probability that the losses spread over all labels (Szegedy et al. 2016)."""
     loss_weighting: Literal["fixed", "uncertainty", "dwa"] = "fixed"
     """fixed: by loss_weights. uncertainty: the weights are learned (Kendall et al. 2018). dwa: the task whose
     loss fell less in the last epoch gets more weight (Liu et al. 2019)."""
@@ -158,6 +183,9 @@ class TrainingSettings(_Section):
     checkpoint_every: Annotated[Whole, Field(ge=1)] | None = 500
     """Steps between two checkpoints; --resume uses the newest. null: only one at the end, and one if a signal
     stops the run."""
+    select_by: Literal["auto", "accuracy", "macro_f1", "entity_f1", "exact_match", "loss"] = "auto"
+    """Dev score that chooses the best epoch: accuracy, macro_f1 (of classes), entity_f1, exact_match, or loss
+    (the lowest). auto: the mean of accuracy and entity_f1. Of equal epochs the earlier one is kept."""
     early_stopping: Annotated[Whole, Field(ge=1)] | None = None
     """Stop after this many epochs without a better dev score. null: never."""
     tracker: Literal["tensorboard"] | None = None
@@ -183,6 +211,10 @@ class Settings(_Section):
     """Folder for encoded corpora and frozen features, reused by later runs. null: none."""
     output_dir: Annotated[str, Field(min_length=1)] | None = None
     """The run's folder. null: a new one under runs/, named by the date and time."""
+
+
+SCORED_TASK = {"accuracy": "task_a", "macro_f1": "task_a", "entity_f1": "task_b"}
+"""A value of `training.select_by` → the task that it scores; those that are missing score both."""
 
 
 def trained_tasks(settings: Settings) -> tuple[str, ...]:

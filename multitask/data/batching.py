@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -138,14 +138,32 @@ def annotated_windows(corpus: EncodedCorpus, tasks: Sequence[str]) -> np.ndarray
     return np.flatnonzero(annotated[corpus.row_of_window])
 
 
-def count_labels(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[float, float]:
+def places_of_windows(corpus: EncodedCorpus, windows: np.ndarray, paths: Sequence[str]) -> str:
+    """The places of the rows of windows (B,), as file:line, line, ...; file:line, ... `paths`: of the files."""
+    rows = np.unique(corpus.row_of_window[windows])
+    files, lines = corpus.file_of_row[rows], corpus.row_lines[rows]
+    return "; ".join(f"{paths[f]}:{', '.join(map(str, lines[files == f]))}" for f in np.unique(files))
+
+
+def count_labels(
+    corpus: EncodedCorpus, windows: np.ndarray, class_weights: Mapping[str, np.ndarray] | None = None
+) -> tuple[float, float]:
     """The divisors of a step's losses: its texts with a class, and its words with a tag.
 
-    A text of n windows counts as 1/n in each."""
+    A text of n windows counts as 1/n in each. `class_weights` has, for some tasks, the weight of each label
+    by id: an item then counts as the weight of its label."""
     text, shares = _texts(corpus, windows)
     *_, words = word_positions(corpus, windows)
-    classes = shares[corpus.row_classes[text] != UNLABELLED].sum()
-    return float(classes), float((corpus.word_tags[words] != UNLABELLED).sum())
+    sums = []
+    for task, ids, counts in (
+        ("task_a", corpus.row_classes[text], shares),
+        ("task_b", corpus.word_tags[words], np.ones(len(words))),
+    ):
+        labelled = ids != UNLABELLED
+        weights = (class_weights or {}).get(task)
+        counts = counts[labelled] if weights is None else counts[labelled] * weights[ids[labelled]]
+        sums.append(float(counts.sum()))
+    return sums[0], sums[1]
 
 
 def _texts(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 import importlib.util
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
@@ -17,6 +17,7 @@ from multitask.encoders import hub
 from multitask.encoders.validation import check_finite, read_config, read_json, read_weights
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerFast
 
     from model import SentenceTransformer
@@ -173,6 +174,14 @@ def load_model(model_class: type[Model], folder: str | Path, new_heads: bool = F
         raise InputError(f"{file}: {len(missing)} weights are missing, such as {missing[0]} {shape}")
     check_finite(model, file)
     return model
+
+
+def read_tensors(folder: str | Path, names: Sequence[str]) -> dict[str, "Tensor"]:
+    """Some tensors of a model folder's weights, by name. `load_model` must have checked the folder."""
+    from safetensors import safe_open
+
+    with safe_open(Path(folder) / "model.safetensors", "pt") as file:
+        return {name: file.get_tensor(name) for name in names}
 
 
 def transformers_tokenizer(folder: Path, **fields: Any) -> "PreTrainedTokenizerFast":

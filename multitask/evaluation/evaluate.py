@@ -1,7 +1,7 @@
 """Evaluates a model on annotated rows, alone or compared with a second model."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from multitask.encoders.thresholds import Thresholds
 from multitask.evaluation import intervals
 from multitask.evaluation.calibration import ConfidenceBins
 from multitask.evaluation.corpus_predictions import CorpusPredictions, predict_with_confidence
+from multitask.evaluation.loss import LossSums
 from multitask.evaluation.metrics import UNKNOWN_LABEL, Scores, score
 from multitask.evaluation.mistakes import most_confident_mistakes
 from multitask.evaluation.plots import confusion, draw_confusion, draw_reliability, draw_risk
@@ -73,9 +74,18 @@ class Evaluation:
         }
 
 
-def evaluate(model: Any, corpus: EncodedCorpus, labels: LabelSpace, tasks: Collection[str] = TASKS) -> Scores:
-    """Only the scores of a model, or a Runner, on a corpus, in those of `tasks` that it has labels for."""
-    return score(corpus, labels, *predict_corpus(model, corpus, labels, tasks))
+def evaluate(
+    model: Any,
+    corpus: EncodedCorpus,
+    labels: LabelSpace,
+    tasks: Collection[str] = TASKS,
+    loss_weights: Mapping[str, float] | None = None,
+) -> Scores:
+    """Only the scores of a model, or a Runner, on a corpus, in those of `tasks` that it has labels for. With
+    the tasks' `loss_weights` they include the loss: see `LossSums`."""
+    sums = None if loss_weights is None else LossSums(corpus)
+    scores = score(corpus, labels, *predict_corpus(model, corpus, labels, tasks, sums.add if sums else None))
+    return scores if sums is None else replace(scores, loss=sums.mean(loss_weights or {}))
 
 
 def evaluate_file(

@@ -74,6 +74,7 @@ class Scores:
     task_a: ClassScores | None
     task_b: EntityScores | None
     exact_match: float | None
+    loss: float | None = None  # see evaluation.loss; None where it was not asked for
 
     def headline(self) -> dict[str, float | None]:
         """The metrics that metrics.jsonl holds."""
@@ -82,6 +83,7 @@ class Scores:
             "macro_f1": self.task_a.macro_f1 if self.task_a else None,
             "entity_f1": self.task_b.micro.f1 if self.task_b else None,
             "exact_match": self.exact_match,
+            **({} if self.loss is None else {"loss": self.loss}),
         }
 
     def to_dict(self) -> dict:
@@ -95,12 +97,6 @@ class Scores:
             row["task_b"] |= {**b.micro.to_dict(), "macro_f1": b.macro_f1}
             row["task_b"]["per_type"] = {name: score.to_dict() for name, score in b.per_label.items()}
         return row
-
-    def mean(self) -> float | None:
-        """The score for choosing the best epoch: the mean of accuracy and entity F1, where they exist."""
-        accuracy, _, entity_f1, _ = self.headline().values()
-        parts = [part for part in (accuracy, entity_f1) if part is not None]
-        return float(np.mean(parts)) if parts else None
 
 
 class Matches(NamedTuple):

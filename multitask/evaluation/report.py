@@ -36,6 +36,7 @@ class RunFacts(NamedTuple):
     rows: Mapping[str, tuple[int, int]]  # split → rows used, rows left out
     sources: Mapping[str, str]  # file → SHA-256
     machine: Mapping[str, object]
+    warnings: Sequence[str] = ()  # about its settings and data
 
 
 class Picture(NamedTuple):

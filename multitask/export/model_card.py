@@ -95,10 +95,15 @@ def model_card(
     test: Scores | None = None,
     temperatures: tuple[float, float] | None = None,
     thresholds: Thresholds | None = None,
+    origins: tuple[str | None, str | None] = ("dev", "dev"),
 ) -> str:
     """A run's resolved settings, encoder, labels, data, scores, temperatures (task A, task B) and thresholds
     → its card: Markdown with a YAML header for the hub. None: there are no such scores, temperatures or
-    thresholds, or not yet."""
+    thresholds, or not yet.
+
+    Args:
+        origins: where each temperature is from: "dev", "start" (the starting model), or None if it is 1
+            because none was fitted."""
     scores = {"dev": dev, "test": test.headline() if test else None}
     sections = [
         "# A sentence's class and its entities",
@@ -111,7 +116,7 @@ def model_card(
         if any(scores.values())
         else "None: the run had neither dev nor test data.",
         *_per_label(test),
-        _probabilities(temperatures),
+        _probabilities(temperatures, origins),
         *_thresholds(thresholds),
         "## Labels",
         *_labels(labels, splits),
@@ -139,13 +144,19 @@ def _summary(backbone: Backbone, labels: LabelSpace) -> str:
     )
 
 
-def _probabilities(temperatures: tuple[float, float] | None) -> str:
-    if temperatures is None:
+def _probabilities(temperatures: tuple[float, float] | None, origins: tuple[str | None, str | None]) -> str:
+    if temperatures is None or origins == (None, None):
         return "Probabilities are the softmax of the logits: no temperatures were fitted."
+    sources = {
+        "dev": "fits the labels of dev best (Guo et al. 2017)",
+        "start": "is that of the starting model, whose head was not trained",
+        None: "is 1: none was fitted",
+    }
+    a, b = map(sources.__getitem__, origins)
+    source = f"Each temperature {a}." if a == b else f"The temperature of A {a}; that of B {b}."
     return (
         f"For probabilities, logits are divided by {temperatures[0]:.4g} (A) and {temperatures[1]:.4g} (B) "
-        "before the softmax. These temperatures fit the labels of dev best (Guo et al. 2017). task_5.py "
-        "applies them; for other programs they are in config.json."
+        f"before the softmax. {source} task_5.py applies them; for other programs they are in config.json."
     )
 
 

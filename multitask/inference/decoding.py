@@ -57,14 +57,23 @@ def decode_rows(
 
 
 def predict_corpus(
-    model: Any, corpus: EncodedCorpus, labels: LabelSpace, tasks: Collection[str] = TASKS
+    model: Any,
+    corpus: EncodedCorpus,
+    labels: LabelSpace,
+    tasks: Collection[str] = TASKS,
+    seen: Callable[[DecodedRows], object] | None = None,
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Class ids (N,) and tag ids (W,) that a model, or a Runner, predicts; None as in `DecodedRows`.
+    """Class ids (N,) and tag ids (W,) that a model, or a Runner, predicts; None as in `DecodedRows`. Calls
+    `seen` with the rows of this process.
 
     Several processes share the rows: each row is predicted once, and every process gets all results."""
     shared = distributed.share_of_rows(len(corpus))
     decoded = decode_corpus(runner_of(model), corpus, labels, tasks, rows=shared)
-    parts = [(rows.classes, rows.tags) for rows in decoded]
+    parts = []
+    for rows in decoded:
+        parts.append((rows.classes, rows.tags))
+        if seen:
+            seen(rows)
     classes = [np.zeros(0, np.int64), *(part for part, _ in parts if part is not None)]
     tags = [np.zeros(0, np.int32), *(part for _, part in parts if part is not None)]
     return (

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from model import MultiTaskTransformer
 from multitask.common import distributed
-from multitask.common.errors import InputError
+from multitask.common.errors import InputError, require_packages
 from multitask.common.signals import StoppedBySignal, StopSignals
 from multitask.config.schema import Settings
 from multitask.search.space import search_space
@@ -27,20 +27,23 @@ def search_settings(settings: Settings, fixed: Sequence[str], count: int, build:
         train: trains it; without a run folder it keeps nothing.
 
     Raises InputError without dev, in one of several processes, and as `Search` does."""
+    require_packages(["optuna"], "--search", "requirements-search.txt")
     device, folder = distributed.init_processes(settings.device), search_folder(settings.output_dir)
     if distributed.world_size() > 1 or not settings.data.dev:
         raise InputError("--search runs in one process, and needs data.dev to compare runs")
     settings = settings.model_copy(update={"output_dir": None})
     prepared = prepare(settings)
-    token_head = prepared.token_head if "task_b" in prepared.new_heads else None
+    token_head = prepared.heads.token_head if "task_b" in prepared.heads.new else None
     found = Search(folder, settings, search_space(settings, token_head, fixed), token_head)
     features: dict = {}  # of the frozen layers, for each kind of tag head
 
     def train_once(settings: Settings, after_epoch: AfterEpoch) -> float:
-        head = settings.model.token_head if token_head and settings.model.token_head != "auto" else None
-        own = replace(prepared, token_head=head or prepared.token_head)
+        heads = prepared.heads
+        if token_head and settings.model.token_head != "auto":
+            heads = replace(heads, token_head=settings.model.token_head)
+        own = replace(prepared, heads=heads)
         trainer = Trainer(build(own, settings).to(device), own, settings)
-        trainer.features = features.setdefault(own.token_head, trainer.features)
+        trainer.features = features.setdefault(heads.token_head, trainer.features)
         train(trainer, None, stop, after_epoch)
         if trainer.progress.best is None:
             raise InputError("data.dev has no annotation of a trained task")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multitask.common.atomic_files import atomic_file
-from multitask.common.errors import InputError, require_packages
+from multitask.common.errors import InputError
 from multitask.config.help_text import render_config
 from multitask.config.schema import Settings
 from multitask.config.yaml_reader import format_scalar
@@ -46,7 +46,6 @@ class Search:
     def __init__(
         self, folder: Path, settings: Settings, space: dict[str, Range | Choices], token_head: str | None
     ):
-        require_packages(["optuna"], "--search", "requirements-search.txt")
         if not space:
             raise InputError("--search: every setting that it tries is set on the command line")
         self.folder, self.settings, self.space, self.token_head = folder, settings, space, token_head

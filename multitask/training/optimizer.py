@@ -1,7 +1,7 @@
 """The optimizer: parameter groups, learning rates, their schedule, and skipping steps that are not finite."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_linear_schedule_with_warmup
 
 from model import MultiTaskTransformer
-from multitask.config.schema import TrainingSettings
+from multitask.common.errors import InputError
+from multitask.config.schema import Settings, TrainingSettings
+from multitask.data.labels import TASKS
+from multitask.plan.starting_model import trains_head
 
 
 def make_optimizer(
@@ -55,6 +58,34 @@ class LossScale:
     def exhausted(self) -> Tensor:
         """Whether it can't be halved (0-dim bool): then an overflow is not due to the factor."""
         return self.factor <= 1
+
+
+class Diverged(InputError):
+    """A step was skipped because its loss or a gradient was not finite.
+
+    Attributes:
+        rates: the learning rates that the run uses, by dotted key."""
+
+    def __init__(self, step: int, rates: Mapping[str, float], precision: torch.dtype, rows: str):
+        used = " or ".join(f"{key} ({rate:g})" for key, rate in rates.items())
+        fp32 = ", or training.precision=fp32" if precision != torch.float32 else ""
+        super().__init__(
+            f"step {step}: the loss or a gradient is not finite; the step was skipped. A lower {used} may "
+            f"help{fp32}. Rows of this step: {rows}"
+        )
+        self.rates = dict(rates)
+
+
+def rates_used(model: MultiTaskTransformer, settings: Settings) -> dict[str, float]:
+    """The learning rates that train a part of the model, by dotted key."""
+    encoder = any(parameter.requires_grad for parameter in model.bert.parameters())
+    heads = any(trains_head(settings, task) for task in TASKS)
+    used = {"training.learning_rate": encoder, "training.head_learning_rate": heads}
+    return {
+        key: getattr(settings.training, key.removeprefix("training."))
+        for key, is_used in used.items()
+        if is_used
+    }
 
 
 class OptimizerStep:

@@ -4,8 +4,9 @@ import json
 import logging
 import os
 import platform
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from multitask.common.errors import InputError, list_problems
 from multitask.config.help_text import flatten_settings
 from multitask.config.loading import load_settings
 from multitask.config.schema import Settings
+from multitask.config.yaml_reader import format_scalar
 from multitask.data.formats.files import source_files
 from multitask.data.words import RULE
 from multitask.training.checkpoint import Checkpoint
@@ -29,7 +31,8 @@ from multitask.training.trackers import EVENTS
 logger = logging.getLogger(__name__)
 
 RUNS = Path("runs")
-CONFIG, METRICS, CHECKPOINTS, REPORT = "config.yml", "metrics.jsonl", "checkpoints", "report.html"
+CONFIG, METRICS, CHECKPOINTS = "config.yml", "metrics.jsonl", "checkpoints"
+MODEL, REPORT = "model", "report.html"
 _ENCODER = (
     *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
     *("vocab.txt", "special_tokens_map.json", "added_tokens.json"),
@@ -106,6 +109,26 @@ def is_finished(run: Path) -> bool:
         return False
 
 
+def check_finished(run: Path, overrides: Sequence[str]) -> None:
+    """Raises InputError if the overrides ask a finished run for something else than it did."""
+    before, now = (flatten_settings(run_settings(run, words)) for words in ((), overrides))
+    if changes := _changes(before, now):
+        raise InputError(
+            f"{run} is finished, and keeps its settings. To train its best model on with these: "
+            f"{train_on_command(run, changes)}"
+        )
+
+
+def train_on_command(run: Path, changes: Mapping[str, Any]) -> str:
+    """The command that starts a new run with the settings of this one but for `changes`, from its best model
+    if it has one."""
+    settings = {"output_dir": None, **changes}
+    if (run / MODEL).exists():  # its heads are no longer new
+        settings = {"model.backbone": str(run / MODEL), "model.new_heads": None, **settings}
+    words = [f"{key}={format_scalar(value)}" for key, value in settings.items()]
+    return shlex.join(["python", "task_4.py", "--config", str(run / CONFIG), *words])
+
+
 def check_output_dir(output_dir: str | None) -> None:
     """Raises InputError if a new run can't use this folder."""
     if output_dir is None:
@@ -143,8 +166,10 @@ def create_folder(output_dir: str | None) -> Path:
 def check_settings(settings: Settings, saved: Settings, run: Path) -> None:
     """Raises InputError with every difference if `settings` differ from the saved ones of a run."""
     before, now = flatten_settings(saved), flatten_settings(settings)
-    differences = _differences(before, now, _FREE)
-    _raise_if_any(differences, f"{run / CONFIG} has other settings; a resumed run can't change them")
+    begin = "train its best model on" if (run / MODEL).exists() else "begin"
+    command = train_on_command(run, _changes(before, now))
+    why = f"{run / CONFIG} has other settings; a resumed run can't change them"
+    _raise_if_any(_differences(before, now, _FREE), why, f"To {begin} with these, in a new run: {command}")
 
 
 def check_origin(now: Origin, checkpoint: Checkpoint) -> None:
@@ -159,7 +184,9 @@ def check_origin(now: Origin, checkpoint: Checkpoint) -> None:
             f"{checkpoint.path} was written with {before.processes} processes, this run has {now.processes}: "
             "the batch of a step would have another size"
         )
-    settings = {"model.token_head": "linear", **before.settings}  # an earlier version had no other head
+    # an earlier version had no other token head, and its settings lack those that were added since
+    defaults = {**flatten_settings(Settings()), "model.token_head": "linear"}
+    settings = {key: defaults.get(key) for key in now.settings} | before.settings
     _raise_if_any(_differences(settings, now.settings), f"{checkpoint.path} was made with other settings")
     changed = []
     for name in before.sources | now.sources:
@@ -170,6 +197,12 @@ def check_origin(now: Origin, checkpoint: Checkpoint) -> None:
     _raise_if_any(changed, why)
     for line in _differences(before.machine, now.machine):
         logger.warning(f"warning: {line}; the result may differ")
+
+
+def _changes(before: dict, now: dict) -> dict[str, Any]:
+    """The values of settings that a resumed run can't change."""
+    kept = (*_FREE, "output_dir")
+    return {key: value for key, value in now.items() if key not in kept and before.get(key) != value}
 
 
 def _differences(before: dict, now: dict, free: tuple[str, ...] = ()) -> list[str]:
@@ -184,6 +217,6 @@ def _text(values: dict, key: str) -> str:
     return json.dumps(values[key]) if key in values else "missing"
 
 
-def _raise_if_any(differences: list[str], why: str) -> None:
+def _raise_if_any(differences: list[str], why: str, *then: str) -> None:
     if differences:
-        raise InputError(list_problems([f"{why}:", *differences]))
+        raise InputError("\n".join([list_problems([f"{why}:", *differences]), *then]))

@@ -21,12 +21,13 @@ from multitask.config.schema import Settings
 from multitask.encoders.lora import merge_lora
 from multitask.encoders.saving import config_file, save_model
 from multitask.encoders.thresholds import FILE as THRESHOLDS
-from multitask.encoders.thresholds import Thresholds
 from multitask.evaluation.metrics import Scores
 from multitask.evaluation.report import RunFacts
 from multitask.export.model_card import model_card
+from multitask.plan.calibration import Calibration, kept_calibration
 from multitask.training import resume
 from multitask.training.checkpoint import Checkpoint, Checkpoints
+from multitask.training.optimizer import Diverged
 from multitask.training.preparation import Prepared, resolve_settings
 from multitask.training.progress import Progress, tensor_files, tensors_from_files, use_best_weights
 from multitask.training.resume import CHECKPOINTS, CONFIG, METRICS, RUNS, Origin
@@ -45,7 +46,7 @@ class RunFolder:
 
         Raises InputError if another process is training in it."""
         self.path, self.origin, self.settings, self.prepared = path, origin, settings, prepared
-        self.model, self.report = path / "model", path / resume.REPORT
+        self.model, self.report = path / resume.MODEL, path / resume.REPORT
         self.checkpoints = Checkpoints(path / CHECKPOINTS)
         self.lock = lock(path, "another process is training in it")
         for leftover in resume.leftovers(path):
@@ -70,7 +71,7 @@ class RunFolder:
         """Replace model/ by this model with its dev scores, and point runs/latest to this run.
 
         Returns the SHA-256 of its file of weights."""
-        card = self._card(dev)
+        card = self._card(dev, None, kept_calibration(self.settings, self.prepared.heads))
         checksums = save_model(model, self.prepared.backbone.folder, self.model, card)
         if self.path.parent.resolve() == RUNS.resolve():
             link = RUNS / f".latest.{os.getpid()}"
@@ -84,25 +85,23 @@ class RunFolder:
         model: MultiTaskTransformer,
         dev: dict | None,
         test: Scores | None,
-        fitted: bool,
-        thresholds: Thresholds | None,
+        calibration: Calibration,
         page: bytes,
     ) -> None:
         """Write the report, and the temperatures, thresholds and test scores of the best model."""
-        config = model.config
-        temperatures = (config.temperature_task_a, config.temperature_task_b) if fitted else None
-        card = self._card(dev, test, temperatures, thresholds)
+        card = self._card(dev, test, calibration)
         files = {"config.json": config_file(model), "README.md": card.encode()}
-        if thresholds:
-            files[THRESHOLDS] = thresholds.to_json()
+        if calibration.thresholds:
+            files[THRESHOLDS] = calibration.thresholds.to_json()
         update_with_checksums(self.model, files)
         with atomic_file(self.report) as file:
             file.write(page)
         self.log({"test": test and test.headline()})
 
-    def _card(self, *scores: Any) -> str:
-        p = self.prepared
-        return model_card(self.settings, p.backbone, p.labels, p.splits, *scores)
+    def _card(self, dev: dict | None, test: Scores | None, calibration: Calibration) -> str:
+        p, (temperatures, origins, thresholds) = self.prepared, calibration
+        parts = dev, test, temperatures, thresholds, origins
+        return model_card(self.settings, p.backbone, p.labels, p.splits, *parts)
 
     def facts(self, progress: Progress) -> RunFacts:
         """What the report shows about the run, besides the predictions of its model."""
@@ -115,6 +114,7 @@ class RunFolder:
             {name: (len(split), len(split.skipped)) for name, split in self.prepared.splits.items()},
             self.origin.sources,
             {"processes": self.origin.processes, **self.origin.machine},
+            self.prepared.warnings,
         )
 
     def has_model(self, checksum: str) -> bool:
@@ -209,7 +209,12 @@ def resume_hint_on_failure(folder: RunFolder | None) -> Iterator[None]:
         command = f"python task_4.py --resume {folder.path}"
         if isinstance(error, StoppedBySignal):
             raise error.with_hint(f"{state}{model}; to resume: {command}") from None
-        logger.warning(f"{state}{model}; to resume when the cause is fixed: {command}")
+        if isinstance(error, Diverged):  # it would do so again
+            lower = {key: float(f"{rate / 10:g}") for key, rate in error.rates.items()}
+            hint = f"a new run with a lower rate: {resume.train_on_command(folder.path, lower)}"
+        else:
+            hint = f"to resume when the cause is fixed: {command}"
+        logger.warning(f"{state}{model}; {hint}")
         raise
     finally:
         if folder:

@@ -20,7 +20,7 @@ from multitask.common.device import (
 )
 from multitask.common.errors import InputError
 from multitask.config.schema import Settings, trained_tasks
-from multitask.data.batching import LengthGroupedSampler, annotated_windows, collate
+from multitask.data.batching import LengthGroupedSampler, annotated_windows, collate, places_of_windows
 from multitask.data.labels import TASKS, UNLABELLED
 from multitask.evaluation.evaluate import evaluate
 from multitask.evaluation.metrics import Scores
@@ -31,7 +31,7 @@ from multitask.training.frozen_features import FrozenFeatures, features_with_pro
 from multitask.training.graphs import drop_graphs
 from multitask.training.loss_weighting import Counts, LossWeighting, gradient_cosine
 from multitask.training.model_setup import configure_model
-from multitask.training.optimizer import LossScale, OptimizerStep, make_optimizer
+from multitask.training.optimizer import Diverged, LossScale, OptimizerStep, make_optimizer, rates_used
 from multitask.training.preparation import Prepared
 from multitask.training.progress import Progress, load_state_dict, state_dict
 
@@ -63,6 +63,8 @@ class Trainer:
             settings.data.sampling_temperature,
         )
         self.weighting = LossWeighting(t, self.tasks).to(self.device)
+        weights = {k: torch.from_numpy(w).to(self.device) for k, w in prepared.class_weights.items()}
+        self.class_weights = [weights.get(task) for task in TASKS]
         extra = self.weighting.parameters()
         optimizer, schedule = make_optimizer(model, t, len(self.sampler) * t.num_epochs, extra)
         scale = LossScale(self.device) if self.precision == torch.float16 else None
@@ -138,22 +140,16 @@ class Trainer:
             )
 
     def raise_if_not_finite(self) -> None:
-        """Raises InputError if a step was skipped because it was not finite. Waits for the device."""
+        """Raises Diverged if a step was skipped because it was not finite. Waits for the device."""
         if step := self.optimizer_step.first_skipped_step():
             epoch, number = divmod(step - 1, len(self.sampler))
             windows = self.windows[self.sampler.batches(epoch + 1)[number]]
-            raise InputError(
-                f"step {step}: the loss or a gradient is not finite; the step was skipped. A lower "
-                "training.learning_rate may help, or training.precision=fp32. "
-                f"Rows of this step: {self.describe_rows(windows)}"
-            )
+            rates = rates_used(self.model, self.settings)
+            raise Diverged(step, rates, self.precision, self.describe_rows(windows))
 
     def describe_rows(self, windows: np.ndarray) -> str:
         """The places of the rows of windows (B,), as file:line, line, ...; file:line, ..."""
-        rows = np.unique(self.corpus.row_of_window[windows])
-        files, lines = self.corpus.file_of_row[rows], self.corpus.row_lines[rows]
-        paths = self.settings.data.train
-        return "; ".join(f"{paths[f]}:{', '.join(map(str, lines[files == f]))}" for f in np.unique(files))
+        return places_of_windows(self.corpus, windows, self.settings.data.train)
 
     def batch(self, windows: np.ndarray, step: np.ndarray) -> dict[str, Tensor]:
         """The tensors of a micro-batch on the device, with `hidden` instead of `input_ids` where layers are
@@ -195,7 +191,8 @@ class Trainer:
         features = self.features_for("dev")
         with self.evaluation_attention():
             runner = TorchRunner(self.model, features, self.precision)
-            return evaluate(runner, self.dev, self.prepared.labels, self.tasks)
+            weights = self.prepared.selection.loss_weights
+            return evaluate(runner, self.dev, self.prepared.labels, self.tasks, weights)
 
     @contextlib.contextmanager
     def evaluation_attention(self) -> Iterator[None]:

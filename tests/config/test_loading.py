@@ -33,6 +33,7 @@ def test_overrides_replace_values_of_the_file_and_the_last_one_wins():
 
 def test_all_problems_are_reported_at_once_with_their_place():
     text = "training:\n  lr: 3\n  num_epochs: many\nmodle: {}\nmodel:\n  stride: 500\n  pooling: max\n"
+    text += "  max_length: 128\n"
     assert refused(text, "learning_rate=1", "training.seed=-1").splitlines() == [
         "command line: learning_rate=1: unknown key; did you mean training.learning_rate?",
         "c.yml:7: model.pooling: input should be 'auto', 'cls' or 'mean' (it is 'max')",

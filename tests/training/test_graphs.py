@@ -58,9 +58,10 @@ def train(request, train_run, monkeypatch):
         ["model.freeze_backbone=true"],
         ["model.freeze_layers=2", *FINE_TUNED, "training.layer_decay=0.5"],
         [*FINE_TUNED, "training.loss_weighting=uncertainty", "model.max_length=8", "model.stride=2"],
+        [*FINE_TUNED, "training.class_weights=balanced", "training.label_smoothing=0.1"],
         [*FINE_TUNED, "training.batch_size=3", "training.gradient_accumulation=2", "model.pooling=mean"],
     ],
-    ids=["fine-tuned", "one task", "heads", "upper layers", "windows", "accumulated"],
+    ids=["fine-tuned", "one task", "heads", "upper layers", "windows", "class weights", "accumulated"],
 )
 def test_graphs_train_the_same_model(train, settings):
     assert_alike(train("graphs", True, *ALIKE, *settings), train("plain", False, *ALIKE, *settings))

@@ -29,7 +29,15 @@ def test_torchrun_trains_in_two_processes(settings_for, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("both")] == ["both"]
 
 
-@pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
+@pytest.mark.parametrize(
+    "weighting",
+    [
+        ["training.loss_weighting=fixed"],
+        ["training.loss_weighting=uncertainty"],
+        ["training.class_weights=balanced", "training.label_smoothing=0.1"],
+    ],
+    ids=["fixed", "uncertainty", "class weights"],
+)
 def test_two_processes_with_half_the_batch_train_the_same_model(train_run, train_both, weighting):
     settings = [
         *ALIKE,
@@ -38,7 +46,7 @@ def test_two_processes_with_half_the_batch_train_the_same_model(train_run, train
         "training.learning_rate=3e-3",
         # clips the first step only: a factor on all gradients would change nothing with Adam
         "training.max_grad_norm=2.55",
-        f"training.loss_weighting={weighting}",
+        *weighting,
     ]
     both = train_both(*settings, "training.batch_size=4")
     assert_alike(train_run("alone", *settings, "training.batch_size=8"), both)

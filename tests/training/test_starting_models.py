@@ -41,7 +41,9 @@ def test_an_untrained_task_has_no_names(shell, settings_for):
     assert torch.equal(end["sentence_classifier.weight"], start["sentence_classifier.weight"])
 
 
-def test_heads_with_the_same_names_continue_and_others_are_new(shell, settings_for, rows, write_rows):
+def test_heads_with_the_same_names_continue_and_heads_with_others_are_new(
+    shell, settings_for, rows, write_rows
+):
     trained(shell, settings_for)
     go_on = [*settings_for, "model.backbone=run/model"]
     fitted = load_model(MultiTaskTransformer, "run/model").config
@@ -50,16 +52,16 @@ def test_heads_with_the_same_names_continue_and_others_are_new(shell, settings_f
     unfitted = load_model(MultiTaskTransformer, "unfitted/model").config
     assert (unfitted.temperature_task_a, unfitted.temperature_task_b) == (1, 1)
     assert all(torch.equal(value, weights()[name]) for name, value in initial(go_on).items())
-    other = write_rows(
-        "other.jsonl", [{**row, "label": "weather"} if row.get("label") == "sports" else row for row in rows]
-    )
+    names = {"sports": "weather", "politics": "vote"}
+    strange = [{**row, "label": names[row["label"]]} if "label" in row else row for row in rows]
+    other = write_rows("other.jsonl", strange)
     ended = shell(
         task_4, *go_on, f"data.train={other}", f"data.dev={other}", f"data.test={other}", "output_dir=new"
     )
     assert ended.status == 0
     assert (
-        "task_a: the starting model knows politics, sports; train has politics, weather: a new head"
-        in ended.err
+        "task_a: the starting model knows politics, sports; train has none of these, but vote, weather: a "
+        "new head is trained" in ended.err
     )
     assert "task_b" not in ended.err
     renewed = initial([*go_on, f"data.train={other}", f"data.dev={other}"])
