@@ -1,6 +1,7 @@
 """Settings from config.yml and `key=value` overrides, with all problems reported at once."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,15 @@ def load_settings(path: str | Path | None = "config.yml", overrides: Sequence[st
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split a command line's words → (overrides `key=value`, the other words), in any order."""
-    overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
-    return overrides, [word for word in arguments if word not in overrides]
+    """Split a command line's words → (overrides `key=value`, the other words), in any order.
+
+    A path may hold "=" too: after --config, and after --resume where a folder has this name."""
+    overrides, rest = [], []
+    for before, word in pairwise(["", *arguments]):
+        is_path = before == "--config" or (before == "--resume" and Path(word).is_dir())
+        is_override = "=" in word and not word.startswith("-") and not is_path
+        (overrides if is_override else rest).append(word)
+    return overrides, rest
 
 
 def _override(values: dict, places: dict[str, str], problems: list[str], override: str) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from multitask.common import distributed
+from multitask.common.atomic_files import lock_file
 from multitask.common.checksums import sha256_of
 from multitask.common.errors import InputError, list_problems
-from multitask.config.help_text import flatten_settings
+from multitask.config.help_text import flatten_settings, render_config
 from multitask.config.loading import load_settings
 from multitask.config.schema import Settings
 from multitask.data.formats.files import source_files
@@ -29,11 +30,15 @@ from multitask.training.trackers import EVENTS
 logger = logging.getLogger(__name__)
 
 RUNS = Path("runs")
+LATEST = RUNS / "latest"  # a link to the newest run with a model
 CONFIG, METRICS, CHECKPOINTS, REPORT = "config.yml", "metrics.jsonl", "checkpoints", "report.html"
+_START = "# relative paths begin in this folder, seen from here: "  # the first line of a run's config.yml
 _ENCODER = (
     *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
     *("vocab.txt", "special_tokens_map.json", "added_tokens.json"),
 )
+_DATA = ("data.train", "data.dev", "data.test")
+_EARLIER = {"model.token_head": "linear"}  # what an earlier version did, which had no such setting
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "safetensors")
 _FREE = (  # settings that a resumed run may change: they change no result
     *("cache_dir", "device", "training.cuda_graphs"),
@@ -74,6 +79,34 @@ def origin_of(settings: Settings, prepared: Prepared, device: torch.device) -> O
     return Origin(used, hashes, distributed.world_size(), machine)
 
 
+def settings_file(run: Path, settings: Settings) -> bytes:
+    """The content of a new run's config.yml: its settings, and where their relative paths begin."""
+    start = json.dumps(os.path.relpath(os.getcwd(), run.resolve()))
+    return f"{_START}{start}\n{render_config(settings)}".encode()
+
+
+def enter_start_folder(run: Path) -> Path:
+    """Change to the folder in which a run was started, where the relative paths of its settings begin, if the
+    run's data files are there → the run's path from there on."""
+    with open(run / CONFIG, encoding="utf-8") as file:
+        first = file.readline()
+    try:
+        begin = run.resolve() / json.loads(first.removeprefix(_START)) if first.startswith(_START) else None
+    except (ValueError, TypeError):  # edited by hand
+        begin = None
+    if begin is None and run.resolve().parent.name == RUNS.name:  # of an earlier version
+        begin = run.resolve().parent.parent
+    data = load_settings(run / CONFIG).data
+    files = [*data.train, *data.dev, *data.test]
+    if begin is None or begin.resolve() == Path.cwd() or not all((begin / file).exists() for file in files):
+        return run
+    path = run.resolve()
+    os.chdir(begin)
+    if distributed.is_first_process():
+        logger.info(f"{path} was started in {Path.cwd()}: relative paths begin there")
+    return path
+
+
 def run_settings(run: Path, overrides: Sequence[str] = ()) -> Settings:
     """The settings of a run, from its folder. Raises InputError as `load_settings` does."""
     settings = load_settings(run / CONFIG, overrides)
@@ -85,7 +118,9 @@ def run_settings(run: Path, overrides: Sequence[str] = ()) -> Settings:
 
 
 def find_run(name: str, runs: Path) -> Path:
-    """The folder of a run; "" finds the newest in `runs`. Raises InputError if there is none."""
+    """The folder of a run; "" finds the newest unfinished one in `runs`, or else the newest.
+
+    Raises InputError if there is none."""
     if name:
         if not (Path(name) / CONFIG).is_file():
             raise InputError(f"--resume: {name} is not the folder of a run: it has no {CONFIG}")
@@ -94,7 +129,7 @@ def find_run(name: str, runs: Path) -> Path:
     folders = [path for path in runs.glob("*") if (path / CONFIG).is_file() and not path.is_symlink()]
     if not folders:
         raise InputError(f"--resume: there is no run in {runs}; give its folder: --resume FOLDER")
-    return max(folders, key=lambda path: os.stat(path / CONFIG).st_mtime_ns)
+    return max(folders, key=lambda path: (not is_finished(path), os.stat(path / CONFIG).st_mtime_ns))
 
 
 def is_finished(run: Path) -> bool:
@@ -107,14 +142,21 @@ def is_finished(run: Path) -> bool:
 
 
 def check_output_dir(output_dir: str | None) -> None:
-    """Raises InputError if a new run can't use this folder."""
+    """Raises InputError if a new run can't use this folder, or can't become runs/latest."""
+    path = RUNS / "new" if output_dir is None else Path(output_dir)
+    check_latest(path)
     if output_dir is None:
         return
-    path = Path(output_dir)
     if path.exists() and not path.is_dir():
         raise InputError(f"output_dir: {path} is a file")
-    if path.is_dir() and set(path.iterdir()) > set(leftovers(path)):
+    if path.is_dir() and {*path.iterdir()} - {*leftovers(path), lock_file(path)}:
         raise InputError(f"output_dir: {path} is not empty; a run needs a new or empty folder")
+
+
+def check_latest(run: Path) -> None:
+    """Raises InputError if a run in runs/ can't become runs/latest, because something else has this name."""
+    if run.parent.resolve() == RUNS.resolve() and LATEST.exists() and not LATEST.is_symlink():
+        raise InputError(f"{LATEST}: is not a link, but a run makes a link of this name: rename it")
 
 
 def leftovers(path: Path) -> list[Path]:
@@ -143,7 +185,7 @@ def create_folder(output_dir: str | None) -> Path:
 def check_settings(settings: Settings, saved: Settings, run: Path) -> None:
     """Raises InputError with every difference if `settings` differ from the saved ones of a run."""
     before, now = flatten_settings(saved), flatten_settings(settings)
-    differences = _differences(before, now, _FREE)
+    differences = _differences(_same_paths(before), _same_paths(now), _FREE)
     _raise_if_any(differences, f"{run / CONFIG} has other settings; a resumed run can't change them")
 
 
@@ -159,17 +201,25 @@ def check_origin(now: Origin, checkpoint: Checkpoint) -> None:
             f"{checkpoint.path} was written with {before.processes} processes, this run has {now.processes}: "
             "the batch of a step would have another size"
         )
-    settings = {"model.token_head": "linear", **before.settings}  # an earlier version had no other head
-    _raise_if_any(_differences(settings, now.settings), f"{checkpoint.path} was made with other settings")
+    settings = {**_EARLIER, **before.settings}
+    differences = _differences(_same_paths(settings), _same_paths(now.settings))
+    _raise_if_any(differences, f"{checkpoint.path} was made with other settings")
     changed = []
-    for name in before.sources | now.sources:
-        if before.sources.get(name) != now.sources.get(name):
-            both = name in before.sources and name in now.sources
+    old, new = ({os.path.normpath(name): sha for name, sha in o.sources.items()} for o in (before, now))
+    for name in old | new:
+        if old.get(name) != new.get(name):
+            both = name in old and name in new
             changed.append(f"{name} {'has changed' if both else 'was added or removed'}")
     why = f"{checkpoint.path} was made with other data or another encoder; start a new run to use these"
     _raise_if_any(changed, why)
     for line in _differences(before.machine, now.machine):
         logger.warning(f"warning: {line}; the result may differ")
+
+
+def _same_paths(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings in which ./a.jsonl is a.jsonl."""
+    data = {key: [*map(os.path.normpath, settings[key])] for key in _DATA if settings.get(key)}
+    return settings | data
 
 
 def _differences(before: dict, now: dict, free: tuple[str, ...] = ()) -> list[str]:
