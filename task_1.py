@@ -41,7 +41,7 @@ def main() -> None:
     if arguments.input:
         texts = (text for _, text in read_texts(arguments.input))
     m, device = settings.model, choose_device(settings.device)
-    backbone = find_backbone(m.backbone, m.offline_backbone)
+    backbone = find_backbone(m.backbone, m.offline_backbone, m.revision)
     encoder_config(m, backbone.folder)
     print(f"Using device: {device}")
     folder, pooling = backbone.folder, choose_pooling(m, backbone.folder)

@@ -47,7 +47,8 @@ def prepare(settings: Settings) -> Prepared:
         require_packages(["peft"], "model.lora", "requirements-lora.txt")
     if settings.training.tracker:
         require_packages(["tensorboard"], "training.tracker", "requirements-tensorboard.txt")
-    backbone = find_backbone(settings.model.backbone, settings.model.offline_backbone)
+    m = settings.model
+    backbone = find_backbone(m.backbone, m.offline_backbone, m.revision)
     # a plain BertConfig keeps the fields of MultiTaskConfig, although it does not know them
     config = encoder_config(settings.model, backbone.folder)
     known = labels_from_config(config)
@@ -116,6 +117,7 @@ def resolve_settings(settings: Settings, prepared: Prepared, device: str) -> Set
     sizes = dict(zip(("num_classes_task_a", "num_labels_task_b"), prepared.sizes))
     chosen = {
         "backbone": prepared.backbone.name,
+        "revision": settings.model.revision if prepared.backbone.name == settings.model.backbone else None,
         "pooling": choose_pooling(settings.model, prepared.backbone.folder),
         "token_head": prepared.token_head,
         **sizes,

@@ -38,7 +38,10 @@ _ENCODER = (
     *("vocab.txt", "special_tokens_map.json", "added_tokens.json"),
 )
 _DATA = ("data.train", "data.dev", "data.test")
-_EARLIER = {"model.token_head": "linear"}  # what an earlier version did, which had no such setting
+_EARLIER = {
+    "model.token_head": "linear",
+    "model.revision": None,
+}  # what an earlier version did, which had no such setting
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "safetensors")
 _FREE = (  # settings that a resumed run may change: they change no result
     *("cache_dir", "device", "training.cuda_graphs"),
