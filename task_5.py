@@ -166,8 +166,10 @@ def facts_of(arguments: argparse.Namespace, suffix: str) -> dict[str, Any]:
     from multitask.inference.predictor import check_folder
 
     check_folder(arguments.model)
+    folder = Path(arguments.model)
+    is_model = any((folder / name).is_file() for name in ("config.json", "model.onnx"))
     return {
-        "model": folder_hash(Path(arguments.model)),
+        "model": folder_hash(folder) if is_model else None,  # loading says what is wrong
         "format": suffix,
         "choice of embeddings": bool(arguments.embeddings),
         "--accuracy": arguments.accuracy,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,10 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split a command line's words → (overrides `key=value`, the other words), in any order.
 
     A path may hold "=" too: after --config, and after --resume where a folder has this name."""
-    overrides, rest = [], []
+    overrides: list[str] = []
+    rest: list[str] = []
     for before, word in pairwise(["", *arguments]):
-        is_path = before == "--config" or (before == "--resume" and Path(word).is_dir())
+        is_path = before == "--config" or (before == "--resume" and isdir(word))
         is_override = "=" in word and not word.startswith("-") and not is_path
         (overrides if is_override else rest).append(word)
     return overrides, rest

@@ -84,14 +84,17 @@ def origin_of(settings: Settings, prepared: Prepared, device: torch.device) -> O
 
 def settings_file(run: Path, settings: Settings) -> bytes:
     """The content of a new run's config.yml: its settings, and where their relative paths begin."""
-    start = json.dumps(os.path.relpath(os.getcwd(), run.resolve()))
-    return f"{_START}{start}\n{render_config(settings)}".encode()
+    try:
+        start = os.path.relpath(os.getcwd(), run.resolve())
+    except ValueError:  # on another drive of Windows
+        start = os.getcwd()
+    return f"{_START}{json.dumps(start)}\n{render_config(settings)}".encode()
 
 
 def enter_start_folder(run: Path) -> Path:
     """Change to the folder in which a run was started, where the relative paths of its settings begin, if the
     run's data files are there → the run's path from there on."""
-    with open(run / CONFIG, encoding="utf-8") as file:
+    with open(run / CONFIG, encoding="utf-8", errors="replace") as file:
         first = file.readline()
     try:
         begin = run.resolve() / json.loads(first.removeprefix(_START)) if first.startswith(_START) else None
@@ -101,7 +104,11 @@ def enter_start_folder(run: Path) -> Path:
         begin = run.resolve().parent.parent
     data = load_settings(run / CONFIG).data
     files = [*data.train, *data.dev, *data.test]
-    if begin is None or begin.resolve() == Path.cwd() or not all((begin / file).exists() for file in files):
+    if (
+        begin is None
+        or begin.resolve() == Path.cwd()
+        or not all(os.path.exists(begin / file) for file in files)
+    ):
         return run
     path = run.resolve()
     os.chdir(begin)
