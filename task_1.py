@@ -8,18 +8,20 @@ if __name__ == "__main__":
 import argparse
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from model import SentenceTransformer
-from multitask.common.atomic_files import NpyWriter, atomic_file, check_writable
+from multitask.common.array_cache import NpyWriter
+from multitask.common.atomic_files import atomic_file, check_writable
 from multitask.common.device import choose_device
-from multitask.common.errors import InputError
+from multitask.common.errors import InputError, check_not_read
 from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
-from multitask.data.texts import read_texts
+from multitask.data.texts import files_read, read_texts
 from multitask.encoders.pretrained import find_backbone, load_model, load_tokenizer
 from multitask.inference.predictor import embed
 from multitask.plan.starting_model import choose_pooling, choose_window, encoder_config
@@ -34,11 +36,12 @@ def main() -> None:
     settings = load_settings(arguments.config)
     if arguments.output:
         check_writable(arguments.output, ".npy")
+        check_not_read([Path(arguments.output)], files_read(arguments.input))
     texts = iter(arguments.sentences or SAMPLES)
     if arguments.input:
         texts = (text for _, text in read_texts(arguments.input))
     m, device = settings.model, choose_device(settings.device)
-    backbone = find_backbone(m.backbone, m.offline_backbone)
+    backbone = find_backbone(m.backbone, m.offline_backbone, m.revision)
     encoder_config(m, backbone.folder)
     max_length, stride = choose_window(m, backbone.folder)
     print(f"Using device: {device}")

@@ -37,7 +37,7 @@ def main() -> None:
     settings = load_settings(arguments.config)
     device = choose_device(settings.device)
     m, defaults = settings.model, ModelSettings.model_validate({})
-    backbone = find_backbone(m.backbone, m.offline_backbone)
+    backbone = find_backbone(m.backbone, m.offline_backbone, m.revision)
     config = encoder_config(m, backbone.folder)
     print(f"Using device: {device}")
     torch.manual_seed(settings.training.seed)

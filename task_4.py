@@ -9,6 +9,7 @@ import argparse
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,20 +37,22 @@ from multitask.plan.calibration import calibrate
 from multitask.plan.heads import keep_rows
 from multitask.search.runs import search_settings
 from multitask.search.study import AfterEpoch
+from multitask.training.existing_runs import (
+    CONFIG,
+    RUNS,
+    check_latest,
+    check_output_dir,
+    enter_start_folder,
+    find_run,
+    is_finished,
+    run_settings,
+)
 from multitask.training.graphs import drop_graphs, use_graphs
 from multitask.training.loss_weighting import Counts
 from multitask.training.optimizer import finite_or_nan
 from multitask.training.preparation import Prepared, describe, model_config_fields, prepare
 from multitask.training.progress import Progress, copy_learned_tensors, epoch_line
-from multitask.training.resume import (
-    CONFIG,
-    RUNS,
-    check_finished,
-    check_output_dir,
-    find_run,
-    is_finished,
-    run_settings,
-)
+from multitask.training.resume import check_finished
 from multitask.training.run_folder import RunFolder, open_run_folder, resume_hint_on_failure, save_checkpoint
 from multitask.training.trainer import Trainer
 
@@ -59,6 +62,10 @@ READ_EVERY = 50  # steps, because reading a loss makes the CPU wait for the devi
 def main() -> None:
     arguments, overrides = parse(sys.argv[1:])
     old = None if arguments.resume is None else find_run(arguments.resume, RUNS)
+    if old:
+        arguments.config = arguments.config and str(Path(arguments.config).absolute())
+        old = enter_start_folder(old)
+        check_latest(old)
     if old and not arguments.config:
         settings = run_settings(old, overrides)
     else:

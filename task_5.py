@@ -8,14 +8,21 @@ if __name__ == "__main__":
 import argparse
 import json
 import logging
+import shlex
 import sys
+from contextlib import ExitStack
 from os.path import isfile  # False also for a text that no file name may hold
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from multitask.common.errors import InputError
+from multitask.common.errors import InputError, check_not_read
 from multitask.common.shell import run_script
 from multitask.encoders.thresholds import add_share_options
 from multitask.inference.predictor import LATEST_MODEL, Predictor
+
+if TYPE_CHECKING:
+    from multitask.inference.resumable_output import ResumableOutput
+    from multitask.inference.writers import OutputFormat
 
 logger = logging.getLogger("multitask.task_5")
 
@@ -58,6 +65,8 @@ def add_predict_options(parser: argparse.ArgumentParser) -> None:
     add_share_options(parser)
     parser.add_argument("--embeddings", metavar="FILE.npy", help="also write embeddings, float32 (N, D)")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted output file")
+    harmless = "CSV in which no text is taken for a formula: it gets a ' in front (default: exact texts)"
+    parser.add_argument("--spreadsheet", action="store_true", help=harmless)
     parser.set_defaults(main=predict)
 
 
@@ -85,60 +94,101 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
 def predict(arguments: argparse.Namespace) -> None:
     """Write one row per text, in order, and the embeddings if requested."""
     from multitask.common import distributed
-    from multitask.common.atomic_files import check_writable
-    from multitask.common.checksums import folder_hash
     from multitask.data.texts import read_rows, rows_from_texts
     from multitask.inference.batch_predict import Output, StandardOutput, predict_all
-    from multitask.inference.resumable_output import ResumableOutput
     from multitask.inference.terminal import terminal_renderer
-    from multitask.inference.writers import OutputFormat, check_labels_fit, json_line, output_format
+    from multitask.inference.writers import check_labels_fit
 
     path, vectors = arguments.output, arguments.embeddings
     if bool(arguments.texts) == bool(arguments.input):
         raise InputError("give texts as arguments, or a file of them with --input (- is standard input)")
     if arguments.resume and not path:
         raise InputError("--resume continues a file: give the --output that was interrupted")
-    written = output_format(path, arguments.model) if path else OutputFormat("", b"", json_line)
+    written, file = prepare_output(arguments)
     render = written.render
-    for name, suffix in ((path, ""), (vectors, ".npy")):
-        if name:
-            check_writable(name, suffix)
     rows = rows_from_texts(arguments.texts) if arguments.texts else read_rows(arguments.input)
-    predictor = Predictor.from_pretrained(arguments.model, arguments.device, share_rows=True)
-    predictor.answer_only_if(arguments.accuracy, arguments.precision)
-    if path:
-        check_labels_fit(path, predictor.labels)
-    elif sys.stdout.isatty():
+    output: Output | None = None
+    with ExitStack() as undo:
+        if file and distributed.is_first_process():
+            undo.callback(file.withdraw)
+            if not arguments.resume:
+                file.begin(written.head)
+            elif not file.resume(written.head, rows):
+                logger.info(f"{path} is finished: there is nothing to resume")
+                rows, file = iter(()), None
+            output = file
+        predictor = Predictor.from_pretrained(arguments.model, arguments.device, share_rows=True)
+        predictor.answer_only_if(arguments.accuracy, arguments.precision)
+        if path:
+            check_labels_fit(path, predictor.labels)
+        undo.pop_all()
+    if not path and sys.stdout.isatty():
         render = terminal_renderer(predictor.labels)
     if len(arguments.texts) == 1 and isfile(name := arguments.texts[0]):
-        logger.warning(f"'{name}' is a file; this predicts its name, and --input {name} its lines")
-    output: Output | None = None
-    if distributed.rank() == 0 and not path:
+        lines = f"--input {shlex.quote(name)} its lines"
+        logger.warning(f"'{name}' is a file; this predicts its name, and {lines}")
+    if not path and distributed.rank() == 0:
         output = StandardOutput(vectors)
-    elif distributed.rank() == 0:
-        facts = {
-            "model": folder_hash(Path(arguments.model)),
-            "format": written.suffix,
-            "choice of embeddings": bool(vectors),
-            "--accuracy": arguments.accuracy,
-            "--precision": arguments.precision,
-        }
-        output = file = ResumableOutput(path, vectors, facts, written.convert)
-        if not arguments.resume:
-            file.begin(written.head)
-        elif not file.resume(written.head, rows):
-            logger.info(f"{path} is finished: there is nothing to resume")
-            rows, output = iter(()), None
     predict_all(predictor, rows, render, output, bool(vectors))
+
+
+def prepare_output(arguments: argparse.Namespace) -> "tuple[OutputFormat, ResumableOutput | None]":
+    """The format of the output and, if --output names one, its file. Writes nothing.
+
+    Raises InputError if a file can't be written, or is one that is read."""
+    from multitask.common.atomic_files import check_writable
+    from multitask.data.texts import files_read
+    from multitask.inference.resumable_output import ResumableOutput
+    from multitask.inference.writers import OutputFormat, json_line, output_format
+
+    path, vectors, written, file = (
+        arguments.output,
+        arguments.embeddings,
+        OutputFormat("", b"", json_line),
+        None,
+    )
+    outputs: list[Path | int] = [1]
+    if path:
+        written = output_format(path, arguments.model, arguments.spreadsheet)
+    if arguments.spreadsheet and written.suffix != ".csv":
+        raise InputError("--spreadsheet is about CSV: give an --output that ends in .csv")
+    if vectors:
+        check_writable(vectors, ".npy")
+        outputs.append(Path(vectors))
+    if path:
+        file = ResumableOutput(path, vectors, facts_of(arguments, written.suffix), written.convert)
+        outputs = [*file.written]
+    check_not_read(outputs, [*files_read(arguments.input), *Path(arguments.model).glob("*")])
+    return written, file
+
+
+def facts_of(arguments: argparse.Namespace, suffix: str) -> dict[str, Any]:
+    """What predictions depend on besides the texts. None stands for what an earlier version did."""
+    from multitask.common.checksums import folder_hash
+    from multitask.inference.predictor import check_folder
+
+    check_folder(arguments.model)
+    folder = Path(arguments.model)
+    is_model = any((folder / name).is_file() for name in ("config.json", "model.onnx"))
+    return {
+        "model": folder_hash(folder) if is_model else None,  # loading says what is wrong
+        "format": suffix,
+        "choice of embeddings": bool(arguments.embeddings),
+        "--accuracy": arguments.accuracy,
+        "--precision": arguments.precision,
+        "--spreadsheet": arguments.spreadsheet or None,
+    }
 
 
 def evaluate_corpus(arguments: argparse.Namespace) -> None:
     """Print a model's metrics on an annotated file, alone or compared with another model's."""
     from multitask.common.atomic_files import check_folder
+    from multitask.data.texts import files_read
     from multitask.evaluation.evaluate import draw_plots, evaluate_file, evaluation_to_dict
     from multitask.evaluation.evaluation_text import evaluation_to_text
 
     pictures = check_folder(arguments.pictures)
+    check_not_read(pictures.glob("*.png"), files_read(arguments.corpus))
     predictor = Predictor.from_pretrained(arguments.model, arguments.device)
     first = evaluate_file(predictor, arguments.model, arguments.corpus, raw=arguments.raw)
     second = None
@@ -155,6 +205,7 @@ def export_model(arguments: argparse.Namespace) -> None:
     """Export the model as an ONNX graph to a folder, and print how close its outputs are to the model's."""
     from tqdm import tqdm
 
+    from multitask.data.texts import files_read
     from multitask.export.exporter import check_export, comparison_corpus, comparison_table, export
 
     check_export(arguments.folder)
@@ -163,6 +214,7 @@ def export_model(arguments: argparse.Namespace) -> None:
         raise InputError(
             f"{arguments.model}: is an export itself; --model must be a folder that training saved"
         )
+    check_not_read(Path(arguments.folder).glob("*"), files_read(arguments.dev))
     config = Path(arguments.model).resolve().parent / "config.yml"
     corpus = comparison_corpus(predictor, arguments.dev, config)
     with tqdm(total=None if corpus is None else len(corpus), unit=" rows", disable=None) as progress:

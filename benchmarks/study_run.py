@@ -23,8 +23,7 @@ from multitask.data.labels import labels_from_config
 from multitask.encoders.pretrained import load_model, load_tokenizer
 from multitask.evaluation.evaluate import evaluate_file
 from multitask.inference.predictor import Predictor
-from multitask.training.model_setup import configure_model
-from multitask.training.preparation import prepare
+from multitask.training.preparation import configure_model, prepare
 
 
 def main(folder: Path) -> None:

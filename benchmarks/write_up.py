@@ -18,7 +18,16 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import busy, gpu, result_pictures, result_tables, study_pictures, study_tables, words
+from benchmarks import (
+    busy,
+    crash_predict,
+    gpu,
+    result_pictures,
+    result_tables,
+    study_pictures,
+    study_tables,
+    words,
+)
 from benchmarks.pictures import svg
 from benchmarks.provenance import made_by
 from benchmarks.records import Records
@@ -47,6 +56,7 @@ TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "serving": result_tables.serving,
     "large corpora": result_tables.scale,
     "kills": result_tables.crash,
+    "killed predictions": crash_predict.table,
     "checkpoint": result_tables.checkpoint,
     "what to freeze": study_tables.what_to_freeze,
     "what to freeze, corpus/": study_tables.freezing_corpus,

@@ -1,4 +1,5 @@
-"""A cache on disk of named arrays: written atomically, verified by checksums, read as memory maps."""
+"""Arrays in .npy files: written piece by piece, and cached on disk by name: written atomically, verified by
+checksums, read as memory maps."""
 
 import hashlib
 import json
@@ -8,10 +9,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from multitask.common.atomic_files import NpyWriter, atomic_folder, open_file
+from multitask.common.atomic_files import atomic_folder, open_file
 from multitask.common.checksums import sha256_of
 from multitask.common.errors import InputError
 
@@ -113,6 +115,36 @@ class EntryWriter:
         if name in self.maps or name in self.appended:
             raise ValueError(f"{name}: written twice")
         return self.folder / f"{name}.npy"
+
+
+class NpyWriter:
+    """Writes an array into an .npy file piece by piece; `finish` writes the number of rows.
+
+    To continue a file that holds float32 rows already, give their number and the shape of one."""
+
+    def __init__(self, file: BinaryIO, rows: int = 0, row_shape: tuple[int, ...] = (0,)):
+        self.file, self.rows = file, rows
+        self.dtype, self.row_shape = np.dtype(np.float32), row_shape  # if no piece comes
+
+    def write(self, piece: np.ndarray) -> None:
+        """Append rows (n, ...). Raises ValueError if dtype or shape differ from the first piece's."""
+        if self.file.tell() == 0:
+            self.dtype, self.row_shape = piece.dtype, piece.shape[1:]
+            self._header()
+        if (piece.dtype, piece.shape[1:]) != (self.dtype, self.row_shape):
+            raise ValueError(f"{piece.dtype} {piece.shape} after rows of {self.dtype} {self.row_shape}")
+        self.rows += len(piece)
+        self.file.write(piece.tobytes())
+
+    def finish(self) -> None:
+        """Write the number of rows. numpy reserves room for it: the header keeps its length."""
+        self.file.seek(0)
+        self._header()
+        self.file.seek(0, os.SEEK_END)
+
+    def _header(self) -> None:
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.rows, *self.row_shape)}
+        np.lib.format.write_array_header_1_0(self.file, header)
 
 
 def digest(*parts: bytes | str | int | float | bool | None | np.ndarray) -> str:

@@ -1,7 +1,7 @@
 """Atomic files and folders: complete or absent, even after a kill or on a full disk."""
 
 import ctypes
-import fcntl
+import errno
 import io
 import logging
 import os
@@ -9,11 +9,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
-
-import numpy as np
 
 from multitask.common.errors import InputError
 
@@ -24,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 _BUFFER = 1 << 20  # bytes
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
+_WINDOWS = os.name == "nt"
+_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # of some network disks
 
 
 def disk(kind: str, path: Path, call: Callable, *arguments: Any) -> Any:
@@ -60,8 +60,11 @@ def open_file(path: Path, mode: str = "x") -> BinaryIO:
 def sync(path: Path) -> None:
     """Wait until a file's bytes, or a folder's list of names, are on the disk.
 
-    Without it, a rename may reach the disk before the content of the renamed file."""
-    handle = os.open(path, os.O_RDONLY)
+    Without it, a rename may reach the disk before the content of the renamed file. Windows can't sync a
+    folder, and syncs a file only where it may write."""
+    if _WINDOWS and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if _WINDOWS else os.O_RDONLY)
     try:
         disk("sync", path, os.fsync, handle)
     finally:
@@ -82,19 +85,38 @@ def link(source: Path, target: Path) -> None:
             shutil.copyfileobj(content, file, _BUFFER)
 
 
-def lock(path: Path, otherwise: str) -> int:
-    """Lock a file or folder → its handle; closing it, or the end of the process, unlocks.
+def lock(path: Path, otherwise: str) -> ExitStack:
+    """Lock a folder, or a file that need not exist → what unlocks it when closed; so does the process's end.
 
-    Raises InputError with the words `otherwise` if another process holds the lock."""
-    handle = os.open(path, os.O_RDONLY)
+    The lock is a file of its own: Windows can't lock a folder, and there a locked file can't be written. It
+    is removed with the lock, but stays after a kill and may then be deleted. Raises InputError with the words
+    `otherwise` if another process holds the lock."""
+    from filelock import FileLock, Timeout
+
+    file, unlock = lock_file(path), ExitStack()
+    held = FileLock(file, timeout=0)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
+        held.acquire()
+    except Timeout:
         raise InputError(f"{path}: {otherwise}") from None
-    except OSError as error:  # some network disks have no locks
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
         logger.warning(f"{path}: can't be locked ({error.strerror}): make sure no other process writes to it")
-    return handle
+        return unlock
+    unlock.callback(held.release)
+    unlock.callback(_remove_if_possible, file)  # before the release: nobody else's lock is removed
+    return unlock
+
+
+def lock_file(path: Path) -> Path:
+    """The file that is locked in place of a folder or file."""
+    return path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+
+
+def _remove_if_possible(path: Path) -> None:
+    with suppress(OSError):  # Windows can't remove an open file
+        path.unlink()
 
 
 def append(path: Path, data: bytes) -> None:
@@ -187,36 +209,6 @@ def check_folder(path: str | Path) -> Path:
         if part.exists() and not part.is_dir():
             raise InputError(f"{path}: {part} is a file")
     return path
-
-
-class NpyWriter:
-    """Writes an array into an .npy file piece by piece; `finish` writes the number of rows.
-
-    To continue a file that holds float32 rows already, give their number and the shape of one."""
-
-    def __init__(self, file: BinaryIO, rows: int = 0, row_shape: tuple[int, ...] = (0,)):
-        self.file, self.rows = file, rows
-        self.dtype, self.row_shape = np.dtype(np.float32), row_shape  # if no piece comes
-
-    def write(self, piece: np.ndarray) -> None:
-        """Append rows (n, ...). Raises ValueError if dtype or shape differ from the first piece's."""
-        if self.file.tell() == 0:
-            self.dtype, self.row_shape = piece.dtype, piece.shape[1:]
-            self._header()
-        if (piece.dtype, piece.shape[1:]) != (self.dtype, self.row_shape):
-            raise ValueError(f"{piece.dtype} {piece.shape} after rows of {self.dtype} {self.row_shape}")
-        self.rows += len(piece)
-        self.file.write(piece.tobytes())
-
-    def finish(self) -> None:
-        """Write the number of rows. numpy reserves room for it: the header keeps its length."""
-        self.file.seek(0)
-        self._header()
-        self.file.seek(0, os.SEEK_END)
-
-    def _header(self) -> None:
-        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.rows, *self.row_shape)}
-        np.lib.format.write_array_header_1_0(self.file, header)
 
 
 def exchange_folders(first: Path, second: Path) -> bool:

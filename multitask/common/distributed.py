@@ -68,6 +68,11 @@ def rank() -> int:
     return dist.get_rank() if (dist := _initialized()) else 0
 
 
+def is_first_process() -> bool:
+    """Whether this is the first of the processes that a launcher started, also before they have joined."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
 def disable_progress_bar() -> bool | None:
     """tqdm's `disable`: only the first process shows a bar, and (None) only in a terminal."""
     return True if rank() else None

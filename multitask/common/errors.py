@@ -1,7 +1,12 @@
-"""Mistakes of a user: one exception class, lists of problems in one message, and missing packages."""
+"""Mistakes of a user: one exception class, lists of problems in one message, missing packages, and files that
+would be read and written at once."""
 
-from collections.abc import Sequence
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -28,3 +33,26 @@ def require_packages(names: Sequence[str], needed_for: str, requirements_file: s
         requirements_file: the file that installs them, "requirements-export.txt"."""
     if missing := [name for name in names if find_spec(name) is None]:
         raise InputError(f"{needed_for} needs {', '.join(missing)}: pip install -r {requirements_file}")
+
+
+def check_not_read(written: Iterable[Path | int], read: Iterable[Path | int]) -> None:
+    """Raises InputError if a file to write is also one to read, under any name or link.
+
+    A file is a path, or the handle of standard input (0) or output (1). One that does not exist is no file
+    to read."""
+    sources = [(source, facts) for source in read if (facts := _regular_file(source))]
+    for target in written:
+        facts = _regular_file(target)
+        for source, other in sources:
+            if facts and os.path.samestat(facts, other):
+                names = ["standard input", "standard output"]
+                one, two = (names[name] if isinstance(name, int) else str(name) for name in (target, source))
+                also = "is read too" if one == two else f"is the same file as {two}, which is read"
+                raise InputError(f"{one}: {also}; write to another file")
+
+
+def _regular_file(name: Path | int) -> os.stat_result | None:
+    with suppress(OSError, ValueError):  # also for a path that no file can have
+        facts = os.stat(name)
+        return facts if stat.S_ISREG(facts.st_mode) else None
+    return None

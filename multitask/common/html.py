@@ -1,6 +1,7 @@
 """HTML from jinja2 templates: every value is escaped, and its control characters are printed as \\x1b."""
 
 import base64
+import shlex
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -28,6 +29,7 @@ def template_environment(folder: Path) -> Environment:
     )
     environment.tests["numeric"] = is_numeric
     environment.filters["formatted"] = format_value
+    environment.filters["quoted"] = lambda path: shlex.quote(str(path))
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
     return environment
 

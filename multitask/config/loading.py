@@ -1,6 +1,8 @@
 """Settings from config.yml and `key=value` overrides, with all problems reported at once."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +41,16 @@ def load_settings(path: str | Path | None = "config.yml", overrides: Sequence[st
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split a command line's words → (overrides `key=value`, the other words), in any order."""
-    overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
-    return overrides, [word for word in arguments if word not in overrides]
+    """Split a command line's words → (overrides `key=value`, the other words), in any order.
+
+    A path may hold "=" too: after --config, and after --resume where a folder has this name."""
+    overrides: list[str] = []
+    rest: list[str] = []
+    for before, word in pairwise(["", *arguments]):
+        is_path = before == "--config" or (before == "--resume" and isdir(word))
+        is_override = "=" in word and not word.startswith("-") and not is_path
+        (overrides if is_override else rest).append(word)
+    return overrides, rest
 
 
 def _override(values: dict, places: dict[str, str], problems: list[str], override: str) -> None:

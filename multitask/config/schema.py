@@ -62,6 +62,8 @@ class LoraSettings(_Section):
 class ModelSettings(_Section):
     backbone: Annotated[str, Field(min_length=1)] = "bert-base-uncased"
     """The encoder: a hub name, a folder, or an earlier run's model folder (with its heads)."""
+    revision: Annotated[str, Field(min_length=1)] | None = None
+    """The commit (or a branch or tag) of a backbone from the hub. null: its newest."""
     offline_backbone: Literal["all-MiniLM-L6-v2"] | None = "all-MiniLM-L6-v2"
     """Used, with a warning, if the backbone is neither cached nor downloadable. null: an error instead."""
     num_classes_task_a: Annotated[Whole, Field(ge=1)] | None = 3

@@ -139,7 +139,9 @@ def annotated_windows(corpus: EncodedCorpus, tasks: Sequence[str]) -> np.ndarray
 
 
 def places_of_windows(corpus: EncodedCorpus, windows: np.ndarray, paths: Sequence[str]) -> str:
-    """The places of the rows of windows (B,), as file:line, line, ...; file:line, ... `paths`: of the files."""
+    """The places of the rows of windows (B,), as file:line, line, ...; file:line, ...
+
+    `paths`: of the corpus's files."""
     rows = np.unique(corpus.row_of_window[windows])
     files, lines = corpus.file_of_row[rows], corpus.row_lines[rows]
     return "; ".join(f"{paths[f]}:{', '.join(map(str, lines[files == f]))}" for f in np.unique(files))

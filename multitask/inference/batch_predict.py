@@ -10,7 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from multitask.common import chunking, distributed
-from multitask.common.atomic_files import NpyWriter, atomic_file
+from multitask.common.array_cache import NpyWriter
+from multitask.common.atomic_files import atomic_file
 from multitask.common.signals import StopSignals
 from multitask.data.examples import Example
 from multitask.data.texts import Row, UnreadableRow

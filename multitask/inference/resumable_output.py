@@ -1,6 +1,5 @@
 """Resumable output file: written to NAME.partial and renamed when complete."""
 
-import hashlib
 import json
 import logging
 import os
@@ -10,22 +9,16 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from multitask.common.atomic_files import (
-    NpyWriter,
-    atomic_file,
-    check_writable,
-    lock,
-    open_file,
-    rename,
-    sync,
-)
+from multitask.common.array_cache import NpyWriter
+from multitask.common.atomic_files import atomic_file, check_writable, lock, open_file, rename, sync
+from multitask.common.checksums import sha256_of
 from multitask.common.errors import InputError
 from multitask.common.signals import StoppedBySignal
-from multitask.data.texts import Row, UnreadableRow
+from multitask.data.texts import InputHash, Row
 from multitask.inference.conversion import Convert
 
 logger = logging.getLogger(__name__)
@@ -40,7 +33,8 @@ class ResumableOutput(AbstractContextManager):
     or converts PATH.partial to PATH.
 
     PATH.partial.json notes the progress, always after the rows are on the disk. A process that resumes cuts
-    off everything written after that note. Therefore no row appears twice.
+    off everything written after that note. Therefore no row appears twice. At the end the note becomes
+    .PATH.finished.json: it tells which texts and facts the files are made of.
 
     Args:
         path, vectors: the output file, and the .npy file for embeddings or None.
@@ -53,66 +47,114 @@ class ResumableOutput(AbstractContextManager):
         check_writable(path)
         if vectors:
             check_writable(vectors, ".npy")
-        self.facts, self.convert, self.input = facts, convert, InputHash()
+        self.facts, self.convert, self.input, self.noted_at = facts, convert, InputHash(), monotonic()
         self.targets = [Path(name) for name in (path, vectors) if name]
         self.partials = [target.with_name(f"{target.name}.partial") for target in self.targets]
+        self.converted = self.partials[0].with_name(f"{self.partials[0].name}.converted")
         self.note = self.partials[0].with_name(f"{self.partials[0].name}.json")
+        self.finished = self.note.with_name(f".{self.targets[0].name}.finished.json")
+        self.written = [*self.targets, *self.partials, self.converted, self.note, self.finished]
+        self.head: bytes | None = None  # to write first; None if the files have rows already
+        self.is_new = False  # whether the note is of this process, and no row followed
+        self.files: list[BinaryIO] = []
         self.vectors: NpyWriter | None = None
         self.lock = ExitStack()  # closed to unlock
 
     def begin(self, head: bytes) -> None:
-        """Start from the first row; `head` is the header of the file format."""
-        self.partials[0].touch()
+        """Start from the first row; `head` is the header of the file format.
+
+        Only notes that this run has begun, so that a kill before the first row is noticed. What an unfinished
+        run has left is replaced later, on entering the context."""
         self._lock()
-        if self.note.exists():
+        self._begin(head)
+
+    def _begin(self, head: bytes) -> None:
+        self.head, self.is_new = head, not self.note.exists()
+        if self.is_new:
+            self._write_note()
+        else:
             logger.warning(f"{self.partials[0]}: starts over; --resume would have continued it")
-        self.note.unlink(missing_ok=True)
-        self._open("w")
-        self.files[0].write(head)
-        self._write_note()
 
     def resume(self, head: bytes, rows: Iterator[Row]) -> bool:
         """Continue after the rows already written, which are consumed from `rows`; False if all are written.
 
         Raises InputError if they come from other texts or facts, or if they are missing."""
-        if not self.note.exists():
-            if all(target.exists() for target in self.targets):
-                return False
-            logger.warning(f"{self.partials[0]}: there is nothing to resume; starts with the first row")
-            self.begin(head)
-            return True
-        if self.partials[0].exists():
-            self._lock()
+        self._lock()
         continues = False
         try:
-            continues = self._continue(self._read_note(), rows)
+            continues = self._continue(head, rows)
         finally:
             if not continues:
                 self.lock.close()
         return continues
 
-    def _continue(self, noted: dict[str, Any], rows: Iterator[Row]) -> bool:
+    def withdraw(self) -> None:
+        """Undo `begin`, if the work failed before the context was entered."""
+        if self.is_new:
+            self.note.unlink(missing_ok=True)
+        self.lock.close()
+
+    def _continue(self, head: bytes, rows: Iterator[Row]) -> bool:
+        if not self.note.exists():
+            if any(target.exists() for target in self.targets):
+                self._check_finished(rows)
+                return False
+            logger.warning(f"{self.partials[0]}: there is nothing to resume; starts with the first row")
+            self._begin(head)
+            return True
+        noted = self._read(self.note)
+        self._check_origin(noted, rows, self.partials[0])
         if noted["finished"]:
-            self._complete_files()
+            self._complete_files(noted)
             return False
-        if other := [name for name in self.facts if noted["facts"].get(name) != self.facts[name]]:
-            names = " and ".join(other)
-            raise InputError(f"{self.partials[0]}: was written with another {names}; {_START_OVER}")
-        self.input.update(islice(rows, noted["rows"]))
-        if self.input.rows == noted["rows"] and self.input.unreadable and noted["version"] == 1:
-            logger.warning(f"{self.partials[0]}: written by an earlier version; the input must be the same")
-        elif (self.input.rows, self.input.hexdigest()) != (noted["rows"], noted["input"]):
-            raise InputError(
-                f"{self.partials[0]}: its {noted['rows']:,} rows are not the first rows of the input; "
-                f"{_START_OVER}"
-            )
-        for partial, size in zip(self.partials, noted["sizes"]):
-            if not partial.is_file() or partial.stat().st_size < size:
-                raise InputError(f"{partial}: is missing or cut off; {_START_OVER}")
-            os.truncate(partial, size)
+        if not noted["rows"]:
+            self.head = head
+            return True
+        self._cut_off(noted["sizes"])
         self._open("r+", noted["rows"], noted["width"])
         logger.info(f"{self.partials[0]}: resumes after {noted['rows']:,} rows")
         return True
+
+    def _check_origin(self, noted: dict[str, Any], rows: Iterator[Row], file: Path) -> None:
+        """Consume the rows that a note is about. Raises InputError if they or the facts are others."""
+        if other := [name for name in self.facts if noted["facts"].get(name) != self.facts[name]]:
+            raise InputError(f"{file}: was written with another {' and '.join(other)}; {_START_OVER}")
+        count = noted["rows"]
+        self.input.update(islice(rows, count))
+        if self.input.rows == count and self.input.unreadable and noted["version"] == 1:
+            logger.warning(f"{file}: written by an earlier version; the input must be the same")
+        elif (self.input.rows, self.input.hexdigest()) != (count, noted["input"]):
+            raise InputError(f"{file}: its {count:,} rows are not the first rows of the input; {_START_OVER}")
+        if noted["finished"] and next(rows, None) is not None:
+            raise InputError(f"{file}: has {count:,} rows, and the input has more; {_START_OVER}")
+
+    def _check_finished(self, rows: Iterator[Row]) -> None:
+        """Raises InputError unless the finished files are those of these rows and facts."""
+        if not self.finished.exists():
+            raise InputError(f"{self.targets[0]}: nothing tells what it was made of; {_START_OVER}")
+        noted = self._read(self.finished)
+        self._check_origin(noted, rows, self.targets[0])
+        self._check_outputs(noted["outputs"], self.targets)
+
+    def _cut_off(self, sizes: list[int]) -> None:
+        """Cut off what was written after a note. Raises InputError if something before it is missing."""
+        for partial, size in zip(self.partials, sizes):
+            if not partial.is_file() or partial.stat().st_size < size:
+                raise InputError(f"{partial}: is missing or cut off; {_START_OVER}")
+            os.truncate(partial, size)
+
+    def _check_outputs(self, checksums: list[str], files: list[Path]) -> None:
+        for file, checksum in zip(files, checksums):
+            if not file.is_file() or sha256_of(file) != checksum:
+                raise InputError(f"{file}: is missing, or has changed since it was written; {_START_OVER}")
+
+    def __enter__(self) -> "ResumableOutput":
+        if self.head is not None:
+            self._write_note()  # of no rows, before the old ones are cut off
+            self._open("w")
+            self.files[0].write(self.head)
+            self._write_note()
+        return self
 
     def write(self, rows: Iterable[Row], rendered: bytes, embeddings: np.ndarray | None) -> None:
         """Append rows, rendered to bytes, and their embeddings (n, D); None if there are none to write."""
@@ -140,7 +182,7 @@ class ResumableOutput(AbstractContextManager):
                     file.close()
             if error is None:
                 try:
-                    self._complete_files()
+                    self._complete_files(self._read(self.note))
                 except (StoppedBySignal, OSError) as stopped:  # a conversion takes time and disk
                     error = failed = stopped
         hint = f"{self.partials[0]} holds the finished rows; add --resume to the same command to continue"
@@ -154,7 +196,7 @@ class ResumableOutput(AbstractContextManager):
             raise failed
 
     def _lock(self) -> None:
-        self.lock.enter_context(os.fdopen(lock(self.partials[0], "another process writes it")))
+        self.lock.enter_context(lock(self.partials[0], "another process writes it"))
 
     def _open(self, mode: str, rows: int = 0, width: int = 0) -> None:
         self.files = [open_file(partial, mode) for partial in self.partials]
@@ -162,59 +204,47 @@ class ResumableOutput(AbstractContextManager):
             file.seek(0, os.SEEK_END)
         if len(self.files) > 1:
             self.vectors = NpyWriter(self.files[1], rows, (width,))
-        self.noted_at = monotonic()
 
     def _write_note(self, finished: bool = False) -> None:
         for file, partial in zip(self.files, self.partials):
             file.flush()
             sync(partial)
         sizes, width = [file.tell() for file in self.files], self.vectors.row_shape[0] if self.vectors else 0
-        values = (self.input.rows, self.input.hexdigest(), sizes, width, finished, self.facts)
-        noted = {"version": 2, **dict(zip(_NOTED, values))}
-        with atomic_file(self.note) as file:
-            file.write(json.dumps(noted).encode())
+        values = self.input.rows, self.input.hexdigest(), sizes, width, finished, self.facts
+        self._save({"version": 2, **dict(zip(_NOTED, values))})
         self.noted_at = monotonic()
 
-    def _read_note(self) -> dict[str, Any]:
+    def _save(self, noted: dict[str, Any]) -> None:
+        with atomic_file(self.note) as file:
+            file.write(json.dumps(noted).encode())
+
+    def _read(self, note: Path) -> dict[str, Any]:
         try:
-            noted = {"version": 1, **json.loads(self.note.read_bytes())}
-            return {key: noted[key] for key in ("version", *_NOTED)}
+            noted = {"version": 1, "outputs": None, **json.loads(note.read_bytes())}
+            return {key: noted[key] for key in ("version", "outputs", *_NOTED)}
         except (ValueError, KeyError, TypeError):
-            raise InputError(f"{self.note}: is damaged; {_START_OVER}") from None
+            raise InputError(f"{note}: is damaged; {_START_OVER}") from None
 
-    def _complete_files(self) -> None:
-        converted = self.partials[0].with_name(f"{self.partials[0].name}.converted")
-        for partial, target in zip(self.partials, self.targets):
-            if not partial.exists():  # a process that was killed may have renamed it already
-                continue
-            if self.convert and target is self.targets[0]:
-                with open_file(converted, "w") as file:
-                    self.convert(partial, file)
-                sync(converted)
-                rename(converted, target)
-                sync(target.parent)
-                partial.unlink()
-            else:
-                rename(partial, target)
+    def _complete_files(self, noted: dict[str, Any]) -> None:
+        """Give the complete files their names. A process that was killed in between may have done a part."""
+        if noted["outputs"]:
+            self._check_outputs(noted["outputs"], self._complete())
+        else:
+            self._cut_off(noted["sizes"])
+            if self.convert:
+                with open_file(self.converted, "w") as file:
+                    self.convert(self.partials[0], file)
+                sync(self.converted)
+            self._save({**noted, "outputs": list(map(sha256_of, self._complete()))})
+        for complete, target in zip(self._complete(), self.targets):
+            if complete != target:
+                rename(complete, target)
         sync(self.targets[0].parent)
-        self.note.unlink()
+        self.partials[0].unlink(missing_ok=True)  # what was converted
+        rename(self.note, self.finished)
+        sync(self.finished.parent)
 
-
-class InputHash:
-    """A hash over all texts and words to predict, in order, and the number of rows.
-
-    It does not depend on the reason why a row can't be read: a later version may word the reason differently.
-    Notes of version 1 hold a hash over the reasons too."""
-
-    def __init__(self) -> None:
-        self.rows, self.unreadable, self._hash = 0, 0, hashlib.blake2b(digest_size=16)
-
-    def update(self, rows: Iterable[Row]) -> None:
-        for row in rows:
-            self.rows += 1
-            self.unreadable += isinstance(row, UnreadableRow)
-            parts = None if isinstance(row, UnreadableRow) else [row.text, *row.words]
-            self._hash.update(json.dumps(parts).encode())
-
-    def hexdigest(self) -> str:
-        return self._hash.hexdigest()
+    def _complete(self) -> list[Path]:
+        """Where the complete files are now."""
+        files = [self.converted if self.convert else self.partials[0], *self.partials[1:]]
+        return [file if file.exists() else target for file, target in zip(files, self.targets)]

@@ -21,6 +21,7 @@ from multitask.inference.predictions import Prediction
 LABEL_STUDIO, PARQUET = ".labelstudio.json", ".parquet"
 _CSV = ("text", "label", "probability", "entities", "error")
 _SPLITS_LINES = re.compile(r"[\t\r\n]")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a spreadsheet takes for the beginning of one
 
 # A row and its prediction, which is None if and only if the row is unreadable → the bytes to write.
 Render = Callable[[Row, Prediction | None], bytes]
@@ -36,8 +37,13 @@ class OutputFormat(NamedTuple):
     convert: Convert | None = None
 
 
-def output_format(path: str, model: str = "") -> OutputFormat:
-    """The format for a file name. `model` is the folder of the model, which Label Studio shows.
+def output_format(path: str, model: str = "", spreadsheet: bool = False) -> OutputFormat:
+    """The format for a file name.
+
+    Args:
+        path: the file.
+        model: the folder of the model, which Label Studio shows.
+        spreadsheet: put ' before each text of a CSV file that a spreadsheet would take for a formula.
 
     Raises InputError for an unknown extension, or if a package for the format is not installed."""
     if path.lower().endswith(LABEL_STUDIO):
@@ -47,7 +53,7 @@ def output_format(path: str, model: str = "") -> OutputFormat:
     if suffix in JSON_LINES:
         return OutputFormat(suffix, b"", json_line)
     if suffix == ".csv":
-        return OutputFormat(suffix, _table_row(_CSV), _csv_row)
+        return OutputFormat(suffix, _table_row(_CSV), partial(_csv_row, spreadsheet))
     if suffix in CONLL:
         return OutputFormat(suffix, b"", _conll_sentence)
     if suffix == PARQUET:
@@ -112,14 +118,17 @@ def _json(value: dict) -> bytes:
     return _to_json(value).encode() + b"\n"
 
 
-def _csv_row(row: Row, prediction: Prediction | None) -> bytes:
+def _csv_row(spreadsheet: bool, row: Row, prediction: Prediction | None) -> bytes:
+    def field(text: str) -> str:
+        return f"'{text}" if spreadsheet and text.startswith(_FORMULA) else text
+
     if isinstance(row, UnreadableRow):
-        return _table_row(("", "", "", "", row.reason))
+        return _table_row(("", "", "", "", field(row.reason)))
     assert prediction is not None
     fields, label = prediction.to_dict(), prediction.label
     probability = "" if label is None else fields["probabilities"][label]
     entities = "" if prediction.entities is None else json.dumps(fields["entities"], ensure_ascii=False)
-    return _table_row((prediction.text, label or "", probability, entities, ""))
+    return _table_row((field(prediction.text), field(label or ""), probability, entities, ""))
 
 
 def _table_row(fields: tuple) -> bytes:

@@ -1,5 +1,6 @@
 """The runs of a search: each trains the same data with other settings, and keeps no model."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -54,5 +55,6 @@ def search_settings(settings: Settings, fixed: Sequence[str], count: int, build:
         with StopSignals() as stop:
             found.run(count, train_once)
     except StoppedBySignal as error:
-        raise error.with_hint(f"to continue: the same command with output_dir={folder}") from None
+        same = shlex.quote(f"output_dir={folder}")
+        raise error.with_hint(f"to continue: the same command with {same}") from None
     print(found.result())

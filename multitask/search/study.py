@@ -1,5 +1,6 @@
 """A search with Optuna: it proposes settings and gives up runs that fall behind."""
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +77,7 @@ class Search:
         lines = [f"Best of {len(self.trials)} trials: trial {best + 1}, dev score {trial.score:.4f}"]
         lines[0] += f" (trial 1, the settings as they are: {first.score:.4f})"
         lines += [f"  {key}: {format_scalar(value)}" for key, value in trial.settings.items()]
-        lines.append(f"To train it: python task_4.py --config {self.folder / CONFIG}")
+        lines.append(f"To train it: python task_4.py --config {shlex.quote(str(self.folder / CONFIG))}")
         return "\n".join(lines)
 
     def _run_trial(self, train: Callable[[Settings, AfterEpoch], float], count: int) -> Trial:

@@ -1,4 +1,4 @@
-"""Reads and checks everything that training needs: labels, the encoder's folder, encoded splits."""
+"""Reads and checks what training needs (labels, the encoder's folder, encoded splits), and configures the model."""
 
 import logging
 from collections import Counter
@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from model import MultiTaskTransformer
 from multitask.common.errors import InputError, require_packages
 from multitask.config.schema import Settings, trained_tasks
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import LabelSpace
 from multitask.data.splits import Split, read_split, warn_unknown_labels
 from multitask.data.tokenization import WordTokenizer
+from multitask.encoders.lora import add_lora
 from multitask.encoders.pretrained import Backbone, find_backbone, load_tokenizer
 from multitask.plan.calibration import annotated_tasks, kept_calibration
 from multitask.plan.class_weights import ClassWeights, class_weights
@@ -23,6 +25,7 @@ from multitask.plan.no_effect import no_effect_warnings
 from multitask.plan.rare_labels import rare_label_warnings
 from multitask.plan.selection import Selection, choose_selection
 from multitask.plan.starting_model import check_kept_window, choose_window, read_starting_model
+from multitask.speedups.modules import train_occurring_rows, use_fast_dropout
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +65,8 @@ def prepare(settings: Settings) -> Prepared:
         require_packages(["peft"], "model.lora", "requirements-lora.txt")
     if settings.training.tracker:
         require_packages(["tensorboard"], "training.tracker", "requirements-tensorboard.txt")
-    backbone = find_backbone(settings.model.backbone, settings.model.offline_backbone)
+    m = settings.model
+    backbone = find_backbone(m.backbone, m.offline_backbone, m.revision)
     start = read_starting_model(settings, backbone.folder)
     check_kept_window(settings, start)
     tokenizer = load_tokenizer(backbone.folder)
@@ -144,6 +148,7 @@ def resolve_settings(settings: Settings, prepared: Prepared, device: str) -> Set
     heads = prepared.heads
     chosen = {
         "backbone": prepared.backbone.name,
+        "revision": settings.model.revision if prepared.backbone.name == settings.model.backbone else None,
         "num_classes_task_a": heads.sizes[0],
         "num_labels_task_b": heads.sizes[1],
         **{name: getattr(heads, name) for name in ("pooling", "token_head", "max_length", "stride")},
@@ -198,3 +203,25 @@ def _counted(counts: Counter) -> str:
     named = sorted((name, n) for name, n in counts.items() if name is not None)
     none = [f"none {counts[None]:,}"] if counts[None] else []
     return ", ".join([*(f"{name} {n:,}" for name, n in named), *none]) or "none"
+
+
+def configure_model(
+    model: MultiTaskTransformer, corpus: EncodedCorpus, settings: Settings, attention: str
+) -> None:
+    """Freeze what the settings freeze, add LoRA adapters, and replace modules by faster ones."""
+    m, t, tasks = settings.model, settings.training, trained_tasks(settings)
+    model.freeze(
+        backbone=m.freeze_backbone,
+        task_a=m.freeze_task_a or "task_a" not in tasks,
+        task_b=m.freeze_task_b or "task_b" not in tasks,
+        layers=m.freeze_layers,
+    )
+    if m.lora.rank:
+        add_lora(model, m.lora)
+    if t.occurring_rows:
+        train_occurring_rows(model, np.concatenate([np.unique(corpus.ids), corpus.special]))
+    if t.fast_dropout and model.device.type == "cpu":
+        use_fast_dropout(model)
+    if t.gradient_checkpointing:
+        model.recompute_activations()
+    model.set_attn_implementation(attention)

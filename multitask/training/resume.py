@@ -1,13 +1,11 @@
-"""Finds or creates the folder of a run, and checks that a resumed run has the same settings and data."""
+"""Checks that a resumed run has the same settings, data and encoder, and says how to train on if not."""
 
 import json
 import logging
 import os
 import platform
 import shlex
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,24 +17,21 @@ from multitask.common import distributed
 from multitask.common.checksums import sha256_of
 from multitask.common.errors import InputError, list_problems
 from multitask.config.help_text import flatten_settings
-from multitask.config.loading import load_settings
 from multitask.config.schema import Settings
 from multitask.config.yaml_reader import format_scalar
 from multitask.data.formats.files import source_files
 from multitask.data.words import RULE
 from multitask.training.checkpoint import Checkpoint
+from multitask.training.existing_runs import CONFIG, MODEL, run_settings
 from multitask.training.preparation import Prepared
-from multitask.training.trackers import EVENTS
 
 logger = logging.getLogger(__name__)
 
-RUNS = Path("runs")
-CONFIG, METRICS, CHECKPOINTS = "config.yml", "metrics.jsonl", "checkpoints"
-MODEL, REPORT = "model", "report.html"
 _ENCODER = (
     *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
     *("vocab.txt", "special_tokens_map.json", "added_tokens.json"),
 )
+_DATA = ("data.train", "data.dev", "data.test")
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "safetensors")
 _FREE = (  # settings that a resumed run may change: they change no result
     *("cache_dir", "device", "training.cuda_graphs"),
@@ -77,38 +72,6 @@ def origin_of(settings: Settings, prepared: Prepared, device: torch.device) -> O
     return Origin(used, hashes, distributed.world_size(), machine)
 
 
-def run_settings(run: Path, overrides: Sequence[str] = ()) -> Settings:
-    """The settings of a run, from its folder. Raises InputError as `load_settings` does."""
-    settings = load_settings(run / CONFIG, overrides)
-    if settings.model.token_head != "auto":
-        return settings
-    # a run's config.yml has what was chosen; the runs of an earlier version have none, and a linear head
-    model = settings.model.model_copy(update={"token_head": "linear"})
-    return settings.model_copy(update={"model": model})
-
-
-def find_run(name: str, runs: Path) -> Path:
-    """The folder of a run; "" finds the newest in `runs`. Raises InputError if there is none."""
-    if name:
-        if not (Path(name) / CONFIG).is_file():
-            raise InputError(f"--resume: {name} is not the folder of a run: it has no {CONFIG}")
-        path = Path(name)
-        return Path(os.path.relpath(path.resolve())) if path.is_symlink() else path
-    folders = [path for path in runs.glob("*") if (path / CONFIG).is_file() and not path.is_symlink()]
-    if not folders:
-        raise InputError(f"--resume: there is no run in {runs}; give its folder: --resume FOLDER")
-    return max(folders, key=lambda path: os.stat(path / CONFIG).st_mtime_ns)
-
-
-def is_finished(run: Path) -> bool:
-    """Whether a run is finished: the last line of its metrics is that of the test set."""
-    try:
-        last = (run / METRICS).read_bytes().splitlines()[-1]
-        return "test" in json.loads(last)
-    except (OSError, IndexError, ValueError, TypeError):
-        return False
-
-
 def check_finished(run: Path, overrides: Sequence[str]) -> None:
     """Raises InputError if the overrides ask a finished run for something else than it did."""
     before, now = (flatten_settings(run_settings(run, words)) for words in ((), overrides))
@@ -129,47 +92,14 @@ def train_on_command(run: Path, changes: Mapping[str, Any]) -> str:
     return shlex.join(["python", "task_4.py", "--config", str(run / CONFIG), *words])
 
 
-def check_output_dir(output_dir: str | None) -> None:
-    """Raises InputError if a new run can't use this folder."""
-    if output_dir is None:
-        return
-    path = Path(output_dir)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"output_dir: {path} is a file")
-    if path.is_dir() and set(path.iterdir()) > set(leftovers(path)):
-        raise InputError(f"output_dir: {path} is not empty; a run needs a new or empty folder")
-
-
-def leftovers(path: Path) -> list[Path]:
-    """Unfinished files and folders that a killed process left in a run's folder."""
-    names = (*(f".{name}.*" for name in (CONFIG, METRICS, "model", REPORT, EVENTS)), f"{CHECKPOINTS}/.step-*")
-    return [file for name in names for file in path.glob(name) if not file.is_symlink()]
-
-
-def create_folder(output_dir: str | None) -> Path:
-    """Create the folder of a new run; for None a new one in runs/, named by the time.
-
-    Raises InputError if it can't be used."""
-    check_output_dir(output_dir)
-    if output_dir is not None:
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        return Path(output_dir)
-    name = time.strftime("%Y-%m-%d_%H-%M-%S")
-    for attempt in range(1, 100):
-        path = RUNS / (name if attempt == 1 else f"{name}-{attempt}")
-        with suppress(FileExistsError):
-            path.mkdir(parents=True)
-            return path
-    raise InputError(f"{RUNS}: 99 runs are already named {name}")
-
-
 def check_settings(settings: Settings, saved: Settings, run: Path) -> None:
     """Raises InputError with every difference if `settings` differ from the saved ones of a run."""
     before, now = flatten_settings(saved), flatten_settings(settings)
     begin = "train its best model on" if (run / MODEL).exists() else "begin"
     command = train_on_command(run, _changes(before, now))
     why = f"{run / CONFIG} has other settings; a resumed run can't change them"
-    _raise_if_any(_differences(before, now, _FREE), why, f"To {begin} with these, in a new run: {command}")
+    differences = _differences(_same_paths(before), _same_paths(now), _FREE)
+    _raise_if_any(differences, why, f"To {begin} with these, in a new run: {command}")
 
 
 def check_origin(now: Origin, checkpoint: Checkpoint) -> None:
@@ -187,11 +117,13 @@ def check_origin(now: Origin, checkpoint: Checkpoint) -> None:
     # an earlier version had no other token head, and its settings lack those that were added since
     defaults = {**flatten_settings(Settings()), "model.token_head": "linear"}
     settings = {key: defaults.get(key) for key in now.settings} | before.settings
-    _raise_if_any(_differences(settings, now.settings), f"{checkpoint.path} was made with other settings")
+    differences = _differences(_same_paths(settings), _same_paths(now.settings))
+    _raise_if_any(differences, f"{checkpoint.path} was made with other settings")
     changed = []
-    for name in before.sources | now.sources:
-        if before.sources.get(name) != now.sources.get(name):
-            both = name in before.sources and name in now.sources
+    old, new = ({os.path.normpath(name): sha for name, sha in o.sources.items()} for o in (before, now))
+    for name in old | new:
+        if old.get(name) != new.get(name):
+            both = name in old and name in new
             changed.append(f"{name} {'has changed' if both else 'was added or removed'}")
     why = f"{checkpoint.path} was made with other data or another encoder; start a new run to use these"
     _raise_if_any(changed, why)
@@ -202,7 +134,14 @@ def check_origin(now: Origin, checkpoint: Checkpoint) -> None:
 def _changes(before: dict, now: dict) -> dict[str, Any]:
     """The values of settings that a resumed run can't change."""
     kept = (*_FREE, "output_dir")
+    before, now = _same_paths(before), _same_paths(now)
     return {key: value for key, value in now.items() if key not in kept and before.get(key) != value}
+
+
+def _same_paths(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings in which ./a.jsonl is a.jsonl."""
+    data = {key: [*map(os.path.normpath, settings[key])] for key in _DATA if settings.get(key)}
+    return settings | data
 
 
 def _differences(before: dict, now: dict, free: tuple[str, ...] = ()) -> list[str]:

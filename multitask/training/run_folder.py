@@ -3,9 +3,10 @@
 import json
 import logging
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from multitask.common.atomic_files import append, atomic_file, lock, rename
 from multitask.common.checksums import ChecksumError, update_with_checksums, verify_checksums
 from multitask.common.errors import InputError
 from multitask.common.signals import StoppedBySignal
-from multitask.config.help_text import flatten_settings, render_config
+from multitask.config.help_text import flatten_settings
 from multitask.config.schema import Settings
 from multitask.encoders.lora import merge_lora
 from multitask.encoders.saving import config_file, save_model
@@ -25,12 +26,12 @@ from multitask.evaluation.metrics import Scores
 from multitask.evaluation.report import RunFacts
 from multitask.export.model_card import model_card
 from multitask.plan.calibration import Calibration, kept_calibration
-from multitask.training import resume
+from multitask.training import existing_runs, resume
 from multitask.training.checkpoint import Checkpoint, Checkpoints
+from multitask.training.existing_runs import CHECKPOINTS, CONFIG, LATEST, METRICS, RUNS
 from multitask.training.optimizer import Diverged
 from multitask.training.preparation import Prepared, resolve_settings
 from multitask.training.progress import Progress, tensor_files, tensors_from_files, use_best_weights
-from multitask.training.resume import CHECKPOINTS, CONFIG, METRICS, RUNS, Origin
 from multitask.training.trackers import Tracker
 from multitask.training.trainer import Trainer
 
@@ -41,23 +42,24 @@ class RunFolder:
     """config.yml, metrics.jsonl, model/, checkpoints/ and report.html of one run. While it is open, no other
     process can open it."""
 
-    def __init__(self, path: Path, origin: Origin, settings: Settings, prepared: Prepared):
+    def __init__(self, path: Path, origin: resume.Origin, settings: Settings, prepared: Prepared):
         """Open an existing folder and remove what a killed process was writing.
 
         Raises InputError if another process is training in it."""
         self.path, self.origin, self.settings, self.prepared = path, origin, settings, prepared
-        self.model, self.report = path / resume.MODEL, path / resume.REPORT
+        self.model, self.report = path / existing_runs.MODEL, path / existing_runs.REPORT
         self.checkpoints = Checkpoints(path / CHECKPOINTS)
         self.lock = lock(path, "another process is training in it")
-        for leftover in resume.leftovers(path):
+        for leftover in existing_runs.leftovers(path):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        self.is_in_runs = path.parent.resolve() == RUNS.resolve()  # and a link can be made there
         self.saved_progress: dict | None = None  # of the last checkpoint written
         self.tracker: Tracker | None = None
 
     def close(self) -> None:
         """Close the tracker, and unlock the folder."""
         self.checkpoints.wait()
-        os.close(self.lock)
+        self.lock.close()
         if self.tracker:
             self.tracker.close()
 
@@ -73,11 +75,8 @@ class RunFolder:
         Returns the SHA-256 of its file of weights."""
         card = self._card(dev, None, kept_calibration(self.settings, self.prepared.heads))
         checksums = save_model(model, self.prepared.backbone.folder, self.model, card)
-        if self.path.parent.resolve() == RUNS.resolve():
-            link = RUNS / f".latest.{os.getpid()}"
-            link.unlink(missing_ok=True)
-            link.symlink_to(self.path.name)
-            rename(link, RUNS / "latest")
+        if self.is_in_runs:
+            self.is_in_runs = _link_latest(self.path)
         return checksums["model.safetensors"]
 
     def finish(
@@ -160,15 +159,21 @@ def open_run_folder(trainer: Trainer, old: Path | None) -> RunFolder | None:
         old: folder of the run to resume; the trainer loads its newest checkpoint. None makes a new folder.
 
     Raises InputError if the run can't resume: other settings or data, damaged, or in use."""
+    with ExitStack() as if_it_fails:
+        return _open(trainer, old, if_it_fails)
+
+
+def _open(trainer: Trainer, old: Path | None, if_it_fails: ExitStack) -> RunFolder | None:
     settings = resolve_settings(trainer.settings, trainer.prepared, str(trainer.device))
     origin = resume.origin_of(settings, trainer.prepared, trainer.device)
     folder = checkpoint = None
     with distributed.main_process_first():
         if old:
-            resume.check_settings(settings, resume.run_settings(old), old)
+            resume.check_settings(settings, existing_runs.run_settings(old), old)
         if distributed.rank() == 0:
             parts = origin, settings, trainer.prepared
             folder = RunFolder(old, *parts) if old else _new_run(*parts)
+            if_it_fails.callback(folder.close)
         if old:
             checkpoint = (
                 folder.load_newest_checkpoint() if folder else Checkpoints(old / CHECKPOINTS).newest()[0]
@@ -182,6 +187,7 @@ def open_run_folder(trainer: Trainer, old: Path | None) -> RunFolder | None:
         print(f"Resuming {old} after step {trainer.steps}, {progress.step} of epoch {progress.epoch}")
     if folder and settings.training.tracker:
         folder.tracker = Tracker(folder.path, flatten_settings(settings), trainer.progress.metrics)
+    if_it_fails.pop_all()
     return folder
 
 
@@ -206,7 +212,7 @@ def resume_hint_on_failure(folder: RunFolder | None) -> Iterator[None]:
         checkpoints = folder.checkpoints.good
         state = f"the newest checkpoint is {checkpoints[-1]}" if checkpoints else "there is no checkpoint yet"
         model = f", the best model so far {folder.model}" if folder.model.exists() else ""
-        command = f"python task_4.py --resume {folder.path}"
+        command = f"python task_4.py --resume {shlex.quote(str(folder.path))}"
         if isinstance(error, StoppedBySignal):
             raise error.with_hint(f"{state}{model}; to resume: {command}") from None
         if isinstance(error, Diverged):  # it would do so again
@@ -221,11 +227,24 @@ def resume_hint_on_failure(folder: RunFolder | None) -> Iterator[None]:
             folder.close()
 
 
-def _new_run(origin: Origin, settings: Settings, prepared: Prepared) -> RunFolder:
+def _link_latest(run: Path) -> bool:
+    """Make runs/latest a link to a run in runs/ → whether it is one; if not, logs a warning."""
+    link = RUNS / f".latest.{os.getpid()}"
+    link.unlink(missing_ok=True)
+    try:
+        link.symlink_to(run.name)
+    except OSError as error:  # Windows wants a privilege, and some disks have no links
+        logger.warning(f"{LATEST}: no link can be made ({error.strerror}); name the model: --model DIR")
+        return False
+    rename(link, LATEST)
+    return True
+
+
+def _new_run(origin: resume.Origin, settings: Settings, prepared: Prepared) -> RunFolder:
     """Create the folder. Raises InputError if it exists and is not empty: no run is overwritten."""
-    path = resume.create_folder(settings.output_dir)
+    path = existing_runs.create_folder(settings.output_dir)
     folder = RunFolder(path, origin, settings, prepared)
-    resume.check_output_dir(str(path))  # another run may have written to it meanwhile
+    existing_runs.check_output_dir(str(path))  # another run may have written to it meanwhile
     with atomic_file(path / CONFIG) as file:
-        file.write(render_config(settings).encode())
+        file.write(existing_runs.settings_file(path, settings))
     return folder

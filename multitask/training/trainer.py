@@ -30,9 +30,8 @@ from multitask.speedups.graphed_step import GraphedStep
 from multitask.training.frozen_features import FrozenFeatures, features_with_progress
 from multitask.training.graphs import drop_graphs
 from multitask.training.loss_weighting import Counts, LossWeighting, gradient_cosine
-from multitask.training.model_setup import configure_model
 from multitask.training.optimizer import Diverged, LossScale, OptimizerStep, make_optimizer, rates_used
-from multitask.training.preparation import Prepared
+from multitask.training.preparation import Prepared, configure_model
 from multitask.training.progress import Progress, load_state_dict, state_dict
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from multitask.common import atomic_files
-from multitask.common.atomic_files import NpyWriter, atomic_file, atomic_folder, check_writable
+from multitask.common.array_cache import NpyWriter
+from multitask.common.atomic_files import atomic_file, atomic_folder, check_writable
 from multitask.common.errors import InputError
 
 

@@ -112,3 +112,11 @@ def test_any_override_gives_settings_or_an_input_error(text):
 def test_overrides_and_options_may_be_mixed_in_any_order():
     words = ["--config", "c.yml", "a.b=1", "--resume=runs/x", "c=d=e"]
     assert split_overrides(words) == (["a.b=1", "c=d=e"], ["--config", "c.yml", "--resume=runs/x"])
+
+
+def test_paths_of_options_may_hold_equals_signs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run = 1").mkdir()
+    words = ["--config", "a=b.yml", "--resume", "run = 1", "c.d=2"]
+    assert split_overrides(words) == (["c.d=2"], words[:4])
+    assert split_overrides(["--resume", "c.d=2"]) == (["c.d=2"], ["--resume"])

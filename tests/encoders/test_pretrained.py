@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT
 
 from model import MultiTaskTransformer
+from multitask.common.errors import InputError
 from multitask.encoders.pretrained import (
     BUNDLED,
     bundled_folder,
@@ -26,7 +27,7 @@ import sys
 from multitask.encoders.pretrained import find_backbone
 from multitask.common.shell import run_script
 offline = None if sys.argv[2] == "null" else sys.argv[2]
-run_script(lambda: print(*find_backbone(sys.argv[1], offline)))
+run_script(lambda: [print(*find_backbone(sys.argv[1], offline, of)) for of in sys.argv[3:] or [None]])
 """
 
 
@@ -35,21 +36,24 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     folder: Path
     requests: list[str]
+    commits = {"main": "0" * 40, "1" * 40: "1" * 40}
 
     def do_HEAD(self):
         self.requests.append(f"{self.command} {self.path}")
-        match = re.fullmatch(r"/([\w/-]+)/resolve/main/([\w./]+)", self.path)
-        file = self.folder / match[2] if match and match[1] == "some-bert" else None
+        match = re.fullmatch(r"/([\w/-]+)/resolve/(\w+)/([\w./]+)", self.path)
+        known = match and match[1] == "some-bert"
+        commit = self.commits.get(match[2]) if known else None
+        file = self.folder / match[3] if commit else None
         if file is None or not file.is_file():
             self.send_response(404)
-            known = match and match[1] == "some-bert"
-            self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
+            code = "EntryNotFound" if commit else "RevisionNotFound" if known else "RepoNotFound"
+            self.send_header("X-Error-Code", code)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return None
         content = file.read_bytes()
         self.send_response(200)
-        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("X-Repo-Commit", commit)
         self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -78,11 +82,13 @@ def hub(tiny):
 def find(tmp_path):
     """Call find_backbone in its own process, since the hub's library reads its settings on import."""
 
-    def call(name: str, endpoint: str | None, offline: str = BUNDLED) -> subprocess.CompletedProcess:
+    def call(
+        name: str, endpoint: str | None, offline: str = BUNDLED, *revision: str
+    ) -> subprocess.CompletedProcess:
         environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
         environment |= {"HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "0"}
         environment |= {"HF_ENDPOINT": endpoint} if endpoint else {"HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, "-c", FIND, name, offline]
+        command = [sys.executable, "-c", FIND, name, offline, *revision]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
 
     return call
@@ -111,6 +117,27 @@ def test_a_model_is_downloaded_once_and_then_found_without_the_hub(hub, find, ti
         num_classes_task_a=3,
         num_labels_task_b=4,
     )
+
+
+def test_a_revision_is_the_only_one_that_is_asked_for_and_found_again(hub, find):
+    """The newest commit is neither downloaded for it, nor taken from the cache in its place."""
+    commit, unknown, requests = "1" * 40, "2" * 40, hub.RequestHandlerClass.requests
+    ended = find("some-bert", address(hub), "null", commit, commit, "main", unknown)
+    pinned, again, newest = ended.stdout.splitlines()
+    assert commit in pinned and again == pinned != newest
+    assert ended.stderr == f"error: model.revision: the hub has no '{unknown}' of some-bert\n"
+    assert ended.returncode == 2
+    of_model = [request for request in requests if "some-bert" in request]
+    first = next(at for at, request in enumerate(of_model) if "/main/" in request)
+    assert all(f"/some-bert/resolve/{commit}/" in request for request in of_model[:first])
+    loaded = [request for request in of_model[:first] if request.startswith("GET")]
+    assert len(loaded) == len(set(loaded)) >= 4
+
+
+def test_a_revision_of_what_is_not_on_the_hub_is_refused(tiny):
+    for name, what in ((str(tiny), "a folder"), (BUNDLED, "installed with the requirements")):
+        with pytest.raises(InputError, match=f"model.revision is about the hub, but {name} is {what}"):
+            find_backbone(name, revision="main")
 
 
 def test_a_name_unknown_to_the_hub_is_an_error(hub, find):

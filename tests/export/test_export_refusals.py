@@ -1,6 +1,7 @@
 """task_5.py export refuses invalid arguments and leaves files as they were."""
 
 import re
+import shutil
 
 import pytest
 from conftest import ROOT
@@ -25,6 +26,8 @@ def content(folder) -> dict[str, bytes]:
         (["out", "--model", "EXPORTED"], "is an export itself; --model must be a folder that training saved"),
         (["out", "--dev", "gone.jsonl"], "gone.jsonl: no such file"),
         (["out", "--dev", "bad.jsonl"], "bad.jsonl:1: not JSON"),
+        (["earlier", "--dev", "earlier/README.md"], "earlier/README.md: is read too"),
+        (["earlier", "--model", "earlier"], "is an export itself"),
     ],
 )
 def test_invalid_arguments_are_refused(exported, shell, tmp_path, arguments, reason):
@@ -34,12 +37,13 @@ def test_invalid_arguments_are_refused(exported, shell, tmp_path, arguments, rea
         (tmp_path / name).mkdir()
         for file in files:
             (tmp_path / name / file).write_text("")
-    before = sorted(tmp_path.rglob("*"))
+    shutil.copytree(exported.folder, tmp_path / "earlier")
+    before = content(tmp_path)
     words = [{"EXPORTED": exported.folder}.get(word, word) for word in arguments]
     ended = shell(task_5, "export", *words, *([] if "--model" in words else ["--model", exported.model]))
     assert ended.status == 2
     assert reason in ended.err and len(ended.err.splitlines()) == 1
-    assert sorted(tmp_path.rglob("*")) == before
+    assert content(tmp_path) == before
 
 
 def test_missing_packages_are_named(exported, shell, monkeypatch):

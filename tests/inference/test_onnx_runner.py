@@ -29,7 +29,8 @@ from multitask.inference.runner import run_model
 
 TEXTS = ["anna won in paris", "", "the vote", "a " * 90 + "end", "Paris, anna and the match!", "chip"]
 BLOCKS = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-RUNTIME = ("numpy", "numpy.libs", "tokenizers", "onnxruntime", "flatbuffers", "google", "packaging", "tqdm")
+RUNTIME = ("numpy", "numpy.libs", "tokenizers", "onnxruntime", "flatbuffers", "google", "packaging")
+RUNTIME += ("tqdm", "filelock")  # which tokenizers brings
 WITHOUT = """
 import json, sys
 for name in ("torch", "transformers", "pydantic", "onnx"):

@@ -43,11 +43,14 @@ def convert(lines, file):
         file.flush()
 
 
+def output_in(folder, vectors=True, facts=FACTS, convert=None):
+    return ResumableOutput(folder / "out.csv", folder / "v.npy" if vectors else None, facts, convert)
+
+
 def run(folder, resume, rows=ROWS, facts=FACTS, vectors=True, stop=None, convert=None):
     """Write all rows in chunks, or stop before chunk `stop` → whether there was anything to write."""
     folder.mkdir(exist_ok=True)
-    output = ResumableOutput(folder / "out.csv", folder / "v.npy" if vectors else None, facts, convert)
-    rows = iter(rows)
+    output, rows = output_in(folder, vectors, facts, convert), iter(rows)
     if not resume:
         output.begin(b"head\n")
     elif not output.resume(b"head\n", rows):
@@ -61,7 +64,7 @@ def run(folder, resume, rows=ROWS, facts=FACTS, vectors=True, stop=None, convert
 
 
 def assert_complete(folder, convert=None):
-    assert sorted(path.name for path in folder.iterdir()) == ["out.csv", "v.npy"]
+    assert sorted(path.name for path in folder.iterdir()) == [".out.csv.finished.json", "out.csv", "v.npy"]
     texts, vectors = render(ROWS)
     expected = b"head\n" + texts
     assert (folder / "out.csv").read_bytes() == (expected.upper() if convert else expected)
@@ -104,8 +107,8 @@ def test_a_run_killed_at_any_change_of_the_disk_resumes(tmp_path, monkeypatch, s
             run(folder, resume=False, convert=convert)
             break
         run(folder, resume=True, convert=convert)
-        for leftover in folder.glob(".*"):  # of an atomic_file whose clean-up was killed
-            leftover.unlink()
+        for leftover in {*folder.glob(".*")} - {folder / ".out.csv.finished.json"}:
+            leftover.unlink()  # of an atomic_file whose clean-up was killed
         assert_complete(folder, convert)
     assert at > 10
 
@@ -172,8 +175,8 @@ def test_rows_are_synced_before_their_note(tmp_path, monkeypatch):
     monkeypatch.setattr(atomic_files, "disk", record)
     run(tmp_path, resume=False)
     notes = [at for at, change in enumerate(changes) if change == ("rename", "out.csv.partial.json")]
-    assert len(notes) == 1 + 4 + 1
-    for note in notes:
+    assert len(notes) == 2 + 1 + 4 + 2
+    for note in notes[2:]:  # after the two of no rows
         for name in ("out.csv.partial", "v.npy.partial"):
             synced = max(at for at in range(note) if changes[at] == ("sync", name))
             assert ("write", name) not in changes[synced:note]

@@ -1,7 +1,5 @@
 """Runs on a full or read-only disk, or in a folder that another run uses."""
 
-import fcntl
-import os
 import re
 import shutil
 import subprocess
@@ -9,6 +7,7 @@ import subprocess
 import pytest
 from resuming import contents, resumed
 
+from multitask.common.atomic_files import lock
 from multitask.common.checksums import read_verified
 
 
@@ -75,12 +74,10 @@ def test_a_small_disk_that_fills_up_or_is_read_only(runs, killed, small_disk, wh
 
 
 def test_a_second_run_in_a_folder_is_refused(runs, stopped):
-    handle = os.open(stopped / "run", os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    before = contents(stopped)
-    outcome = runs(stopped, "--resume", "run")
-    os.close(handle)
-    assert outcome.status == 2
-    assert outcome.err.endswith("\nerror: run: another process is training in it\n")
-    assert contents(stopped) == before
+    with lock(stopped / "run", ""):
+        before = contents(stopped)
+        outcome = runs(stopped, "--resume", "run")
+        assert outcome.status == 2
+        assert outcome.err.endswith("error: run: another process is training in it\n")
+        assert contents(stopped) == before
     assert runs(stopped, "--resume", "run").status == 0

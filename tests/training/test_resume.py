@@ -149,7 +149,7 @@ def test_a_run_without_a_checkpoint_starts_over(runs, fresh, whole):
     assert fingerprint(folder / "run") == whole[0]
 
 
-def test_the_newest_run_is_resumed_unless_one_is_named(runs, fresh):
+def test_the_newest_unfinished_run_is_resumed_unless_one_is_named(runs, fresh):
     folder = fresh("several")
     for step in (3, 5):
         assert runs(folder, *SETTINGS, "output_dir=null", at_step={step: [signal.SIGTERM]}).status == 143
@@ -158,8 +158,9 @@ def test_the_newest_run_is_resumed_unless_one_is_named(runs, fresh):
     outcome = runs(folder, "--resume=runs/latest")
     assert outcome.status == 0 and f"Resuming runs/{newer.name} after step 5" in outcome.out
     assert (folder / "runs/latest").resolve() == newer
+    assert f"runs/{newer.name} is finished" in runs(folder, f"--resume=runs/{newer.name}").out
+    assert f"Resuming runs/{older.name} after step 3" in runs(folder, "--resume").out
     assert f"runs/{newer.name} is finished" in runs(folder, "--resume").out
-    assert f"Resuming runs/{older.name} after step 3" in runs(folder, f"--resume=runs/{older.name}").out
 
 
 def test_a_resumed_run_keeps_counting_epochs_without_a_better_score(runs, fresh):

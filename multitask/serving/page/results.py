@@ -79,8 +79,8 @@ def differ(one: Prediction, other: Prediction) -> bool:
 
 def render_download(result: Result, number: int, name: str, threshold: float) -> bytes:
     """The predictions of model `number` as a file called `name`: as `task_5.py predict --output` writes them,
-    but without entities below `threshold`."""
-    written, model = output_format(name), result.models[number]
+    but without entities below `threshold`, and CSV for a spreadsheet."""
+    written, model = output_format(name, spreadsheet=True), result.models[number]
     rows = zip(model.rows, model.predictions)
     return written.head + b"".join(
         written.render(row, p and p.if_confident(0.0, threshold)) for row, p in rows

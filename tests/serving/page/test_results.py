@@ -34,7 +34,7 @@ def result_of(*predictions, model="runs/a/model", file_name="rows.jsonl") -> Res
 @pytest.mark.parametrize("name", ["x.jsonl", "x.csv"])
 def test_a_download_has_the_entities_that_the_page_shows(name):
     result = result_of(FULL, None, NO_ENTITIES)
-    _, head, render, _ = output_format(name)
+    _, head, render, _ = output_format(name, spreadsheet=True)
     rows = result.models[0].rows
     without_paris = FULL._replace(entities=[ANNA])
     none = FULL._replace(entities=[])
@@ -44,6 +44,15 @@ def test_a_download_has_the_entities_that_the_page_shows(name):
         if name == "x.jsonl":
             marks = sum(len(json.loads(line)["entities"] or ()) for line in expected.splitlines())
             assert view(result, threshold).count("<mark") == marks
+
+
+def test_a_downloaded_table_has_no_formulas():
+    """A spreadsheet would compute a text that begins with one of these characters."""
+    for start in ("=", "+", "-", "@", "\t", "\r"):
+        content = render_download(result_of(FULL._replace(text=f"{start}1")), 0, "x.csv", 0.0).decode()
+        assert content.split("\n", 1)[1].lstrip('"').startswith(f"'{start}1")
+        exact = render_download(result_of(FULL._replace(text=f"{start}1")), 0, "x.jsonl", 0.0)
+        assert json.loads(exact)["text"] == f"{start}1"
 
 
 def test_the_oldest_results_are_dropped_when_all_weigh_too_much():
