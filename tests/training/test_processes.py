@@ -52,6 +52,16 @@ def test_two_processes_with_half_the_batch_train_the_same_model(train_run, train
     assert_alike(train_run("alone", *settings, "training.batch_size=8"), both)
 
 
+def test_two_processes_share_the_rows_of_the_loss_on_dev(train_run, train_both):
+    settings = [*ALIKE, "training.select_by=loss", "training.head_learning_rate=1e-2"]
+    (both, _), (alone, _) = (
+        train_both(*settings, "training.batch_size=4"),
+        train_run("alone", *settings, "training.batch_size=8"),
+    )
+    losses = [[row["dev"]["loss"] for row in rows[:-1]] for rows in (both, alone)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4) and len(set(losses[0])) == 3
+
+
 def test_a_process_without_rows_in_a_step_takes_part(train_run, train_both, tmp_path):
     # of seven rows in steps of six, the second step has one
     settings = [*ALIKE, "model.freeze_backbone=false", "training.learning_rate=1e-3"]
