@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from standing_in import Reader
 
+from benchmarks.attacks import other_json
 from multitask.data.texts import rows_from_texts
 from multitask.inference.writers import json_line
-from multitask.serving.api import PATHS, BodyLimit, application
+from multitask.serving.api import PATHS, application
 from multitask.serving.limits import Limits
 from multitask.serving.metrics import Metrics
+from multitask.serving.request_checks import BodyLimit
 from multitask.serving.service import Models, Service
 from multitask.serving.worker import WorkerEnded, answer_batch, load_predictor
 
@@ -34,16 +36,24 @@ class LocalWorker:
             await self.go.wait()
         return answer_batch(Reader(), items)
 
+    identity = None
 
-def run(main, worker=None, trained=True):
+    def again(self):
+        return self
+
+    def kill(self):
+        pass
+
+
+def run(main, worker=None, trained=True, limits=LIMITS):
     """Call main(client, models) with a client of an application over the Reader."""
 
     async def call():
-        service = Service("runs/x/model", worker or LocalWorker(), LIMITS) if trained else None
-        models = Models(service, [], LIMITS, load_predictor)
+        service = Service("runs/x/model", worker or LocalWorker(), limits) if trained else None
+        models = Models(service, [], limits, load_predictor)
         metrics = Metrics(PATHS, models)
-        api = application(models, LIMITS, metrics, "http://server")
-        app = metrics.count_requests(BodyLimit(api, PATHS, LIMITS))
+        api = application(models, limits, metrics, "http://server")
+        app = metrics.count_requests(BodyLimit(api, PATHS, limits))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
             async with asyncio.timeout(20):
                 return await main(client, models)
@@ -86,7 +96,7 @@ def test_embeddings_are_exact_and_in_order():
     assert answer["embeddings"][1:3] == [None, None]
     assert answer["errors"] == [
         "text 2: 51 characters; at most 50 are read",
-        "the model failed on this text: MemoryError",
+        "text 3: the model failed on this text: MemoryError",
     ]
     assert "errors" not in request("POST", "/embed", json={"texts": ["anna"]}).json()
 
@@ -114,6 +124,28 @@ def test_an_invalid_request_gets_one_line_with_the_reason(body, status, reason):
     assert answer.status_code == status
     assert list(answer.json()) == ["detail"] and reason in answer.json()["detail"]
     assert "\n" not in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("name", "body"), other_json().items())
+def test_json_of_another_form_is_refused_in_a_short_line_whatever_its_size(name, body):
+    async def main(client, models):
+        return await client.post("/predict", content=body, headers={"Content-Type": "application/json"})
+
+    answer = run(main, limits=Limits())
+    if name in ("escapes", "halves"):  # is a text, but too long
+        assert "characters; at most 10,000 are read" in answer.json()["predictions"][0]["error"]
+    elif name == "most words":
+        assert len(answer.json()["predictions"]) == 1_000
+    else:
+        assert answer.status_code in (400, 413, 422)
+        assert 0 < len(answer.json()["detail"]) < 1_500 and "\n" not in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "json"])
+def test_a_body_that_a_form_of_another_site_could_send_is_refused(kind):
+    answer = request("POST", "/predict", content=b'{"texts": []}', headers={"Content-Type": kind})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "body: the Content-Type must be application/json"
 
 
 def test_a_slow_body_is_refused():
@@ -184,13 +216,25 @@ def test_health_names_the_model_or_explains_how_to_train_one():
         assert "python task_4.py trains one" in answer.json()["detail"]
 
 
-def test_an_ended_model_process_gives_503():
+def test_an_ended_model_process_gives_503_until_it_answers_again():
     class EndedWorker(LocalWorker):
+        ended = False
+
         async def run(self, items):
-            raise WorkerEnded("the model's process has ended (signal 9)")
+            if not self.ended:
+                self.ended = True
+                raise WorkerEnded("the model's process has ended (signal 9)")
+            return await super().run(items)
 
     async def main(client, models):
-        return await client.post("/predict", json={"texts": ["a"]})
+        refused = await client.post("/predict", json={"texts": ["a"]})
+        health = await client.get("/health")
+        while (await client.get("/health")).status_code != 200:
+            await asyncio.sleep(0.001)
+        return refused, health, await client.post("/predict", json={"texts": ["a"]})
 
-    answer = run(main, EndedWorker())
-    assert (answer.status_code, answer.json()["detail"]) == (503, "the model's process has ended (signal 9)")
+    refused, health, answer = run(main, EndedWorker())
+    for one in (refused, health):
+        assert one.status_code == 503 and int(one.headers["retry-after"]) >= 1
+        assert one.json()["detail"] == "the model's process has ended (signal 9); it is being restarted"
+    assert answer.status_code == 200
