@@ -1,13 +1,14 @@
 """What task_6.py answers while it is attacked, and how fast.
 
-    python benchmarks/attack.py [--model DIR] [--data FILE] [--only NAME,...] [--output FILE.json]
+    python benchmarks/attack.py [--model DIR] [--data FILE] [--seconds S] [--only NAME,...]
+        [--output FILE.json]
 
 The server, its model, the attackers (benchmarks/attacks.py, in a process of their own) and two clients share
 this machine. During each attack one client asks for /health fifty times a second, every other time on a new
 connection; the other one sends a sentence to /predict, again and again, and compares each answer with that of
 the quiet server. The last attacks stop and kill the model's process, and overwrite and cut the files of the
-model, of which the server has a copy of its own here. After each attack the server must answer as before.
-The last line is JSON."""
+model, a copy of DIR. After each attack the server must answer every sentence as before. The last line is
+JSON."""
 
 import http.client
 import json
@@ -21,12 +22,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.attacks import ATTACKS, describe
+from benchmarks.attacks import ATTACKS
 from benchmarks.http_load import HOST, quantiles
 from benchmarks.processes import family
 from benchmarks.provenance import finish, parse, provenance
@@ -39,96 +41,96 @@ from multitask.data.texts import read_rows
 
 _HEALTH_SECONDS = 0.02  # between two requests
 _RECOVERY_SECONDS = 120.0  # in which a server must answer again
-_QUIET_SECONDS = 5.0  # before the first attack
 _NEAR = 2e-5  # of probabilities: sums of batches of another size are rounded otherwise
+_QUIET = "none"
 
 
 def main() -> None:
     parser = model_and_data("Attacks on task_6.py.")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each attack, which is repeated (8)")
     parser.add_argument("--only", metavar="NAME,...", help="these attacks alone")
     arguments = parse(parser)
-    names = list(ATTACKS) + list(DAMAGE)
+    names = [*ATTACKS, *DAMAGES]
     chosen = arguments.only.split(",") if arguments.only else names
     if unknown := sorted(set(chosen) - set(names)):
         raise InputError(f"--only {','.join(unknown)}: the attacks are {', '.join(names)}")
     texts = [row.text for row in read_rows(arguments.data)]
-    results = {}
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "model")
         shutil.copytree(Path(arguments.model).resolve(), model)
         with serving(Path(folder), str(model)) as server:
             settle(server)
-            expected = [predict(server.port, text)[1] for text in texts]
-            known = dict(zip(texts, expected))
-            results["quiet"] = watched(server.port, known, lambda: time.sleep(_QUIET_SECONDS))
-            for name in names:
-                if name in chosen:
-                    attack = (lambda one=name: outside(one, server.port)) if name in ATTACKS else None
-                    results[name] = watched(
-                        server.port, known, attack or (lambda one=name: DAMAGE[one](server, model))
-                    )
-                    recover(server.port, known)
-                    print(f"{name}: {row(name, results[name])}", file=sys.stderr, flush=True)
-            lines = server.messages.read_text(errors="replace").splitlines()
-    record = {**provenance([], os.cpu_count(), PACKAGES), "results": results, "lines of log": len(lines)}
+            before = logged(server)
+            known = {text: predict(server.port, text)[1] for text in texts}
+            results = {_QUIET: watched(server.port, known, partial(time.sleep, arguments.seconds))}
+            for name in (name for name in names if name in chosen):
+                if name in DAMAGES:
+                    attack = partial(DAMAGES[name], server, model)
+                else:
+                    attack = partial(from_outside, name, server.port, arguments.seconds)
+                results[name] = watched(server.port, known, attack)
+                recover(server.port, known)
+                print(f"{name}: {results[name]}", file=sys.stderr, flush=True)
+            log = logged(server) - before
+    record = {**provenance([], os.cpu_count(), PACKAGES), "results": results, "lines_of_log": log}
     print(table(record))
     finish(record, arguments.output)
 
 
-def outside(name: str, port: int) -> dict:
+def logged(server: Server) -> int:
+    """Number of lines that a server has logged."""
+    return len(server.messages.read_text(errors="replace").splitlines())
+
+
+def from_outside(name: str, port: int, seconds: float) -> dict:
     """Run an attack in its own process → its seconds and outcomes."""
-    command = [sys.executable, "-m", "benchmarks.attacks", name, str(port)]
+    command = [sys.executable, "-m", "benchmarks.attacks", name, str(port), str(seconds)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if ended.returncode:
         raise InputError(f"{name}: {ended.stderr.strip().splitlines()[-1]}")
     return json.loads(ended.stdout)
 
 
-def engine(server: Server) -> int:
-    """The number of the process with the model: the child with most memory."""
-    _, *children = family(server.process.pid)
-    return max(children, key=lambda child: child.memory).number
-
-
 def stop_engine(server: Server, model: Path) -> dict:
-    """The model's process is stopped (SIGSTOP), until the server replaces it."""
-    number = engine(server)
-    os.kill(number, signal.SIGSTOP)
-    return until_ended(number)
+    """The model's process is stopped (SIGSTOP)."""
+    return signal_engine(server, signal.SIGSTOP)
 
 
 def kill_engine(server: Server, model: Path) -> dict:
     """The model's process is killed (SIGKILL)."""
-    number = engine(server)
-    os.kill(number, signal.SIGKILL)
-    return until_ended(number)
+    return signal_engine(server, signal.SIGKILL)
 
 
-def until_ended(number: int) -> dict:
-    """Wait until a process has ended, and for ten seconds more."""
-    began = time.perf_counter()
-    while Path(f"/proc/{number}").exists() and time.perf_counter() - began < _RECOVERY_SECONDS:
+def signal_engine(server: Server, number: int) -> dict:
+    """Send a signal to the process with the model, and wait until another one answers."""
+    _, *children = family(server.process.pid)
+    os.kill(max(children, key=lambda child: child.memory).number, number)
+    began, status = time.perf_counter(), 200
+    while status == 200 and time.perf_counter() - began < _RECOVERY_SECONDS:
         time.sleep(0.1)
-    seconds = time.perf_counter() - began
-    time.sleep(10)
-    return {"seconds": round(seconds, 1), "outcomes": {}}
+        status = predict(server.port, "a sentence")[0]
+    while status != 200 and time.perf_counter() - began < _RECOVERY_SECONDS:
+        time.sleep(0.1)
+        status = predict(server.port, "a sentence")[0]
+    return {"seconds": round(time.perf_counter() - began, 1), "outcomes": {"replaced": int(status == 200)}}
 
 
 def overwrite_weights(server: Server, model: Path) -> dict:
-    """The bytes of all files of the model are overwritten in place, and the files are cut to nothing."""
-    for content in (b"\xff", b""):
-        for path in model.rglob("*"):
-            if path.is_file():
-                size = path.stat().st_size
-                with open(path, "r+b") as file:
-                    file.write(content * size)
-                    file.truncate(size if content else 0)
-        time.sleep(5)
-    return {"seconds": 10.0, "outcomes": {}}
+    """The files of the model are overwritten in place, and then cut to nothing."""
+    files = [path for path in model.rglob("*") if path.is_file()]
+    for path in files:
+        path.write_bytes(b"\xff" * path.stat().st_size)  # opens the same file, and does not replace it
+    time.sleep(5)
+    for path in files:
+        os.truncate(path, 0)
+    time.sleep(5)
+    return {"seconds": 10.0, "outcomes": {"changed": len(files)}}
 
 
-DAMAGE: dict[str, Callable[[Server, Path], dict]] = {
-    one.__name__: one for one in (stop_engine, kill_engine, overwrite_weights)
+DAMAGES: dict[str, Callable[[Server, Path], dict]] = {
+    "stop_engine": stop_engine,
+    "kill_engine": kill_engine,
+    "overwrite_weights": overwrite_weights,
 }
 
 
@@ -144,25 +146,25 @@ def watched(port: int, known: dict[str, dict], attack: Callable[[], dict | None]
         thread.start()
     try:
         result = attack() or {}
+        while not health:
+            time.sleep(_HEALTH_SECONDS)
     finally:
         ended.set()
         for thread in threads:
             thread.join()
     seconds = [one for one, _ in health]
-    middle, rare = quantiles(seconds, [0.5, 0.99])
-    milliseconds = {"p50": middle, "p99": rare, "slowest": max(seconds)}
+    values = dict(zip(("p50", "p99", "slowest"), [*quantiles(seconds, [0.5, 0.99]), max(seconds)]))
     return {
         **result,
-        "health": {name: round(value * 1e3, 1) for name, value in milliseconds.items()},
-        "health statuses": dict(Counter(status for _, status in health)),
+        "health": {name: round(value * 1e3, 1) for name, value in values.items()},
+        "health_statuses": dict(Counter(status for _, status in health)),
         "predictions": dict(predictions),
     }
 
 
 def ask_health(port: int, ended: threading.Event, found: list[tuple[float, str]]) -> None:
     """Ask for /health until `ended`, every other time on a new connection."""
-    kept = http.client.HTTPConnection(HOST, port, timeout=30)
-    number = 0
+    kept, number = http.client.HTTPConnection(HOST, port, timeout=30), 0
     while not ended.wait(_HEALTH_SECONDS):
         number += 1
         connection = kept if number % 2 else http.client.HTTPConnection(HOST, port, timeout=30)
@@ -183,30 +185,25 @@ def ask_health(port: int, ended: threading.Event, found: list[tuple[float, str]]
 
 def ask_predict(port: int, ended: threading.Event, known: dict[str, dict], found: Counter) -> None:
     """Ask for predictions until `ended`, and compare them."""
-    texts = list(known)
-    for number in range(1 << 30):
-        if ended.is_set():
-            return
-        text = texts[number % len(texts)]
-        try:
-            status, prediction = predict(port, text)
-        except (OSError, http.client.HTTPException):
-            found["closed"] += 1
-            time.sleep(0.1)
-            continue
-        if status == 200:
-            found["right" if alike(prediction, known[text]) else "wrong"] += 1
-        else:
-            found[str(status)] += 1
-            time.sleep(0.1)
+    while True:
+        for text, expected in known.items():
+            if ended.is_set():
+                return
+            try:
+                status, prediction = predict(port, text)
+            except (OSError, http.client.HTTPException):
+                status, prediction = 0, {}
+            right = "right" if alike(prediction, expected) else "wrong"
+            found[right if status == 200 else "refused"] += 1
+            if status != 200:
+                ended.wait(0.1)
 
 
 def predict(port: int, text: str) -> tuple[int, dict]:
     """Ask for a text's prediction → the status, and the row or the problem."""
     connection = http.client.HTTPConnection(HOST, port, timeout=120)
-    connection.request(
-        "POST", "/predict", json.dumps({"texts": [text]}), {"Content-Type": "application/json"}
-    )
+    headers = {"Content-Type": "application/json"}
+    connection.request("POST", "/predict", json.dumps({"texts": [text]}), headers)
     answer = connection.getresponse()
     content = json.loads(answer.read())
     connection.close()
@@ -235,25 +232,20 @@ def recover(port: int, known: dict[str, dict]) -> None:
 
 
 def table(record: dict) -> str:
-    """One row per attack: how it was answered, and what /health and /predict did meanwhile."""
-    rows = [
-        ["attack", "answered with", "/health p50", "p99", "slowest", "predictions: right", "wrong", "503"]
-    ]
-    return markdown([*rows, *(row(name, result) for name, result in record["results"].items())], left=2)
+    """One row per attack: how much was sent and how it was answered, and what other clients saw meanwhile."""
+    rows = [["attack", "sent", "answered with", "/health p99", "slowest", "right", "wrong", "refused"]]
+    for name, result in record["results"].items():
+        outcomes, health = result.get("outcomes", {}), result["health"]
+        cells = [f"{sum(outcomes.values()):,}", ", ".join(outcomes)] if name in ATTACKS else ["", ""]
+        cells += [f"{health['p99']:.0f} ms", f"{health['slowest']:.0f} ms"]
+        rows.append([describe(name), *cells, *(f"{result['predictions'].get(k, 0):,}" for k in rows[0][5:])])
+    return markdown(rows)
 
 
-def row(name: str, result: dict) -> list[str]:
-    what = (
-        describe(name)
-        if name in ATTACKS
-        else " ".join((DAMAGE[name].__doc__ or "").split()).rstrip(".")
-        if name in DAMAGE
-        else "none"
-    )
-    outcomes = ", ".join(f"{outcome} × {count}" for outcome, count in result.get("outcomes", {}).items())
-    health, predictions = result["health"], result["predictions"]
-    cells = [f"{health[which]:.0f} ms" for which in ("p50", "p99", "slowest")]
-    return [what, outcomes, *cells, *(str(predictions.get(which, 0)) for which in ("right", "wrong", "503"))]
+def describe(name: str) -> str:
+    """What an attack is, in a line."""
+    what = (ATTACKS.get(name) or DAMAGES.get(name) or watched).__doc__ or ""
+    return _QUIET if name == _QUIET else " ".join(what.split()).rstrip(".")
 
 
 if __name__ == "__main__":

@@ -4,17 +4,16 @@ An outcome is the HTTP status, or "closed" where the server closed the connectio
 
 import asyncio
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from benchmarks.http_load import HOST, get, post
+from benchmarks.odd_requests import MEGABYTE, other_json, upload
 
-MEGABYTE = 1 << 20
 CLOSED = "closed"
-_SECONDS = 8.0  # of the short attacks, which are repeated
-_BOUNDARY = "a-boundary"
 
 Outcomes = Counter[str]
 
@@ -125,33 +124,6 @@ async def many_keys(port: int) -> Outcomes:
     return await together(port, [[post("/predict", body)]] * 30)
 
 
-def other_json() -> dict[str, bytes]:
-    """Bodies of about a megabyte that are JSON, or nearly, and not what is wanted."""
-
-    def texts(value: bytes, count: int) -> bytes:
-        return b'{"texts":[%s]}' % b",".join([value] * count)
-
-    return {
-        "lists": texts(b"[]", 340_000),
-        "objects": texts(b"{}", 340_000),
-        "numbers": texts(b"1", 500_000),
-        "blanks": texts(b'""', 340_000),
-        "one number": b'{"texts":[%s]}' % (b"9" * MEGABYTE)[:-20],
-        "one key": b'{"%s":1}' % (b"k" * MEGABYTE)[:-20],
-        "deep": b"[" * (MEGABYTE - 20),
-        "deep objects": b'{"a":' * 200_000,
-        "escapes": texts(b'"%s"' % (b"\\u00e9" * 170_000), 1),
-        "halves": texts(b'"%s"' % (b"\\ud83d" * 170_000), 1),
-        "the same key": b"{%s}" % b",".join([b'"texts":[]'] * 90_000),
-        "a string": b'"%s"' % (b"x" * MEGABYTE)[:-20],
-        "no end": b'{"texts":["' + (b"x" * MEGABYTE)[:-20],
-        "no UTF-8": texts(b'"%s"' % (b"\xff" * 900_000), 1),
-        "words": texts(b'"%s"' % (b"a " * 5_000), 90),
-        "most words": texts(b'"%s"' % ("\u4e2d".encode() * 14), 1_000),
-        "marks": b'{"texts":[%s]}' % b",".join([b"[]"] * 49_990),
-    }
-
-
 async def other_bodies(port: int) -> Outcomes:
     """Three of each body that is JSON, or nearly, and not what is wanted."""
     requests = [post(path, body) for body in other_json().values() for path in ("/predict", "/embed")]
@@ -188,15 +160,6 @@ async def slow_readers(port: int) -> Outcomes:
             writer.transport.abort()
 
     return Counter(await asyncio.gather(*(ask() for _ in range(8))))
-
-
-def upload(content: bytes, name: str = "rows.txt", headers: str = "", kind: str = "form-data") -> bytes:
-    """The bytes of the request with which the page sends a file."""
-    part = f'--{_BOUNDARY}\r\nContent-Disposition: {kind}; name="files"; filename="{name}"\r\n\r\n'
-    body = part.encode() + content + f"\r\n--{_BOUNDARY}--\r\n".encode()
-    head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: {HOST}\r\n{headers}"
-    head += f"Content-Type: multipart/form-data; boundary={_BOUNDARY}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
 
 
 async def uploads(port: int) -> Outcomes:
@@ -251,20 +214,14 @@ ATTACKS: dict[str, Callable[[int], Awaitable[Outcomes]]] = {
 }
 
 
-def run(name: str, port: int) -> dict:
-    """Attack for at least _SECONDS → how long it took, and the outcomes."""
-    began, outcomes = time.perf_counter(), Counter()
-    while (seconds := time.perf_counter() - began) < _SECONDS:
+def run(name: str, port: int, seconds: float) -> dict:
+    """Attack, and attack again until the seconds have passed → how long it took, and the outcomes."""
+    began, outcomes, took = time.perf_counter(), Counter(), 0.0
+    while not outcomes or took < seconds:
         outcomes += asyncio.run(ATTACKS[name](port))
-    return {"seconds": round(seconds, 1), "outcomes": dict(sorted(outcomes.items()))}
-
-
-def describe(name: str) -> str:
-    """What an attack is, in a line."""
-    return " ".join((ATTACKS[name].__doc__ or "").split()).rstrip(".")
+        took = time.perf_counter() - began
+    return {"seconds": round(took, 1), "outcomes": dict(sorted(outcomes.items()))}
 
 
 if __name__ == "__main__":
-    import sys
-
-    print(json.dumps(run(sys.argv[1], int(sys.argv[2]))))
+    print(json.dumps(run(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))))

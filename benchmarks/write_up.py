@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import busy, gpu, result_pictures, result_tables, study_pictures, study_tables, words
+from benchmarks import attack, busy, gpu, result_pictures, result_tables, study_pictures, study_tables, words
 from benchmarks.pictures import svg
 from benchmarks.provenance import made_by
 from benchmarks.records import Records
@@ -45,6 +45,7 @@ TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "speedups": result_tables.speedups,
     "nearest sentences": result_tables.nearest_sentences,
     "serving": result_tables.serving,
+    "attacks": lambda results: attack.table(results["attack"]),
     "large corpora": result_tables.scale,
     "kills": result_tables.crash,
     "checkpoint": result_tables.checkpoint,

@@ -194,7 +194,7 @@ class Connection(HttpToolsProtocol):
 
     def unsent(self) -> int:
         """Bytes of answers that the client has not read."""
-        return 0 if self.transport.is_closing() and self._refused else self.transport.get_write_buffer_size()
+        return self.transport.get_write_buffer_size()
 
     def is_stream(self) -> bool:
         """Whether it is in the middle of an answer, such as the page's events, which have no end."""
@@ -231,13 +231,13 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
             return
         self._refused = True
-        is_own = not (
-            self._in_head or self.pipeline or self.cycle.response_started
-        )  # of the request that comes
+        # the request whose body is arriving, if its answer is the next one
+        is_own = not (self._in_head or self.pipeline or self.cycle.response_started)
         if self.cycle is None or self.cycle.response_complete or is_own:
             body = json.dumps({"detail": reason}).encode()
             head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
-            head += f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+            head += "Retry-After: 1\r\n" if status == 503 else ""
+            head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
             self.transport.write(head.encode() + body)
         self.transport.close()
         self._expect(self.limits.send_seconds)

@@ -50,8 +50,9 @@ class Engine:
                 reason = ended
             finally:
                 self._since = None
-            self.problem = f"{reason}; it is being restarted"
-            self._restarting = asyncio.create_task(self._restart(reason))
+            if self.problem is None:  # else it is being closed
+                self.problem = f"{reason}; it is being restarted"
+                self._restarting = asyncio.create_task(self._restart(reason))
             raise WorkerEnded(self.problem)
 
     def unavailable(self) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -40,7 +41,7 @@ _STOP_SECONDS = 4.0  # to answer accepted requests; Limits.waiting_cost is chose
 _CLOSE_SECONDS = 0.5  # to send what is left; the page's event streams have no end
 _MAX_SENTENCES = 20_000  # of the training corpus, for the nearest sentences
 _EXAMPLES = 6
-_SWITCH_SECONDS = 0.001  # for which a thread may keep the event loop waiting (Python: 0.005)
+SWITCH_SECONDS = 0.001  # for which a thread may keep the event loop waiting (Python: 0.005)
 
 
 async def run(
@@ -56,7 +57,8 @@ async def run(
     `uploads` is a folder for uploaded files.
 
     Raises WorkerEnded, or InputError, if the model's process ends and can't be restarted."""
-    sys.setswitchinterval(_SWITCH_SECONDS)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    os.makedirs(Path(uploads).parent, exist_ok=True)
     os.mkdir(uploads, 0o700)  # gradio would let everyone read it
     main = Service(name, worker, limits) if name and worker else None
     models = Models(main, compare, limits, load)

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 # bytes of a line of JSON; an array (D,); a Prediction with words and embedding
 KINDS = ("json", "embedding", "prediction")
 
-
 # signals that end the server
 ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 

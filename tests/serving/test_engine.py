@@ -145,3 +145,16 @@ def test_closing_it_while_it_restarts_leaves_no_process(capfd):
             await engine.run(items("anna"))
 
     call(main)
+
+
+def test_closing_it_while_a_batch_is_computed_restarts_nothing(capfd):
+    async def main(engine, failures):
+        os.kill(engine.worker.process.pid, signal.SIGSTOP)
+        running = asyncio.create_task(engine.run(items("anna")))
+        await until(engine.unavailable)
+        await engine.close()
+        with pytest.raises(WorkerEnded, match="the server is stopping"):
+            await running
+
+    call(main, HANGING)
+    assert capfd.readouterr().err == ""

@@ -10,13 +10,14 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from benchmarks.attacks import ATTACKS, upload
+from benchmarks.attacks import ATTACKS
 from benchmarks.http_load import HOST, Client, post
+from benchmarks.odd_requests import upload
 from benchmarks.processes import family
 from benchmarks.server import serving
 
 ROWS = b"anna won in paris\nthe vote\n"
-REFUSALS = {"400", "403", "413", "414", "415", "422", "431", "500", "503", "closed"}
+REFUSALS = {"400", "403", "413", "414", "415", "422", "431", "503", "closed"}
 QUICK = [name for name in ATTACKS if not name.startswith(("idle", "slow"))]
 JOIN = "/gradio_api/queue/join"
 
@@ -87,7 +88,7 @@ def test_a_bad_event_writes_one_line_of_log(server):
         b"no JSON",
     ):
         status = asyncio.run(Client(server.port).ask(post(JOIN, event))).status
-        assert status in (200, 403, 500)  # of an event that is computed later, 200
+        assert status in (200, 403)  # 200 of an event that is computed later
         end = time.monotonic() + 20
         while len(server.messages.read_text().splitlines()) == lines and time.monotonic() < end:
             time.sleep(0.05)
@@ -113,7 +114,6 @@ def test_after_an_attack_every_text_gets_its_answer(server, name):
     before, outcomes, after = asyncio.run(main())
     assert before.status == after.status == 200 and before.body == after.body
     assert outcomes and outcomes.keys() <= REFUSALS | {"200"}
-    assert ("500" in outcomes) <= (name == "bad_events")
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])

@@ -115,7 +115,8 @@ def mount(
         pwa=False,
     )
     mounted: Any = app.routes[-1]  # starlette's Mount
-    filtered = GradioPathFilter(mounted.app, Uploads(uploads, limits) if uploads else None, limits)
+    taken = Uploads(uploads, limits) if uploads else None
+    filtered = GradioPathFilter(mounted.app, taken, limits, blocks.fns)
     size, sizes = limits.file_bytes + _FORM_BYTES, limits.files_bytes
     upload_limits = replace(limits, body_bytes=size, bodies_bytes=sizes)
     mounted.app = BodyLimit(filtered, (JOIN, UPLOAD), upload_limits)

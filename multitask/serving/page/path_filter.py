@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from starlette.responses import Response
@@ -55,12 +55,15 @@ class SecurityHeaders:
 class GradioPathFilter:
     """Refuses all paths of gradio's application that the page does not need, and events that are not the
     page's or name a file that was not uploaded. Takes uploads in gradio's place; None: there are none.
+    `functions` has the numbers of the page's events; None: all are passed on.
 
     Without it, gradio reads any file or URL that an event names: its own check is in launch(), not in
     mounting. It needs a BodyLimit around it, which passes a body in one message."""
 
-    def __init__(self, app: Any, uploads: Uploads | None, limits: Limits):
-        self.app, self.uploads, self.limits = app, uploads, limits
+    def __init__(
+        self, app: Any, uploads: Uploads | None, limits: Limits, functions: Container[int] | None = None
+    ):
+        self.app, self.uploads, self.limits, self.functions = app, uploads, limits, functions
         self.streams = 0
         self._turns = Turns()
 
@@ -111,6 +114,9 @@ class GradioPathFilter:
         event = parse_json(body, self.limits)
         if not isinstance(event, dict) or not isinstance(event.get("data"), list):
             raise ValueError("no list of data")
+        number = event.get("fn_index")
+        if self.functions is not None and not (isinstance(number, int) and number in self.functions):
+            raise ValueError("the page has no such event")
         if not all(self.uploads and self.uploads.holds(path) for path in _files(event)):
             raise ValueError("it names a file that was not uploaded")
         return event

@@ -108,6 +108,12 @@ def test_what_is_no_event_is_refused_with_one_line_of_log(capfd):
     assert status == 413 and b"drop it as a file" in body and capfd.readouterr().err == ""
 
 
+def test_an_event_that_the_page_does_not_have_is_refused():
+    app = GradioPathFilter(echo, None, Limits(), {0: "on_text"})
+    for number, status in ((0, 200), (1, 403), (None, 403), ("0", 403), ([], 403)):
+        assert answer(app, JOIN, json.dumps({"data": [], "fn_index": number}).encode())[0] == status, number
+
+
 def test_uploads_are_taken_in_gradios_place():
     app = GradioPathFilter(inner, Uploaded(""), Limits())
     assert answer(app, UPLOAD, method="POST")[::2] == (200, b"uploaded")

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.attacks import upload
+from benchmarks.odd_requests import upload
 from multitask.serving.launch import upload_folder
 from multitask.serving.limits import Limits
 from multitask.serving.page.upload_folder import Uploads
