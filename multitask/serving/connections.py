@@ -71,12 +71,12 @@ class Connections:
 
 def _close_one(connections: Iterable[Connection]) -> bool:
     """Abort the connection that has waited longest for its client, or else the oldest stream → whether there
-    was one."""
+    was one. Connections without any request go first."""
     waiting = [connection for connection in connections if connection.deadline < inf]
     streams = [connection for connection in connections if connection.is_stream()]
     if not (waiting or streams):
         return False
-    closed = min(waiting or streams, key=lambda connection: connection.since)
+    closed = min(waiting or streams, key=lambda connection: (connection.cycle is not None, connection.since))
     closed.connections_of_server.remove(closed)
     closed.transport.abort()
     return True

@@ -21,7 +21,8 @@ from multitask.serving.address import listen
 from multitask.serving.limits import Limits
 from multitask.serving.worker import ENDING, Worker, load_predictor
 
-_WEB = ("fastapi", "fastapi_offline", "gradio", "httptools", "uvicorn", "uvloop")
+_WEB = ("fastapi", "fastapi_offline", "gradio", "httptools", "uvicorn")
+_LOOP = () if sys.platform == "win32" else ("uvloop",)  # which Windows lacks
 _TEMPORARY = "GRADIO_TEMP_DIR"  # the environment variable in which gradio looks for its folder
 _UPLOADS = "multitask-uploads"
 
@@ -49,18 +50,21 @@ def serve(
         InputError: a folder or the address can't be used, a package is missing, or the model has no threshold
             for a share.
         WorkerEnded: the model's process ended, and so did those that replaced it."""
-    require_packages((*_WEB, "orjson", "prometheus_client"), "the server", "requirements-demo.txt")
+    require_packages((*_WEB, *_LOOP, "orjson", "prometheus_client"), "the server", "requirements-demo.txt")
     load = partial(load_predictor, accuracy=accuracy, precision=precision)
     with listen(host, port) as listener, upload_folder() as uploads:
         worker = Worker(partial(load, name), uploads) if name else None
         try:
-            import uvloop
+            if sys.platform == "win32":
+                from asyncio import run as run_loop
+            else:
+                from uvloop import run as run_loop
 
             from multitask.serving.server import run
 
             if worker:
                 worker.labels()
-            uvloop.run(run(name, worker, compare, listener, limits or Limits(), load, uploads))
+            run_loop(run(name, worker, compare, listener, limits or Limits(), load, uploads))
         finally:
             if worker:
                 worker.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import multiprocessing
 import shutil
 import signal
@@ -232,6 +233,9 @@ def _predict(predictor: Predictor, items: Sequence[Item]) -> list[Any]:
     predictions = predictor.predict_examples(rows, embeddings=kinds != {"json"}, words="prediction" in kinds)
     answers: list[Any] = []
     for item, prediction in zip(items, predictions):
+        scores = [one.score for one in [*(prediction.entities or ()), *(prediction.words or ())]]
+        if not math.isfinite(sum([*(prediction.probabilities or {}).values(), *scores])):
+            raise NotFinite("a probability is not a number")
         if item.kind == "json":
             answers.append(json_line(item.row, prediction._replace(embedding=None)).strip())
         else:

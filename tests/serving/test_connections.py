@@ -10,7 +10,6 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from benchmarks.http_load import HOST
-from multitask.serving.address import client_of
 from multitask.serving.connections import Connection, Connections
 from multitask.serving.limits import Limits
 
@@ -244,6 +243,21 @@ def test_the_connection_that_has_waited_longest_makes_room():
     call(main)
 
 
+def test_a_connection_that_was_used_outlives_those_that_send_nothing():
+    async def main(port, connections):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        for count in (3, 6):
+            writer.write(GET)
+            assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+            idle = [await asyncio.open_connection(HOST, port) for _ in range(count)]
+        writer.write(GET)
+        assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+        for _, one in [*idle, (reader, writer)]:
+            one.transport.abort()
+
+    call(main)
+
+
 def test_a_connection_that_is_being_answered_is_never_closed_for_another():
     async def main(port, connections):
         busy = [await asyncio.open_connection(HOST, port) for _ in range(4)]
@@ -259,19 +273,3 @@ def test_a_connection_that_is_being_answered_is_never_closed_for_another():
             writer.transport.abort()
 
     call(main)
-
-
-@pytest.mark.parametrize(
-    ("peer", "client"),
-    [
-        (("10.0.0.7", 1), "10.0.0.7"),
-        (("::ffff:10.0.0.7", 1, 0, 0), "10.0.0.7"),
-        (("2001:db8:1:2:3:4:5:6", 1, 0, 0), "2001:db8:1:2::"),
-        (("2001:db8:1:2:ffff::1", 1, 0, 0), "2001:db8:1:2::"),
-        (("fe80::1%eth0", 1, 0, 2), "fe80::"),
-        ("/run/socket", ""),
-        (None, ""),
-    ],
-)
-def test_the_addresses_of_one_network_are_one_client(peer, client):
-    assert client_of(peer) == client

@@ -120,3 +120,11 @@ def test_a_text_with_an_answer_that_is_not_a_number_gets_an_error_and_the_others
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == len(KINDS)
     assert all("NotFinite: the model's output is not a number" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["temperature_task_a", "temperature_task_b"])
+def test_a_probability_that_is_not_a_number_is_an_error(trained, name, capfd):
+    predictor = Predictor.from_pretrained(trained, "cpu")
+    setattr(predictor.config, name, math.nan)
+    answers = answer_batch(predictor, items(TEXTS[0], kinds=("prediction",)))
+    assert answers == [UnreadableRow("the model failed on this text: NotFinite")]

@@ -5,11 +5,13 @@ import json
 import os
 import signal
 import time
+from functools import partial
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 
+from benchmarks.attack import from_outside, predict, watched
 from benchmarks.attacks import ATTACKS
 from benchmarks.http_load import HOST, Client, post
 from benchmarks.odd_requests import upload
@@ -114,6 +116,15 @@ def test_after_an_attack_every_text_gets_its_answer(server, name):
     before, outcomes, after = asyncio.run(main())
     assert before.status == after.status == 200 and before.body == after.body
     assert outcomes and outcomes.keys() <= REFUSALS | {"200"}
+
+
+@pytest.mark.load
+@pytest.mark.parametrize("name", ATTACKS)
+def test_health_answers_in_time_under_attack(server, name):
+    known = {text: predict(server.port, text)[1] for text in ("anna won", "in paris")}
+    result = watched(server.port, known, partial(from_outside, name, server.port, 5.0))
+    assert result["health"]["p99"] <= 100, result
+    assert "wrong" not in result["predictions"] and result["predictions"]["right"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
