@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import (
+    attack,
     busy,
     crash_predict,
     gpu,
@@ -54,6 +55,7 @@ TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "speedups": result_tables.speedups,
     "nearest sentences": result_tables.nearest_sentences,
     "serving": result_tables.serving,
+    "attacks": lambda results: attack.table(results["attack"]),
     "large corpora": result_tables.scale,
     "kills": result_tables.crash,
     "killed predictions": crash_predict.table,

@@ -1,8 +1,9 @@
-"""The address that a server listens on."""
+"""The address that a server listens on, and those of its clients."""
 
 import logging
 import socket
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
+from typing import Any
 
 from multitask.common.errors import InputError
 
@@ -38,3 +39,17 @@ def url_of(listener: socket.socket) -> str:
     """http://host:port of the socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def client_of(peer: Any) -> str:
+    """The client of a socket's address: an IPv4 address, or the network of an IPv6 address (its first half:
+    a single host may use all of its second half)."""
+    if not isinstance(peer, tuple):
+        return ""
+    try:
+        address = ip_address(str(peer[0]).partition("%")[0])
+    except ValueError:
+        return str(peer[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
+        return str(IPv6Address(int(address) >> 64 << 64))
+    return str(getattr(address, "ipv4_mapped", None) or address)

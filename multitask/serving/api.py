@@ -1,24 +1,24 @@
 """The HTTP API: /predict and /embed, /health and /metrics, described at /docs without a CDN."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+import json
+from collections.abc import MutableMapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.routing import Match
 
 from multitask.common.errors import list_problems
 from multitask.data.texts import Row, UnreadableRow, rows_from_texts
 from multitask.serving.batcher import RequestTooLarge, ServerBusy
-from multitask.serving.limits import Limits
+from multitask.serving.limits import Limits, least_tokens
 from multitask.serving.metrics import Metrics
+from multitask.serving.request_checks import Turns, parse_json, problem
 from multitask.serving.service import Models, Service
 from multitask.serving.worker import WorkerEnded
 
@@ -29,6 +29,8 @@ ABOUT = """A sentence's class and the entities in it, by one model in one pass.
     curl -s {url}/predict -H 'Content-Type: application/json' \\
          -d '{{"texts": ["Marit Solheim won in Oslo."]}}'
 """
+_KEYS = 20  # of an object, beyond which its keys are not named
+_LONGEST = 300  # characters that are told of a mistake: a key may have a million
 NO_MODEL = "there is no trained model yet: python task_4.py trains one; then restart the server"
 
 
@@ -113,32 +115,48 @@ def application(models: Models, limits: Limits, metrics: Metrics, url: str) -> F
             Field(max_length=limits.texts, description=f"Up to {limits.text_characters:,} characters each."),
         ]
 
-        def rows(self) -> list[Row]:
-            return list(rows_from_texts(self.texts, limits.text_characters))
-
     about = ABOUT.format(url=url)
     app = FastAPIOffline(title="MultiTaskTransformer", version=VERSION, description=about, redoc_url=None)
     app.router.route_class = WholePath
 
-    @app.post("/predict", response_model=Predictions, responses=_PROBLEMS)
-    async def predict(texts: Texts) -> Response:
+    turns = Turns()
+
+    async def read_rows(request: Request) -> list[Row]:
+        """The rows of a request. FastAPI would collect every mistake in a body, for seconds."""
+        body = await request.body()
+        value = await turns.call(len(body), _parse, request.headers.get("content-type", ""), body, limits)
+        try:
+            texts = Texts.model_validate(value).texts
+        except ValidationError as error:
+            raise _invalid(*(("body", *one["loc"], one["msg"]) for one in error.errors())) from None
+        main = _main(models)
+        main.batcher.check(least_tokens(texts, limits.text_characters))
+        return await turns.call(len(body), _rows, texts, limits)
+
+    body_schema = {"required": True, "content": {"application/json": {"schema": Texts.model_json_schema()}}}
+    options: dict[str, Any] = {"responses": _PROBLEMS, "openapi_extra": {"requestBody": body_schema}}
+    Rows = Annotated[list[Row], Depends(read_rows)]
+
+    @app.post("/predict", response_model=Predictions, **options)
+    async def predict(rows: Rows) -> Response:
         """Class and entities of each text, as `task_5.py predict` writes them."""
-        rows = await _main(models).predict_json(texts.rows())
-        body = b'{"predictions": [\n' + b",\n".join(rows) + b"\n]}\n"
+        lines = await _main(models).predict_json(rows)
+        body = b'{"predictions": [\n' + b",\n".join(lines) + b"\n]}\n"
         return Response(body, media_type="application/json")
 
-    @app.post("/embed", response_model=Embeddings, responses=_PROBLEMS)
-    async def embed(texts: Texts) -> Response:
+    @app.post("/embed", response_model=Embeddings, **options)
+    async def embed(rows: Rows) -> Response:
         """The embedding of each text."""
-        body = _embeddings_json(await _main(models).embed(texts.rows()))
+        vectors = await _main(models).embed(rows)
+        body = await turns.in_thread(_embeddings_json, vectors)
         return Response(body, media_type="application/json")
 
     @app.get("/health", responses={503: _PROBLEMS[503]})
     async def health() -> Health:
-        """Whether the server answers, and its model."""
+        """Whether the model answers, and its names."""
         main = _main(models)
-        if main.batcher.closing:
-            raise ServerBusy("the server is stopping")
+        if reason := main.unavailable():
+            raise ServerBusy(reason)
         return Health(
             status="ok", model=main.name, classes=[*main.labels.classes], types=[*main.labels.types]
         )
@@ -159,75 +177,60 @@ def _main(models: Models) -> Service:
 
 
 def _embeddings_json(vectors: Sequence[np.ndarray | UnreadableRow]) -> bytes:
-    body: dict[str, Any] = {"embeddings": [None if isinstance(v, UnreadableRow) else v for v in vectors]}
-    if reasons := [vector.reason for vector in vectors if isinstance(vector, UnreadableRow)]:
-        body["errors"] = reasons
-    # json would block the event loop for a third of a second: a thousand embeddings of 384 numbers
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    # one by one: orjson lets no other thread run meanwhile, and json would take a third of a second
+    option = orjson.OPT_SERIALIZE_NUMPY
+    lines = [b"null" if isinstance(v, UnreadableRow) else orjson.dumps(v, option=option) for v in vectors]
+    reasons = [vector.reason for vector in vectors if isinstance(vector, UnreadableRow)]
+    errors = b',"errors":' + orjson.dumps(reasons) if reasons else b""
+    return b'{"embeddings":[' + b",".join(lines) + b"]" + errors + b"}"
 
 
-def _problem(status: int, detail: str, **headers: str) -> Response:
-    return JSONResponse({"detail": detail}, status, headers)
+def _parse(content_type: str, body: bytes, limits: Limits) -> Any:
+    """The value of a body of JSON, if it can be a list of texts. Raises RequestValidationError,
+    RequestTooLarge, or HTTPException for what is not JSON in UTF-8."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise _invalid(("body", "the Content-Type must be application/json"))
+    if not body:
+        raise _invalid(("body", "Field required"))
+    try:
+        value = parse_json(body, limits)
+    except RequestTooLarge:
+        raise
+    except json.JSONDecodeError as error:
+        raise _invalid(("body", error.pos, "JSON decode error")) from None
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "There was an error parsing the body") from None
+    if not isinstance(value, dict):
+        return value
+    if len(value) > _KEYS:
+        raise _invalid(("body", f"{len(value):,} keys; only texts is read"))
+    # a mistake is noted for each value, and each key is copied
+    most = limits.texts + 1
+    return {key[:_LONGEST]: one[:most] if isinstance(one, list) else one for key, one in value.items()}
+
+
+def _rows(texts: Sequence[str], limits: Limits) -> list[Row]:
+    return list(rows_from_texts(texts, limits.text_characters))
+
+
+def _invalid(*mistakes: tuple[Any, ...]) -> RequestValidationError:
+    """The error for mistakes: each its place, part by part, and a message."""
+    return RequestValidationError([{"loc": place, "msg": message} for *place, message in mistakes])
 
 
 def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(ServerBusy)
     @app.exception_handler(WorkerEnded)
     async def unavailable(request: Request, error: ServerBusy | WorkerEnded) -> Response:
-        return _problem(503, str(error), **{"Retry-After": str(error.retry_seconds)})
+        return problem(503, str(error), **{"Retry-After": str(error.retry_seconds)})
 
     @app.exception_handler(RequestTooLarge)
     async def too_large(request: Request, error: RequestTooLarge) -> Response:
-        return _problem(413, str(error))
+        return problem(413, str(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         lines = [f"{'.'.join(map(str, one['loc'][1:])) or 'body'}: {one['msg']}" for one in error.errors()]
-        return _problem(422, "; ".join(list_problems(lines, 3).splitlines()))
-
-
-class BodyLimit:
-    """ASGI middleware: reads the whole body of a request to one of `paths` before the application is called.
-
-    A body that is too large or too slow is refused with 413 or 408."""
-
-    def __init__(self, app: Any, paths: tuple[str, ...], limits: Limits):
-        self.app, self.paths, self.limits = app, paths, limits
-
-    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["path"] not in self.paths:
-            await self.app(scope, receive, send)
-            return
-        try:
-            async with asyncio.timeout(self.limits.body_seconds):
-                body = await self._read(receive)
-        except TimeoutError:
-            await _problem(408, "the request's body did not arrive in time")(scope, receive, send)
-        except RequestTooLarge as error:
-            await _problem(413, str(error), Connection="close")(scope, receive, send)
-        else:
-            if body is not None:
-                await self.app(scope, replay(body, receive), send)
-
-    async def _read(self, receive: Any) -> bytes | None:
-        """The body, or None if the client disconnected."""
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            body += message.get("body", b"")
-            if len(body) > self.limits.body_bytes:
-                raise RequestTooLarge(f"more than {self.limits.body_bytes:,} bytes; send fewer texts at once")
-            if not message.get("more_body"):
-                return bytes(body)
-
-
-def replay(body: bytes, receive: Any) -> Callable[[], Awaitable[dict]]:
-    """An ASGI `receive` that returns the body in one message, then the messages of the original `receive`."""
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive_again() -> dict:
-        return messages.pop() if messages else await receive()
-
-    return receive_again
+        lines = [line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..." for line in lines]
+        return problem(422, "; ".join(list_problems(lines, 3).splitlines()))

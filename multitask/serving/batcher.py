@@ -70,16 +70,7 @@ class Batcher:
             ServerBusy: the queue is full, or the server is stopping.
             RequestTooLarge: even an empty queue could not hold the request."""
         costs = [estimate_tokens(item.row) for item in items]
-        total, limit = sum(costs), self.limits.waiting_cost
-        if total > limit:
-            raise RequestTooLarge(
-                f"about {total:,} tokens in one request; at most {limit:,} are accepted: send fewer texts"
-            )
-        if self.closing:
-            raise ServerBusy("the server is stopping")
-        if self.cost + total > limit:
-            seconds = self.cost / self._speed if self._speed else 1
-            raise ServerBusy("busy: too many texts are waiting; try again in a moment", math.ceil(seconds))
+        self.check(sum(costs))
         if not items:
             return []
         loop = asyncio.get_running_loop()
@@ -87,9 +78,22 @@ class Batcher:
         rows = [_Waiting(item, cost, deadline, loop.create_future()) for item, cost in zip(items, costs)]
         self._requests.append(deque(rows))
         self.rows += len(rows)
-        self.cost += total
+        self.cost += sum(costs)
         self._changed.set()
         return await asyncio.gather(*(row.answer for row in rows))
+
+    def check(self, cost: int) -> None:
+        """Raises what `submit` raises for rows of this cost."""
+        limit = self.limits.waiting_cost
+        if cost > limit:
+            raise RequestTooLarge(
+                f"about {cost:,} tokens in one request; at most {limit:,} are accepted: send fewer texts"
+            )
+        if self.closing:
+            raise ServerBusy("the server is stopping")
+        if self.cost + cost > limit:
+            seconds = self.cost / self._speed if self._speed else 1
+            raise ServerBusy("busy: too many texts are waiting; try again in a moment", math.ceil(seconds))
 
     async def drain(self) -> None:
         """Refuse new requests; return when all accepted ones are answered."""

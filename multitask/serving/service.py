@@ -16,19 +16,22 @@ from multitask.inference.predictions import Prediction
 from multitask.inference.predictor import Predictor
 from multitask.inference.writers import json_line
 from multitask.serving.batcher import Batcher, Item
+from multitask.serving.engine import Engine
 from multitask.serving.limits import Limits
 from multitask.serving.worker import Worker
 
 
 class Service:
-    """The model of the folder `name`, computed by its Worker. Create it in the server's event loop.
+    """The model of the folder `name`, computed by its Worker, which is loaded. Create it in the server's
+    event loop.
 
     `predict`, `predict_json` and `embed` raise ServerBusy, RequestTooLarge and WorkerEnded."""
 
     def __init__(self, name: str, worker: Worker, limits: Limits):
-        self.name, self.worker, self.limits = name, worker, limits
+        self.name, self.limits = name, limits
         self.labels = worker.labels()
-        self.batcher = Batcher(worker.run, limits)
+        self.engine = Engine(worker, limits)
+        self.batcher = Batcher(self.engine.run, limits)
 
     async def predict(self, rows: Sequence[Row]) -> list[tuple[Row, Prediction | None]]:
         """Each row with its prediction, which has words and embedding. A row that failed becomes an
@@ -40,24 +43,36 @@ class Service:
 
     async def predict_json(self, rows: Sequence[Row]) -> list[bytes]:
         """A line of JSON for each row, as `task_5.py predict` writes it."""
-        return [
-            answer if isinstance(answer, bytes) else json_line(answer, None).strip()
-            for answer in await self._answers("json", rows)
-        ]
+        answers = _numbered(rows, await self._answers("json", rows))
+        return [one if isinstance(one, bytes) else json_line(one, None).strip() for one in answers]
 
     async def embed(self, rows: Sequence[Row]) -> list[np.ndarray | UnreadableRow]:
         """Each row's embedding (D,), or an UnreadableRow with the reason why there is none."""
-        return await self._answers("embedding", rows)
+        return _numbered(rows, await self._answers("embedding", rows))
+
+    def unavailable(self) -> str | None:
+        """Why requests get no answers now; None if they do."""
+        return "the server is stopping" if self.batcher.closing else self.engine.unavailable()
 
     async def close(self) -> None:
         """Answer the accepted requests, then end the model's process."""
         await self.batcher.drain()
-        await asyncio.to_thread(self.worker.close)
+        await self.engine.close()
 
     async def _answers(self, kind: str, rows: Sequence[Row]) -> list[Any]:
         items = [Item(kind, row) for row in rows if isinstance(row, Example)]
         computed = iter(await self.batcher.submit(items))
         return [next(computed) if isinstance(row, Example) else row for row in rows]
+
+
+def _numbered(rows: Sequence[Row], answers: Sequence[Any]) -> list[Any]:
+    """The answers; the reason of a row that the model failed on begins with its number."""
+    return [
+        UnreadableRow(f"text {number}: {answer.reason}")
+        if isinstance(answer, UnreadableRow) and isinstance(row, Example)
+        else answer
+        for number, (row, answer) in enumerate(zip(rows, answers), 1)
+    ]
 
 
 class Models:
@@ -78,7 +93,7 @@ class Models:
     async def open(self, name: str) -> Service:
         """The model `name`, loaded if needed. Raises InputError if it is unknown or can't be loaded."""
         async with self.lock:
-            if self.other and self.other.name == name and self.other.worker.process.is_alive():
+            if self.other and self.other.name == name and not self.other.engine.has_failed:
                 return self.other
             if name not in self.names:
                 raise InputError(f"{name} is not one of the models to compare with")
@@ -93,6 +108,10 @@ class Models:
                 raise
             self.other = Service(name, worker, self.limits)
             return self.other
+
+    async def end(self) -> None:
+        """End the models' processes."""
+        await asyncio.gather(*(service.engine.close() for service in (self.main, self.other) if service))
 
     async def drain(self) -> None:
         """Refuse new requests and answer the accepted ones."""

@@ -11,7 +11,7 @@ import pytest
 from benchmark_runs import SHORT, bench, corpus  # noqa: F401 - fixtures
 from conftest import ROOT
 
-from benchmarks import checkpoints, crash, predict_speed, serve, small_batches
+from benchmarks import attack, checkpoints, crash, predict_speed, serve, small_batches
 from benchmarks.processes import measured
 from model import MultiTaskTransformer
 from multitask.common.errors import InputError
@@ -144,3 +144,16 @@ def test_table_and_record_of_the_load_on_the_server_agree(trained, bench):  # no
     # two rounds of Poisson arrivals
     assert half["requests"] == pytest.approx(peak / 2 * 0.6, abs=5 * (peak / 2 * 0.6) ** 0.5)
     assert min(*record["start_seconds"]["predict"], *record["megabytes"].values()) > 0
+
+
+def test_table_and_record_of_the_attacks_agree(trained, bench):  # noqa: F811
+    words = ["--model", trained, "--data", trained.parent.parent / "rows.jsonl", "--seconds", 0]
+    ended = bench(attack, *words, "--only", "large_header,kill_engine")
+    results, (head, _, *rows) = ended.json["results"], ended.tables[0]
+    assert list(results) == ["none", "large_header", "kill_engine"] and rows[0][0] == "none"
+    for row, result in zip(rows, results.values(), strict=True):
+        cells = dict(zip(head, row))
+        assert cells["slowest"] == f"{result['health']['slowest']:.0f} ms" and cells["wrong"] == "0"
+        assert result["health"]["p50"] <= result["health"]["p99"] <= result["health"]["slowest"]
+    assert rows[1][1] == str(sum(results["large_header"]["outcomes"].values()))
+    assert results["kill_engine"]["outcomes"] == {"replaced": 1} and ended.json["lines_of_log"] == 2

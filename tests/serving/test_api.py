@@ -4,51 +4,17 @@ import asyncio
 import json
 import re
 
-import httpx
 import numpy as np
 import pytest
+from local_api import LocalWorker, run
 from standing_in import Reader
 
 from multitask.data.texts import rows_from_texts
 from multitask.inference.writers import json_line
-from multitask.serving.api import PATHS, BodyLimit, application
 from multitask.serving.limits import Limits
-from multitask.serving.metrics import Metrics
-from multitask.serving.service import Models, Service
-from multitask.serving.worker import WorkerEnded, answer_batch, load_predictor
+from multitask.serving.worker import WorkerEnded
 
 LIMITS = Limits(text_characters=50, texts=20, body_bytes=2_000, body_seconds=0.05, waiting_cost=150)
-
-
-class LocalWorker:
-    """A Worker without a process; each batch waits for the event `go`, if any."""
-
-    def __init__(self, go=None):
-        self.go = go
-
-    def labels(self):
-        return Reader.labels
-
-    async def run(self, items):
-        if self.go:
-            await self.go.wait()
-        return answer_batch(Reader(), items)
-
-
-def run(main, worker=None, trained=True):
-    """Call main(client, models) with a client of an application over the Reader."""
-
-    async def call():
-        service = Service("runs/x/model", worker or LocalWorker(), LIMITS) if trained else None
-        models = Models(service, [], LIMITS, load_predictor)
-        metrics = Metrics(PATHS, models)
-        api = application(models, LIMITS, metrics, "http://server")
-        app = metrics.count_requests(BodyLimit(api, PATHS, LIMITS))
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
-            async with asyncio.timeout(20):
-                return await main(client, models)
-
-    return asyncio.run(call())
 
 
 def request(method, path, **options):
@@ -57,7 +23,7 @@ def request(method, path, **options):
     async def main(client, models):
         return await client.request(method, path, **options)
 
-    return run(main)
+    return run(main, LIMITS)
 
 
 def test_predictions_equal_the_rows_that_task_5_writes():
@@ -86,7 +52,7 @@ def test_embeddings_are_exact_and_in_order():
     assert answer["embeddings"][1:3] == [None, None]
     assert answer["errors"] == [
         "text 2: 51 characters; at most 50 are read",
-        "the model failed on this text: MemoryError",
+        "text 3: the model failed on this text: MemoryError",
     ]
     assert "errors" not in request("POST", "/embed", json={"texts": ["anna"]}).json()
 
@@ -114,6 +80,13 @@ def test_an_invalid_request_gets_one_line_with_the_reason(body, status, reason):
     assert answer.status_code == status
     assert list(answer.json()) == ["detail"] and reason in answer.json()["detail"]
     assert "\n" not in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "json"])
+def test_a_body_that_a_form_of_another_site_could_send_is_refused(kind):
+    answer = request("POST", "/predict", content=b'{"texts": []}', headers={"Content-Type": kind})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "body: the Content-Type must be application/json"
 
 
 def test_a_slow_body_is_refused():
@@ -146,7 +119,7 @@ def test_a_busy_server_refuses_requests_and_names_a_time_to_retry():
         health = await client.get("/health")
         assert (health.status_code, health.json()["detail"]) == (503, "the server is stopping")
 
-    run(main, LocalWorker(go))
+    run(main, LIMITS, LocalWorker(go))
 
 
 def test_metrics_count_requests_and_texts_and_give_quantiles_of_latency():
@@ -156,7 +129,7 @@ def test_metrics_count_requests_and_texts_and_give_quantiles_of_latency():
         await client.post("/embed", json={"texts": [1]})
         return (await client.get("/metrics")).text
 
-    text = run(main)
+    text = run(main, LIMITS)
     assert 'multitask_requests_total{path="/predict",status="200"} 3.0\n' in text
     assert 'multitask_requests_total{path="/embed",status="422"} 1.0\n' in text
     assert "multitask_texts_total 3.0\n" in text and "multitask_batches_total 2.0\n" in text
@@ -179,18 +152,30 @@ def test_health_names_the_model_or_explains_how_to_train_one():
     async def main(client, models):
         return [await client.get("/health"), await client.post("/predict", json={"texts": ["a"]})]
 
-    for answer in run(main, trained=False):
+    for answer in run(main, LIMITS, trained=False):
         assert answer.status_code == 503
         assert "python task_4.py trains one" in answer.json()["detail"]
 
 
-def test_an_ended_model_process_gives_503():
+def test_an_ended_model_process_gives_503_until_it_answers_again():
     class EndedWorker(LocalWorker):
+        ended = False
+
         async def run(self, items):
-            raise WorkerEnded("the model's process has ended (signal 9)")
+            if not self.ended:
+                self.ended = True
+                raise WorkerEnded("the model's process has ended (signal 9)")
+            return await super().run(items)
 
     async def main(client, models):
-        return await client.post("/predict", json={"texts": ["a"]})
+        refused = await client.post("/predict", json={"texts": ["a"]})
+        health = await client.get("/health")
+        while (await client.get("/health")).status_code != 200:
+            await asyncio.sleep(0.001)
+        return refused, health, await client.post("/predict", json={"texts": ["a"]})
 
-    answer = run(main, EndedWorker())
-    assert (answer.status_code, answer.json()["detail"]) == (503, "the model's process has ended (signal 9)")
+    refused, health, answer = run(main, LIMITS, EndedWorker())
+    for one in (refused, health):
+        assert one.status_code == 503 and int(one.headers["retry-after"]) >= 1
+        assert one.json()["detail"] == "the model's process has ended (signal 9); it is being restarted"
+    assert answer.status_code == 200

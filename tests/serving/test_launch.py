@@ -7,7 +7,7 @@ import pytest
 
 import task_6
 from multitask.common import errors
-from multitask.serving.address import is_loopback, listen
+from multitask.serving.address import client_of, is_loopback, listen
 
 
 @pytest.fixture
@@ -70,3 +70,19 @@ def test_a_warning_is_printed_if_other_machines_can_reach_the_address(capsys):
         with listen(host, 0) as listener:
             assert is_loopback(listener) == loopback
         assert ("everyone who can reach this address" in capsys.readouterr().err) == (not loopback)
+
+
+@pytest.mark.parametrize(
+    ("peer", "client"),
+    [
+        (("10.0.0.7", 1), "10.0.0.7"),
+        (("::ffff:10.0.0.7", 1, 0, 0), "10.0.0.7"),
+        (("2001:db8:1:2:3:4:5:6", 1, 0, 0), "2001:db8:1:2::"),
+        (("2001:db8:1:2:ffff::1", 1, 0, 0), "2001:db8:1:2::"),
+        (("fe80::1%eth0", 1, 0, 2), "fe80::"),
+        ("/run/socket", ""),
+        (None, ""),
+    ],
+)
+def test_the_addresses_of_one_network_are_one_client(peer, client):
+    assert client_of(peer) == client

@@ -72,7 +72,7 @@ def runs(number: int) -> bool:
     return state != "Z"  # a zombie has ended; its parent has not read its status
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_accepted_requests_are_answered_before_the_server_ends(trained, tmp_path, number):
     with serving(tmp_path, str(trained)) as server:
         members = [process.number for process in family(server.process.pid)]

@@ -11,7 +11,7 @@ from resuming import SETTINGS, contents, edit, fingerprint
 import task_4
 import task_5
 from multitask.common.errors import InputError
-from multitask.training.existing_runs import check_output_dir
+from multitask.training.existing_runs import check_output_dir, enter_start_folder
 
 
 def weights_of(result):
@@ -133,7 +133,7 @@ def test_what_a_hand_has_edited_is_no_start_folder(stopped, monkeypatch):
     for first in ("# relative paths begin in this folder, seen from here: oops", "model:", ""):
         text = (stopped / "run/config.yml").read_text().split("\n", 1)[1]
         (stopped / "run/config.yml").write_text(f"{first}\n{text}" if first != "model:" else text)
-        assert existing_runs.enter_start_folder(stopped / "run") == stopped / "run"
+        assert enter_start_folder(stopped / "run") == stopped / "run"
         text = f"# a line\n{text}"
         (stopped / "run/config.yml").write_text(text)
     with pytest.raises(InputError):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from multitask.common.chunking import split_into_chunks
 from multitask.common.errors import InputError
@@ -21,6 +22,7 @@ from multitask.serving.service import Models, Service
 from multitask.serving.worker import WorkerEnded
 
 _PROBLEMS = (InputError, BadRow, ServerBusy, RequestTooLarge, WorkerEnded)
+T = TypeVar("T")
 Progress = Callable[[int, int, str], object]  # rows done, rows in total, name of the model
 
 
@@ -30,6 +32,7 @@ class PageController:
     def __init__(self, models: Models, neighbours: NearestSentences | None, limits: Limits):
         self.models, self.neighbours, self.limits = models, neighbours, limits
         self.results = ResultStore()
+        self._turn = asyncio.Lock()  # of the thread: several would keep the event loop waiting
 
     async def show(self, pending: Awaitable[Result], threshold: float) -> tuple[str, str]:
         """Wait for a result and store it → its HTML without entities below `threshold`, and its key.
@@ -40,7 +43,7 @@ class PageController:
         except _PROBLEMS as problem:
             return render("message.html", content=str(problem)), ""
         self.results.add(result)
-        return await asyncio.to_thread(view, result, threshold), result.key
+        return await self._in_thread(view, result, threshold), result.key
 
     async def predict_text(self, typed: str, other: str, progress: Progress) -> Result:
         """The result of a typed text, or of each of its lines. Blank lines are left out."""
@@ -51,7 +54,8 @@ class PageController:
             problem = f"The text has {len(lines):,} lines; at most {self.limits.file_rows:,} are read"
             raise InputError(f"{problem}. python task_5.py predict reads files of any size.")
         if len(lines) > 1:
-            return await self._predict_all(list(rows_from_texts(lines, limit)), None, other, progress)
+            rows = await self._in_thread(lambda: list(rows_from_texts(lines, limit)))
+            return await self._predict_all(rows, None, other, progress)
         (text,) = lines
         if len(text) > limit:
             raise InputError(f"The text has {len(text):,} characters; at most {limit:,} are read.")
@@ -66,7 +70,7 @@ class PageController:
 
     async def predict_file(self, path: str, other: str, progress: Progress) -> Result:
         """The result of an uploaded file. The file is removed: no text stays on the disk."""
-        rows = await asyncio.to_thread(read_upload, path, self.limits)
+        rows = await self._in_thread(read_upload, path, self.limits)
         return await self._predict_all(rows, Path(path).name, other, progress)
 
     async def compare(self, key: str, other: str, progress: Progress) -> Result:
@@ -94,6 +98,10 @@ class PageController:
         if self.models.main is None:
             raise InputError("There is no trained model yet.")
         return [self.models.main, *([await self.models.open(other)] if other else [])]
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        async with self._turn:
+            return await asyncio.to_thread(function, *arguments)
 
     def _nearest(self, prediction: Prediction | None) -> str:
         searched = self.neighbours

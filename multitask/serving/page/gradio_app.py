@@ -1,26 +1,34 @@
 """The page in gradio: its parts and events, and how it is mounted. It sends no request to other hosts."""
 
+import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio reads it
 
 import gradio as gr
+import gradio.queueing
+import gradio.utils
 from fastapi import FastAPI, Query
 from fastapi.responses import PlainTextResponse, Response
-from gradio.utils import get_upload_folder
 
-from multitask.serving.api import BodyLimit
 from multitask.serving.limits import Limits
 from multitask.serving.page.colours import DARK, LIGHT
 from multitask.serving.page.controller import PageController
 from multitask.serving.page.path_filter import JOIN, UPLOAD, GradioPathFilter, SecurityHeaders
 from multitask.serving.page.results import render_download
+from multitask.serving.page.upload_folder import Uploads
 from multitask.serving.page.uploads import KINDS
 from multitask.serving.page.view import colour_css, render
+from multitask.serving.request_checks import BodyLimit
+
+logger = logging.getLogger(__name__)
 
 _TITLE = "Sentence class and entities"
 _HERE = Path(__file__).resolve().parent
@@ -69,8 +77,15 @@ def build(controller: PageController, examples: Sequence[str]) -> gr.Blocks:
     return page
 
 
-def mount(app: FastAPI, blocks: gr.Blocks, controller: PageController, limits: Limits) -> None:
-    """Add to the application: the page at "/", its downloads, and its security headers."""
+def mount(
+    app: FastAPI, blocks: gr.Blocks, controller: PageController, uploads: str | None, limits: Limits
+) -> None:
+    """Add to the application: the page at "/", its downloads, and its security headers. `uploads` is gradio's
+    folder, for uploaded files; None: none are taken."""
+    # gradio would print a traceback for each event that fails, and import matplotlib at the first one, which
+    # holds the event loop for a second; the page has no plots
+    setattr(gradio.queueing, "traceback", SimpleNamespace(print_exc=_log_failure))  # noqa: B010
+    setattr(gradio.utils, "MatplotlibBackendMananger", nullcontext)  # noqa: B010 - gradio's spelling
 
     @app.get("/results/{key}/{number}.{kind}", include_in_schema=False)
     def download(
@@ -100,10 +115,19 @@ def mount(app: FastAPI, blocks: gr.Blocks, controller: PageController, limits: L
         pwa=False,
     )
     mounted: Any = app.routes[-1]  # starlette's Mount
-    filtered = GradioPathFilter(mounted.app, get_upload_folder())
-    upload_limits = replace(limits, body_bytes=limits.file_bytes + _FORM_BYTES)
+    taken = Uploads(uploads, limits) if uploads else None
+    filtered = GradioPathFilter(mounted.app, taken, limits, blocks.fns)
+    size, sizes = limits.file_bytes + _FORM_BYTES, limits.files_bytes
+    upload_limits = replace(limits, body_bytes=size, bodies_bytes=sizes)
     mounted.app = BodyLimit(filtered, (JOIN, UPLOAD), upload_limits)
     app.add_middleware(SecurityHeaders)
+
+
+def _log_failure() -> None:
+    error = sys.exc_info()[1]
+    logger.warning(
+        f"an event of the page failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    )
 
 
 def _add_parts(controller: PageController, examples: Sequence[str]) -> None:

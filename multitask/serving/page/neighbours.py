@@ -19,6 +19,7 @@ from multitask.data.rows import BadRow
 from multitask.data.texts import UnreadableRow
 from multitask.serving.batcher import ServerBusy
 from multitask.serving.limits import estimate_tokens
+from multitask.serving.worker import WorkerEnded
 
 if TYPE_CHECKING:
     from multitask.serving.service import Service
@@ -90,7 +91,7 @@ async def _embed_when_idle(service: Service, rows: Sequence[Example]) -> list[np
             await asyncio.sleep(_PAUSE)
         try:
             return await service.embed(rows)
-        except ServerBusy:
+        except (ServerBusy, WorkerEnded):  # the model's process may be being replaced
             await asyncio.sleep(_PAUSE)
 
 

@@ -12,10 +12,11 @@ from multitask.data.texts import UnreadableRow
 from multitask.serving.batcher import ServerBusy
 from multitask.serving.limits import Limits
 from multitask.serving.page.neighbours import NearestSentences, training_sentences
+from multitask.serving.worker import WorkerEnded
 
 
 class Embedder:
-    """A service with a random embedding for each text; busy at every other request."""
+    """A service with a random embedding for each text; busy or without a process at two requests of three."""
 
     def __init__(self):
         self.limits, self.batcher, self.times, self.sizes = Limits(waiting_cost=400), self, 0, []
@@ -23,8 +24,8 @@ class Embedder:
 
     async def embed(self, rows):
         self.times += 1
-        if self.times % 2:
-            raise ServerBusy("busy")
+        if self.times % 3:
+            raise (ServerBusy, WorkerEnded)[self.times % 3 - 1]("not now")
         self.sizes.append(len(rows))
         return [UnreadableRow("no") if row.text == "none" else self.of(row.text) for row in rows]
 
