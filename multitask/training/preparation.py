@@ -1,4 +1,4 @@
-"""Reads and checks what training needs: labels, the encoder's folder, encoded splits. Configures the model."""
+"""Reads and checks what training needs (labels, the encoder, encoded splits), and configures the model."""
 
 import logging
 from collections import Counter
