@@ -14,6 +14,7 @@ OTHER_TABLES = {  # first heads of the tables without results, and their page
     "file in the run folder": "docs/training.md",
     "task": "README.md",
     "setting": "README.md",
+    "settings": "docs/training.md",
     "place": "README.md",
     "what you see": "README.md",
     "you have": "task_3.md",

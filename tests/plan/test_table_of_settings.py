@@ -54,6 +54,8 @@ SHORT = {
 # a key, then its cases: column, what happens, settings (=2 sets the key; with START, the run begins with a
 # model of both heads that learned BIO) and what the run says
 CASES = """
+model.revision
+  effect refuses: =main → model.revision is about the hub
 model.num_classes_task_a
   effect does: B data.dev=null =7 →
   splits warns: data.dev=dev_weather → dev has the class 'weather' 1 times, train never
