@@ -93,7 +93,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     import torch
 
     if name in ("fp32", "tf32"):
-        if name == "tf32" and not _has_tensor_cores(device):
+        if name == "tf32" and device.type == "cuda" and not _has_tensor_cores(device):
             logger.warning(f"precision tf32: this device ({device}) lacks it and computes in fp32")
         return torch.float32
     if name == "fp16":

@@ -64,3 +64,5 @@ def _rules(settings: Settings, start: StartingModel, on_cuda: bool) -> Iterator[
         yield "training.fast_dropout", "the run uses a GPU" if on_cuda else "model.dropout is 0"
     if not on_cuda:
         yield "training.cuda_graphs", "the run uses a CPU"
+        if t.precision == "tf32":
+            yield "training.precision", "TF32 is CUDA's; the run computes in fp32"

@@ -56,6 +56,8 @@ SHORT = {
 CASES = """
 model.revision
   effect refuses: =main → model.revision is about the hub
+training.precision
+  effect warns: =tf32 → training.precision is tf32, and has no effect: TF32 is CUDA's
 model.num_classes_task_a
   effect does: B data.dev=null =7 →
   splits warns: data.dev=dev_weather → dev has the class 'weather' 1 times, train never
