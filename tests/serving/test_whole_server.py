@@ -118,7 +118,7 @@ def test_after_an_attack_every_text_gets_its_answer(server, name):
     assert outcomes and outcomes.keys() <= REFUSALS | {"200"}
 
 
-@pytest.mark.load
+@pytest.mark.exhaustive  # needs a quiet machine, as benchmarks/attack.py does
 @pytest.mark.parametrize("name", ATTACKS)
 def test_health_answers_in_time_under_attack(server, name):
     known = {text: predict(server.port, text)[1] for text in ("anna won", "in paris")}
