@@ -71,12 +71,18 @@ def unannotated_example(record: dict | BadRow, max_characters: float = math.inf)
     Raises BadRow, also for a row of more characters."""
     if isinstance(record, BadRow):
         raise record
-    validate_words(record)
     text = record.get("text")
-    characters = len(" ".join(record["tokens"]) if text is None else text)
-    if characters > max_characters:
-        raise BadRow(f"{characters:,} characters; at most {max_characters:,} are read")
+    if isinstance(text, str):
+        _check_length(text, max_characters)
+    validate_words(record)
+    if text is None:
+        _check_length(" ".join(record["tokens"]), max_characters)
     return example_from_words(record["tokens"]) if text is None else example_from_text(text)
+
+
+def _check_length(text: str, max_characters: float) -> None:
+    if len(text) > max_characters:
+        raise BadRow(f"{len(text):,} characters; at most {max_characters:,} are read")
 
 
 def to_example(row: dict, prefixed: bool, path: str, line: int) -> tuple[Example, int]:
