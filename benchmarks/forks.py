@@ -43,7 +43,7 @@ def _child(work: Callable[[], object], kill: Kill | None, messages: int) -> int:
     os.dup2(messages, 1)
     os.dup2(messages, 2)
     if kill and kill.change:
-        _kill_at(kill.change)
+        kill_at(kill.change)
     status = 0
     try:
         work()
@@ -57,12 +57,15 @@ def _child(work: Callable[[], object], kill: Kill | None, messages: int) -> int:
     return status
 
 
-def _kill_at(change: int) -> None:
+def kill_at(change: int, seen: Callable[[str, object], object] = lambda kind, path: None) -> None:
+    """From now on, call `seen` with the kind and the path of every change of the disk, and kill this process
+    in the middle of one: the first has the number 1, and 0 is none. A write ends after half of its bytes."""
     from multitask.common import atomic_files
 
     real, calls = atomic_files.disk, count(1)
 
     def disk(kind: str, path: object, call: Callable, *arguments: Any) -> Any:
+        seen(kind, path)
         if next(calls) == change:
             if kind == "write":
                 call(bytes(arguments[0])[: len(arguments[0]) // 2])

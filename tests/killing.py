@@ -5,7 +5,6 @@ Requests and answers are lines of JSON. `Runs` sends the requests."""
 import json
 import os
 import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -117,12 +116,13 @@ def send(process: int, signals: list[tuple[float, int]]) -> None:
 def child(request: dict, out: int, err: int, changes: int) -> int:
     """What the forked process does → its exit status."""
     import task_4
+    from benchmarks.forks import kill_at
     from multitask.common import shell
 
     os.chdir(request["folder"])
     os.dup2(out, 1)
     os.dup2(err, 2)
-    count_changes(request.get("kill_at", 0), changes)
+    kill_at(request.get("kill_at", 0), lambda kind, path: os.write(changes, f"{kind} {path}\n".encode()))
     raise_signals(request.get("at_step", {}))
     if "largest_file" in request:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], resource.RLIM_INFINITY))
@@ -140,25 +140,6 @@ def child(request: dict, out: int, err: int, changes: int) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     return status
-
-
-def count_changes(kill_at: int, handle: int) -> None:
-    """Replace `disk` by a function that records every change, and kills the process at the N-th."""
-    from multitask.common import atomic_files
-
-    number, real = 0, atomic_files.disk
-
-    def disk(kind, path, call, *arguments):
-        nonlocal number
-        number += 1
-        os.write(handle, f"{kind} {path}\n".encode())
-        if number == kill_at:
-            if kind == "write":
-                call(bytes(arguments[0])[: len(arguments[0]) // 2])
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(kind, path, call, *arguments)
-
-    atomic_files.disk = disk
 
 
 def raise_signals(at_step: dict[str, list[int]]) -> None:
