@@ -23,17 +23,13 @@ from multitask.common.shell import run_script
 from multitask.common.signals import StoppedBySignal, StopSignals
 from multitask.config.help_text import help_text
 from multitask.config.loading import load_settings, split_overrides
-from multitask.config.schema import Settings, trained_tasks
+from multitask.config.schema import Settings
 from multitask.data.batching import count_labels
 from multitask.data.labels import TASKS
 from multitask.encoders.lora import merge_lora
 from multitask.encoders.pretrained import load_model
 from multitask.encoders.saving import loaders
-from multitask.evaluation.evaluate import evaluate_corpus
 from multitask.evaluation.metrics import Scores, scores_table
-from multitask.evaluation.report import Report
-from multitask.inference.runner import runner_of
-from multitask.plan.calibration import calibrate
 from multitask.plan.heads import keep_rows
 from multitask.search.runs import search_settings
 from multitask.search.study import AfterEpoch
@@ -47,11 +43,12 @@ from multitask.training.existing_runs import (
     is_finished,
     run_settings,
 )
+from multitask.training.finishing import finish
 from multitask.training.graphs import drop_graphs, use_graphs
 from multitask.training.loss_weighting import Counts
 from multitask.training.optimizer import finite_or_nan
 from multitask.training.preparation import Prepared, describe, model_config_fields, prepare
-from multitask.training.progress import Progress, copy_learned_tensors, epoch_line
+from multitask.training.progress import copy_learned_tensors, epoch_line
 from multitask.training.resume import check_finished
 from multitask.training.run_folder import RunFolder, open_run_folder, resume_hint_on_failure, save_checkpoint
 from multitask.training.trainer import Trainer
@@ -94,7 +91,8 @@ def main() -> None:
         train(trainer, folder, stop)
         progress = trainer.progress
         del trainer, model  # makes room for the best model
-        scores = finish(prepared, settings, folder, device, progress, stop)
+        best = load_model(MultiTaskTransformer, folder.model) if folder else build(prepared, settings)
+        scores = finish(best.to(device), prepared, settings, folder, progress, stop)
     if scores:
         print(f"Test, with the best model\n{scores_table(scores)}")
     if folder:
@@ -281,35 +279,6 @@ def loss_of(trainer: Trainer, batch: dict[str, Tensor], counts: Counts, share: f
     # gradients are averaged over the processes, but their sum is needed
     loss = finite_or_nan(trainer.weighting(losses, share) * distributed.world_size())
     return trainer.optimizer_step.scaled(loss)
-
-
-def finish(
-    prepared: Prepared,
-    settings: Settings,
-    folder: RunFolder | None,
-    device: torch.device,
-    progress: Progress,
-    stop: StopSignals,
-) -> Scores | None:
-    """Fit the best model's temperatures and thresholds on dev, score it on test, write all into its folder,
-    and write the report, on test or else on dev → the test scores."""
-    model = load_model(MultiTaskTransformer, folder.model) if folder else build(prepared, settings)
-    model.to(device)
-    distributed.broadcast_weights(model)
-    corpora, tokenizer = prepared.corpora, prepared.tokenizer
-    split = next((name for name in ("test", "dev") if name in corpora), None)
-    runner, dev = runner_of(model), corpora.get("dev")
-    predictor, calibration = calibrate(runner, tokenizer, dev, settings, prepared.heads)
-    shown = None
-    if split:
-        files = getattr(settings.data, split)
-        shown = evaluate_corpus(predictor, "", files, corpora[split], trained_tasks(settings))
-    test = shown.scores if shown and split == "test" else None
-    page = Report(folder.facts(progress), split, shown).page() if folder else b""
-    with stop.deferred():
-        if folder:
-            folder.finish(model, progress.best_dev, test, calibration, page)
-    return test
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The HTTP API: /predict and /embed, /health and /metrics, described at /docs without a CDN."""
 
 import json
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -108,33 +108,15 @@ class WholePath(APIRoute):
 def application(models: Models, limits: Limits, metrics: Metrics, url: str) -> FastAPI:
     """The API over the models. `url` is the server's address, for the description."""
 
-    class Texts(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        texts: Annotated[
-            list[Annotated[str, Field(strict=True)]],
-            Field(max_length=limits.texts, description=f"Up to {limits.text_characters:,} characters each."),
-        ]
-
     about = ABOUT.format(url=url)
     app = FastAPIOffline(title="MultiTaskTransformer", version=VERSION, description=about, redoc_url=None)
     app.router.route_class = WholePath
 
     turns = Turns()
 
-    async def read_rows(request: Request) -> list[Row]:
-        """The rows of a request. FastAPI would collect every mistake in a body, for seconds."""
-        body = await request.body()
-        value = await turns.call(len(body), _parse, request.headers.get("content-type", ""), body, limits)
-        try:
-            texts = Texts.model_validate(value).texts
-        except ValidationError as error:
-            raise _invalid(*(("body", *one["loc"], one["msg"]) for one in error.errors())) from None
-        main = _main(models)
-        main.batcher.check(least_tokens(texts, limits.text_characters))
-        return await turns.call(len(body), _rows, texts, limits)
-
-    body_schema = {"required": True, "content": {"application/json": {"schema": Texts.model_json_schema()}}}
-    options: dict[str, Any] = {"responses": _PROBLEMS, "openapi_extra": {"requestBody": body_schema}}
+    read_rows, schema = rows_reader(models, limits, turns)
+    body = {"required": True, "content": {"application/json": {"schema": schema}}}
+    options: dict[str, Any] = {"responses": _PROBLEMS, "openapi_extra": {"requestBody": body}}
     Rows = Annotated[list[Row], Depends(read_rows)]
 
     @app.post("/predict", response_model=Predictions, **options)
@@ -168,6 +150,33 @@ def application(models: Models, limits: Limits, metrics: Metrics, url: str) -> F
 
     _handle_errors(app)
     return app
+
+
+def rows_reader(
+    models: Models, limits: Limits, turns: Turns
+) -> tuple[Callable[[Request], Awaitable[list[Row]]], dict[str, Any]]:
+    """A function that reads a request's rows, and the schema of the body that it expects."""
+
+    class Texts(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        texts: Annotated[
+            list[Annotated[str, Field(strict=True)]],
+            Field(max_length=limits.texts, description=f"Up to {limits.text_characters:,} characters each."),
+        ]
+
+    async def read_rows(request: Request) -> list[Row]:
+        """The rows of a request. FastAPI would collect every mistake in a body, for seconds."""
+        body = await request.body()
+        value = await turns.call(len(body), _parse, request.headers.get("content-type", ""), body, limits)
+        try:
+            texts = Texts.model_validate(value).texts
+        except ValidationError as error:
+            raise _invalid(*(("body", *one["loc"], one["msg"]) for one in error.errors())) from None
+        main = _main(models)
+        main.batcher.check(least_tokens(texts, limits.text_characters))
+        return await turns.call(len(body), _rows, texts, limits)
+
+    return read_rows, Texts.model_json_schema()
 
 
 def _main(models: Models) -> Service:

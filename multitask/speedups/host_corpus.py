@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,16 +10,9 @@ from torch import Tensor
 from multitask.data.batching import collate
 from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import TASKS, UNLABELLED
+from multitask.speedups.frozen_features import FrozenFeatures
 
 Batch = dict[str, Tensor]
-
-
-class StoredFeatures(Protocol):
-    """The output of n frozen layers for the tokens of all windows."""
-
-    def stored_batch(self, windows: np.ndarray, length: int) -> Tensor:
-        """Windows (B,) → their hidden states (B, length, n, D) on the host, as they are stored."""
-        ...
 
 
 class HostCorpus:
@@ -34,7 +26,7 @@ class HostCorpus:
         corpus: EncodedCorpus,
         tasks: Collection[str],
         device: torch.device,
-        features: StoredFeatures | None = None,
+        features: FrozenFeatures | None = None,
     ):
         self.corpus, self.device, self.features = corpus, device, features
         self.untrained = [task for task in TASKS if task not in tasks]

@@ -68,6 +68,8 @@ def graphed_step(trainer: "Trainer", loss: Loss, room: float = math.inf) -> Grap
         if features:
             corpus.add_features(features.values, features.stored, features.offsets)
     else:
+        kind = "frozen layers' output" if features else "training data"
+        logger.info(f"the {kind} takes {size / 1e9:.1f} GB and stays in the host's memory")
         corpus = HostCorpus(trainer.corpus, trainer.tasks, trainer.device, features)
     return GraphedStep(
         corpus,

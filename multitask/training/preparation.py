@@ -77,7 +77,7 @@ def prepare(settings: Settings) -> Prepared:
     selection, unmeasured = choose_selection(settings, heads, corpora.get("dev"))
     _check_test(settings, corpora.get("test"))
     weights = class_weights(settings, labels, corpora["train"])
-    on_cuda = settings.device != "cpu" and torch.cuda.is_available()
+    on_cuda = settings.device not in ("cpu", "mps") and torch.cuda.is_available()
     warnings = [
         *no_effect_warnings(settings, start, on_cuda),
         *heads.warnings,

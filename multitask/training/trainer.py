@@ -25,9 +25,9 @@ from multitask.data.labels import TASKS, UNLABELLED
 from multitask.evaluation.evaluate import evaluate
 from multitask.evaluation.metrics import Scores
 from multitask.inference.torch_runner import TorchRunner
+from multitask.speedups.frozen_features import FrozenFeatures, features_with_progress
 from multitask.speedups.graph_cache import CaptureError
 from multitask.speedups.graphed_step import GraphedStep
-from multitask.training.frozen_features import FrozenFeatures, features_with_progress
 from multitask.training.graphs import drop_graphs
 from multitask.training.loss_weighting import Counts, LossWeighting, gradient_cosine
 from multitask.training.optimizer import Diverged, LossScale, OptimizerStep, make_optimizer, rates_used

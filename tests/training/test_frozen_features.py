@@ -12,7 +12,7 @@ from multitask.data.corpus import encode
 from multitask.data.labels import LabelSpace
 from multitask.inference.runner import run_model
 from multitask.inference.torch_runner import TorchRunner
-from multitask.training.frozen_features import FrozenFeatures, features_key
+from multitask.speedups.frozen_features import FrozenFeatures, features_key
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers.models.bert.modeling_bert import BertEmbeddings
 
 import task_4
-from multitask.training import frozen_features
+from multitask.speedups import frozen_features
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
