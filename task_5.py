@@ -141,12 +141,8 @@ def prepare_output(arguments: argparse.Namespace) -> "tuple[OutputFormat, Resuma
     from multitask.inference.resumable_output import ResumableOutput
     from multitask.inference.writers import OutputFormat, json_line, output_format
 
-    path, vectors, written, file = (
-        arguments.output,
-        arguments.embeddings,
-        OutputFormat("", b"", json_line),
-        None,
-    )
+    path, vectors, file = arguments.output, arguments.embeddings, None
+    written = OutputFormat("", b"", json_line)
     outputs: list[Path | int] = [1]
     if path:
         written = output_format(path, arguments.model, arguments.spreadsheet)

@@ -31,8 +31,8 @@ def rare_label_warnings(settings: Settings, heads: Heads, train: Split) -> list[
             )
         if unseen := [name for name in names if not counts[name]]:
             warnings.append(
-                f"warning: train has no {rows} of the {kind} {listed(unseen)}, which the starting model knows"
-                f"it may unlearn it; add {rows} of it"
+                f"warning: train has no {rows} of the {kind} {listed(unseen)}, which the starting model "
+                f"knows: it may unlearn it; add {rows} of it"
             )
     return warnings
 

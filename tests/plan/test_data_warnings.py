@@ -115,7 +115,10 @@ def test_labels_that_the_model_may_unlearn_are_named(shell, settings_for, ready)
     names = {"x": "sports", "y": "weather"}
     rows = [{**row, "label": names[row["label"]]} for row in PLAIN]
     warnings = ready(rows, "model.backbone=run/model").warnings
-    assert any("no rows of the class politics, which the starting model knows" in line for line in warnings)
+    assert (
+        "warning: train has no rows of the class politics, which the starting model knows: it may "
+        "unlearn it; add rows of it"
+    ) in warnings
 
 
 def test_texts_in_two_splits_and_contradictions_stand_in_the_report(shell, settings_for, rows, write_rows):
