@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -12,6 +13,8 @@ from typing import NamedTuple
 # before any library reads them: no test may use the hub
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "true"
+if platform.machine() in ("x86_64", "AMD64"):  # else a CPU with AVX512-BF16 computes in bfloat16 by default
+    os.environ["ATEN_CPU_CAPABILITY"] = "avx2"
 if "PYTEST_XDIST_WORKER" in os.environ:  # every core runs a test: more threads would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

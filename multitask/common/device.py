@@ -103,6 +103,8 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         supported = bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+        # a person may limit torch to older instructions, by ATEN_CPU_CAPABILITY
+        supported &= torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
     else:
         supported = _has_tensor_cores(device)
     if name == "bf16" and not supported and device.type != "mps":

@@ -51,19 +51,23 @@ def test_one_of_several_processes_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("device", "capabilities", "expected"),
+    ("device", "capabilities", "limit", "expected"),
     [
-        ("cpu", {"amx_bf16": True}, torch.bfloat16),
-        ("cpu", {"avx512_bf16": True}, torch.bfloat16),
-        ("cpu", {"avx512_f": True, "amx_bf16": False}, torch.float32),
-        ("cpu", {}, torch.float32),
-        ("cuda", (7, 5), torch.float32),
-        ("cuda", (8, 0), torch.bfloat16),
-        ("cuda", (9, 0), torch.bfloat16),
+        ("cpu", {"amx_bf16": True}, "AVX512", torch.bfloat16),
+        ("cpu", {"avx512_bf16": True}, "AVX512", torch.bfloat16),
+        ("cpu", {"avx512_bf16": True}, "AVX2", torch.float32),
+        ("cpu", {"avx512_f": True, "amx_bf16": False}, "AVX512", torch.float32),
+        ("cpu", {}, "DEFAULT", torch.float32),
+        ("cuda", (7, 5), "", torch.float32),
+        ("cuda", (8, 0), "", torch.bfloat16),
+        ("cuda", (9, 0), "", torch.bfloat16),
     ],
 )
-def test_bf16_is_chosen_where_the_device_supports_it(monkeypatch, capsys, device, capabilities, expected):
+def test_bf16_is_chosen_where_the_device_supports_it(
+    monkeypatch, capsys, device, capabilities, limit, expected
+):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: limit)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities)
     assert choose_precision("auto", torch.device(device)) == expected
     assert choose_precision("fp32", torch.device(device)) == torch.float32
