@@ -1,26 +1,37 @@
-"""A BERT encoder for sentence embeddings, and the same encoder with two heads for multi-task learning.
+"""An encoder for sentence embeddings, and the same encoder with two heads for multi-task learning.
+
+The encoder is a BERT or one of the other FAMILIES.
 
 Task A: one class per sentence. Task B: one tag per token. B batch, T tokens, D hidden, L layers, C classes,
 K tags."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import BertConfig, BertModel
-from transformers.masking_utils import create_bidirectional_mask
-from transformers.models.bert.modeling_bert import BertPreTrainedModel
+from transformers import BertConfig, PreTrainedConfig, PreTrainedModel
+
+from families import FAMILIES, Family, part
 
 POOLINGS = ("cls", "mean")
 TOKEN_HEADS = ("linear", "convolution")
+_OF_FAMILY = (
+    "base_model_prefix",
+    "supports_gradient_checkpointing",
+    "_supports_sdpa",
+    "_supports_flash_attn",
+    "_supports_flex_attn",
+    "_supports_attention_backend",
+)
 
 
-class MultiTaskConfig(BertConfig):
-    """BertConfig plus the heads' sizes and names, and the settings that prediction takes over from training.
+class MultiTaskFields(PreTrainedConfig):
+    """What the configuration of an encoder gets besides its own fields: the heads' sizes and names, and the
+    settings that prediction takes over from training.
 
     Attributes:
         num_classes_task_a: C, the size of the sentence head.
@@ -36,9 +47,6 @@ class MultiTaskConfig(BertConfig):
 
     Raises ValueError for an unknown pooling or token head, for names whose number is not the size of their
     head, and for a temperature that is not a finite number above 0."""
-
-    model_type = "bert"
-    attribute_map = {"num_labels_task_b": "num_labels"}
 
     num_classes_task_a: int = 2
     classes: list[str] | None = None
@@ -71,22 +79,87 @@ class MultiTaskConfig(BertConfig):
         # transformers leaves out aliases, but readers of config.json look for this one
         return {**super().to_dict(), "num_labels_task_b": self.num_labels}
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers; the class is that of the family named by `model_type`.
 
-class SentenceTransformer(BertPreTrainedModel):
-    """BERT without its pooler → one embedding per sentence: the [CLS] vector (Devlin et al. 2019, §3) or the
-    mean over the tokens (Reimers & Gurevych 2019, §3), as `config.pooling` says.
+        Raises ValueError for a family that is not known."""
+        kind = config_dict.get("model_type", cls.model_type)
+        if kind not in CONFIGS:
+            raise ValueError(f"model_type is {kind!r}; known are {', '.join(CONFIGS)}")
+        return super(MultiTaskFields, CONFIGS[kind]).from_dict(config_dict, **kwargs)
+
+    @property
+    def family(self) -> Family:
+        """What distinguishes the encoder from others."""
+        return FAMILIES[self.model_type]
+
+    @property
+    def num_positions(self) -> int:
+        """The most tokens of a window, special tokens included."""
+        return self.family.num_positions(self)
+
+    @property
+    def head_dropout(self) -> float:
+        """Dropout before the heads."""
+        return getattr(self, self.family.dropouts[0])
+
+
+_ALIASES = {"num_labels_task_b": "num_labels"}
+
+
+class MultiTaskConfig(BertConfig, MultiTaskFields):
+    """The configuration of a BERT with two heads; CONFIGS has those of the other families.
+
+    `from_pretrained` and `from_dict` return the one that fits the `model_type` they find."""
+
+    attribute_map = _ALIASES
+
+
+def _config_class(family: Family) -> type[MultiTaskFields]:
+    """The configuration class of a family: its own one with the fields of MultiTaskFields."""
+    base = family.config_class
+    members: dict[str, Any] = {"attribute_map": {**base.attribute_map, **_ALIASES}, "__module__": __name__}
+    if not hasattr(base, family.dropouts[0]):  # EuroBERT has no dropout of hidden states
+        members |= {"__annotations__": {family.dropouts[0]: float}, family.dropouts[0]: 0.1}
+    return type(f"MultiTask{base.__name__}", (base, MultiTaskFields), members)
+
+
+CONFIGS: dict[str, type[MultiTaskFields]] = {
+    kind: _config_class(family) for kind, family in FAMILIES.items() if kind != "bert"
+} | {"bert": MultiTaskConfig}
+globals().update({made.__name__: made for made in CONFIGS.values()})  # where pickle looks for them
+
+
+class SentenceTransformer(PreTrainedModel):
+    """An encoder without its pooler → one embedding per sentence: the vector of the first token, [CLS]
+    (Devlin et al. 2019, §3), or the mean over the tokens (Reimers & Gurevych 2019, §3), as `config.pooling`
+    says. `base_model` is the encoder; its attribute has the family's own name, such as `bert`.
 
     >>> model = SentenceTransformer.from_pretrained("bert-base-uncased", pooling="mean")
     >>> embeddings = model(input_ids, attention_mask)  # (B, D)"""
 
-    config: MultiTaskConfig
+    config: MultiTaskFields
     config_class = MultiTaskConfig
-    # published BERT checkpoints contain parts that neither the embedding nor the heads use
-    _keys_to_ignore_on_load_unexpected = [r"^cls\.", r"pooler\.", r"position_ids"]
+    # published checkpoints contain parts that neither the embedding nor the heads use
+    _keys_to_ignore_on_load_unexpected = [
+        r"^cls\.",
+        r"pooler\.",
+        r"position_ids",
+        r"^lm_head\.",
+        r"^(lm|mask)_predictions\.",
+        r"^(discriminator|generator)_",
+        r"^vocab_",
+        r"^decoder\.",
+        r"^head\.",
+    ]
 
-    def __init__(self, config: MultiTaskConfig):
+    def __init__(self, config: MultiTaskFields):
+        encoder_class = config.family.encoder_class
+        for name in _OF_FAMILY:  # what transformers asks a model class for
+            setattr(self, name, getattr(encoder_class, name))
         super().__init__(config)
-        self.bert = BertModel(config, add_pooling_layer=False)
+        self.add_module(self.base_model_prefix, config.family.make_encoder(config))
         if type(self) is SentenceTransformer:  # a subclass calls it after creating its own parts
             self.post_init()
 
@@ -107,19 +180,39 @@ class SentenceTransformer(BertPreTrainedModel):
         With `hidden` (B, T, D), the output of the lowest `depth` layers, only the layers above them run.
         With `layers`, the pass stops after that many of the lowest layers."""
         if hidden is None:
-            hidden, depth = self.bert.embeddings(input_ids), 0
+            hidden, depth = self.embed(input_ids, attention_mask), 0
         for output in self._outputs(hidden, attention_mask, depth, layers):
             hidden = output
         return hidden
 
+    def embed(
+        self, input_ids: Tensor | None, attention_mask: Tensor, positions: Tensor | None = None
+    ) -> Tensor:
+        """Token ids and mask (B, T) → the input of the lowest layer (B, T, D).
+
+        `positions` (B, T) are those of the tokens in their windows, where a row holds several."""
+        assert input_ids is not None  # callers give ids wherever they give no hidden states
+        return self.config.family.embed(self.base_model, input_ids, attention_mask, positions)
+
     def _outputs(
         self, hidden: Tensor, attention_mask: Tensor, depth: int, layers: int | None = None
     ) -> Iterator[Tensor]:
-        """The output of every layer above `depth`, up to the layer with the number `layers`."""
-        mask = create_bidirectional_mask(self.config, hidden, attention_mask)
-        for layer in self.bert.encoder.layer[depth:layers]:
-            hidden = layer(hidden, mask)
+        """The output of every layer above `depth`, up to the layer with the number `layers`; that of the last
+        layer has passed the encoder's last norm."""
+        family, count = self.config.family, self.config.num_hidden_layers
+        last = count if layers is None else layers
+        if depth >= last:
+            return
+        run = family.runner(self.base_model, hidden, attention_mask)
+        for number in range(depth, last):
+            hidden = run(number, hidden)
+            if family.above and number == count - 1:
+                hidden = part(self.base_model, family.above)(hidden)
             yield hidden
+
+    def parts(self) -> list[list[nn.Module]]:
+        """The modules of the encoder by depth: the embeddings, then each layer from the lowest."""
+        return self.config.family.depths(self.base_model)
 
     def recompute_activations(self) -> None:
         """Turn on gradient checkpointing (Chen et al. 2016): in training a layer keeps only its input, and
@@ -158,7 +251,7 @@ class TokenConvolution(nn.Module):
     The layers of a token are projected together to H numbers; then two convolutions, the second one residual,
     read WIDTH tokens each. Lower layers know more about words than the last one does (Peters et al. 2018,
     §5.3; Tenney et al. 2019, §4). H is a third of D: it never equals D, therefore BertForTokenClassification
-    refuses the weights."""
+    refuses the weights, as those of the other families do."""
 
     WIDTH = 5
 
@@ -190,7 +283,8 @@ class MultiTaskTransformer(SentenceTransformer):
     """One encoder and two heads, each after dropout: a sentence's class (A), a tag per token (B).
 
     Head A reads the sentence embedding, the linear head B each token's hidden state (Devlin et al. 2019, §4.1
-    and §5.3). It has the names of BertForTokenClassification, which can therefore load a saved model.
+    and §5.3). It has the names of the family's own token classifier, such as BertForTokenClassification, and
+    what that one has in front of it; the classifier can therefore load a saved model.
     With `config.token_head` "convolution", head B reads a TokenConvolution of all layers.
 
     >>> sizes = {"num_classes_task_a": 3, "num_labels_task_b": 4}
@@ -199,13 +293,15 @@ class MultiTaskTransformer(SentenceTransformer):
 
     def __init__(self, config: MultiTaskConfig):
         super().__init__(config)
-        layers, size, dropout = config.num_hidden_layers, config.hidden_size, config.hidden_dropout_prob
+        layers, size, dropout = config.num_hidden_layers, config.hidden_size, config.head_dropout
         self.sentence_dropout = nn.Dropout(dropout)
         self.sentence_classifier = nn.Linear(size, config.num_classes_task_a)
-        self.token_convolution = None
+        self.token_convolution = self.head = None
         if config.token_head == "convolution":
             self.token_convolution = TokenConvolution(layers + 1, size, dropout)
             size = self.token_convolution.size
+        else:
+            self.head = config.family.token_head(config)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(size, config.num_labels_task_b)
         self.post_init()
@@ -252,7 +348,7 @@ class MultiTaskTransformer(SentenceTransformer):
         With `hidden`, the output of `stored_layers(depth)` (B, T, n, D), or (B, T, D) if that is one layer,
         only the layers above `depth` run."""
         if hidden is None:
-            hidden, depth = self.bert.embeddings(input_ids), 0
+            hidden, depth = self.embed(input_ids, attention_mask), 0
         stored = hidden.unbind(2) if hidden.dim() == 4 else (hidden,)
         layers = self.read_layers if layers is None else layers
         outputs = dict(zip(self.stored_layers(depth)[-len(stored) :], stored))
@@ -275,6 +371,8 @@ class MultiTaskTransformer(SentenceTransformer):
         last = tokens = states[-1]
         if self.token_convolution is not None:
             tokens = self.token_convolution(states, attention_mask)
+        elif self.head is not None:
+            tokens = self.head(last)
         return MultiTaskOutput(
             self.sentence_classifier(self.sentence_dropout(self.pool(last, attention_mask))),
             self.classifier(self.dropout(tokens)),
@@ -282,16 +380,17 @@ class MultiTaskTransformer(SentenceTransformer):
 
     def _head_parts(self) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
         """The modules of head A and of head B."""
-        token_parts = self.token_convolution, self.dropout, self.classifier
+        token_parts = self.token_convolution, self.head, self.dropout, self.classifier
         return (
             (self.sentence_dropout, self.sentence_classifier),
-            tuple(part for part in token_parts if part is not None),
+            tuple(module for module in token_parts if module is not None),
         )
 
     def reset(self, task_a: bool = False, task_b: bool = False) -> None:
         """Give the chosen heads new random weights as BERT draws them: normal weights, zero bias."""
-        for parts, chosen in zip(self._head_parts(), (task_a, task_b)):
-            for module in (module for part in parts for module in part.modules() if chosen):
+        for modules, chosen in zip(self._head_parts(), (task_a, task_b)):
+            drawn = [module for module in modules if chosen and module is not self.head]  # the encoder's own
+            for module in (inner for outer in drawn for inner in outer.modules()):
                 if isinstance(module, nn.Linear):
                     nn.init.normal_(module.weight, std=self.config.initializer_range)
                     nn.init.zeros_(module.bias)
@@ -305,34 +404,33 @@ class MultiTaskTransformer(SentenceTransformer):
         if not 0 <= layers <= self.config.num_hidden_layers:
             raise ValueError(f"can't freeze {layers} layers: the encoder has {self.config.num_hidden_layers}")
         self.requires_grad_(True)
-        self.bert.requires_grad_(not backbone)
-        if layers:
-            self.bert.embeddings.requires_grad_(False)
-            self.bert.encoder.layer[:layers].requires_grad_(False)
-        for parts, frozen in zip(self._head_parts(), (task_a, task_b)):
-            for part in parts:
-                part.requires_grad_(not frozen)
+        self.base_model.requires_grad_(not backbone)
+        for below in self.parts()[: layers + 1] if layers else ():
+            for module in below:
+                module.requires_grad_(False)
+        for modules, frozen in zip(self._head_parts(), (task_a, task_b)):
+            for module in modules:
+                module.requires_grad_(not frozen)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
         """Set training or evaluation mode; parts without trainable parameters stay in evaluation mode."""
         super().train(mode)
-        for parts in (*((part,) for part in self._encoder_parts()), *self._head_parts()):
-            trains = any(parameter.requires_grad for part in parts for parameter in part.parameters())
-            for part in parts:
-                part.train(mode and trains)
+        for modules in (*self.parts(), *self._head_parts()):
+            trains = _trains(modules)
+            for module in modules:
+                module.train(mode and trains)
         return self
-
-    def _encoder_parts(self) -> tuple[nn.Module, ...]:
-        """The embeddings, then the layers from the lowest to the highest."""
-        return self.bert.embeddings, *self.bert.encoder.layer
 
     @property
     def frozen_depth(self) -> int:
         """Number of lowest layers that are frozen with the embeddings: their output never changes."""
-        parts = self._encoder_parts()
-        frozen = takewhile(lambda part: not any(p.requires_grad for p in part.parameters()), parts)
+        frozen = takewhile(lambda modules: not _trains(modules), self.parts())
         return max(0, len(list(frozen)) - 1)
+
+
+def _trains(modules: Iterable[nn.Module]) -> bool:
+    return any(parameter.requires_grad for module in modules for parameter in module.parameters())
 
 
 def multitask_loss(

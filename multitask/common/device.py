@@ -155,9 +155,11 @@ def autocast(device: torch.device, precision: torch.dtype) -> contextlib.Abstrac
     return torch.autocast(device.type, precision)
 
 
-def choose_attention(name: str, device: torch.device, precision: torch.dtype) -> str:
+def choose_attention(
+    name: str, device: torch.device, precision: torch.dtype, known: tuple[str, ...] = ("eager", "sdpa")
+) -> str:
     """The attention implementation to train with, as transformers names it. "auto": eager for bfloat16 on a
-    CPU, else sdpa.
+    CPU, else sdpa, if the encoder has it (`known`).
 
     On a CPU in bfloat16 the backward pass of torch's flash attention is slow: 32 sequences of 12 tokens took
     55 ms per layer, eager attention 9. In float32 sdpa is faster at every length from 8 to 256 (5.6 ms and
@@ -166,6 +168,8 @@ def choose_attention(name: str, device: torch.device, precision: torch.dtype) ->
         return name
     import torch
 
+    if "sdpa" not in known:
+        return known[0]
     return "eager" if device.type == "cpu" and precision == torch.bfloat16 else "sdpa"
 
 

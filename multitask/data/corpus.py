@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from multitask.common.errors import InputError
 from multitask.data.examples import Example
 from multitask.data.labels import UNLABELLED, LabelSpace, Span
-from multitask.data.tokenization import WordTokenizer
+from multitask.data.tokenization import WordTokenizer, special_token_ids
 from multitask.data.words import TextWords
 
 
@@ -98,7 +98,8 @@ def encode_words(
     """The words of N texts → EncodedCorpus without annotation. `special`: from `special_token_ids`.
 
     Raises InputError if the stride is too large."""
-    arrays, _ = _subwords_and_windows(words.words, words.rows, subwords, max_length, stride)
+    spaces = words.spaces(subwords.first_has_space) if subwords.sees_spaces else None
+    arrays, _ = _subwords_and_windows(words.words, spaces, words.rows, subwords, max_length, stride)
     count, nothing = len(words.rows) - 1, np.zeros(0, np.int64)
     return EncodedCorpus(
         **arrays,
@@ -127,20 +128,25 @@ def encode_rows(
     Named as in EncodedCorpus, but without word_tags and with span_starts, span_ends and span_types instead
     of spans. row_hashes (N,) are equal for rows of equal words. New classes and types get numbers in `names`.
     Stops after the row that reaches `max_words`. Raises InputError if the stride is too large."""
-    words, word_rows, annotation = _columns(examples, names, max_words)
-    arrays, index = _subwords_and_windows(words, word_rows, subwords, max_length, stride)
+    words, word_rows, annotation, spaces = _columns(examples, names, subwords, max_words)
+    arrays, index = _subwords_and_windows(words, spaces, word_rows, subwords, max_length, stride)
     hashes = subwords.hash_rows(index, word_rows)
     return {**arrays, "word_rows": word_rows, **annotation, "row_hashes": hashes}
 
 
 def _subwords_and_windows(
-    words: list[str], word_rows: np.ndarray, subwords: WordTokenizer, max_length: int, stride: int
+    words: list[str],
+    spaces: Iterable[bool] | None,
+    word_rows: np.ndarray,
+    subwords: WordTokenizer,
+    max_length: int,
+    stride: int,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The words of rows → arrays of their EncodedCorpus, and the numbers of the words in `subwords`."""
     if problem := window_problem(max_length, stride):
         raise InputError(f"model.stride is {stride}; with model.max_length {max_length} {problem}")
     room = max_length - 2
-    index = subwords.number(words)
+    index = subwords.number(words, spaces)
     ids, word_first = subwords.split(index)
     row_subwords = np.append(word_first, len(ids))[word_rows]  # subwords of each row: offsets (N + 1,)
     window_start, window_rows = _windows(row_subwords, room, stride)
@@ -184,14 +190,6 @@ def lengths_to_offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
 
 
-def special_token_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:
-    """The ids of [CLS], [SEP] and [PAD]. Raises InputError if a tokenizer adds other special tokens."""
-    ids = tokenizer.encode("").ids
-    if len(ids) != 2:
-        raise InputError(f"the tokenizer puts {len(ids)} special tokens around a text; BERT's puts 2")
-    return ids[0], ids[1], tokenizer.token_to_id("[PAD]") or 0
-
-
 def _windows(row_subwords: np.ndarray, room: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
     """The starts of all windows (V,), and the offsets of each row's (N + 1,). The last ends with its row."""
     lengths = np.diff(row_subwords)
@@ -218,16 +216,18 @@ def _words_of_windows(
 
 
 def _columns(
-    examples: Iterable[Example], names: LabelNumbers, max_words: float
-) -> tuple[list[str], np.ndarray, dict[str, np.ndarray]]:
-    """Examples → their words, the offsets of each row's words, and the arrays of the annotation.
+    examples: Iterable[Example], names: LabelNumbers, subwords: WordTokenizer, max_words: float
+) -> tuple[list[str], np.ndarray, dict[str, np.ndarray], list[bool] | None]:
+    """Examples → their words, the offsets of each row's words, the arrays of the annotation, and whether
+    white space stands before each word, if the subwords depend on it.
 
     Keeps no Example: the garbage collector would visit them again and again."""
-    words: list[str] = []
-    spans: list[Span] = []
+    words, spaces, spans = list[str](), list[bool](), list[Span]()
     row_ends, classes, tagged, lines, span_counts = [0], [], [], [], []
     for example in examples:
         words += example.words
+        if subwords.sees_spaces:
+            spaces += example.spaces(subwords.first_has_space)
         row_ends.append(len(words))
         classes.append(UNLABELLED if example.label is None else names.classes[example.label])
         tagged.append(example.spans is not None)
@@ -247,4 +247,4 @@ def _columns(
         "span_types": np.array([names.types[span.label] for span in spans], np.int32),
         "span_exact": np.array([span.cut is None for span in spans], bool),
     }
-    return words, word_rows, annotation
+    return words, word_rows, annotation, spaces if subwords.sees_spaces else None

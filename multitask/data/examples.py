@@ -35,6 +35,14 @@ class Example:
         assert self.offsets is not None
         return span.cut or (self.offsets[span.start][0], self.offsets[span.end - 1][1])
 
+    def spaces(self, first: bool) -> list[bool]:
+        """Whether white space stands before each word, as it is assumed where there is no text; before the
+        first word also if `first`, or if the text begins with it."""
+        if self.offsets is None:
+            return [first, *(True for _ in self.words[1:])] if self.words else []
+        ends = (-1 if first else 0, *(end for _, end in self.offsets))
+        return [start > end for (start, _), end in zip(self.offsets, ends)]
+
     @property
     def entities(self) -> list[tuple[int, int, str]] | None:
         """The entities as (start, end, type) in characters; None if they are not annotated."""

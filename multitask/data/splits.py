@@ -13,12 +13,12 @@ import tokenizers
 from multitask.common.array_cache import ArrayCache, check_disk_space, digest
 from multitask.common.checksums import sha256_of
 from multitask.common.errors import InputError
-from multitask.data.corpus import EncodedCorpus, LabelNumbers, apply_labels, encode_rows, special_token_ids
+from multitask.data.corpus import EncodedCorpus, LabelNumbers, apply_labels, encode_rows
 from multitask.data.examples import Example
 from multitask.data.formats.files import source_files
 from multitask.data.labels import LabelSpace, doubtful_types
 from multitask.data.readers import ReadResult, iter_examples, retry_with_counted_tags
-from multitask.data.tokenization import WordTokenizer
+from multitask.data.tokenization import WordTokenizer, special_token_ids
 
 _FORMAT = 4  # of cached entries; increase it when reading or encoding gives other arrays
 CACHED_FROM_BYTES = 16 << 20  # of files; a smaller corpus is encoded in a second or two

@@ -76,6 +76,13 @@ class TextWords(NamedTuple):
     starts: np.ndarray  # (W,) each word's first character
     ends: np.ndarray  # (W,) the character after its last one
 
+    def spaces(self, first: bool) -> list[bool]:
+        """Whether white space stands before each word (W,); `first`: also before the first one of a text."""
+        before = np.append(0, self.ends[:-1])
+        begins = self.rows[:-1][np.diff(self.rows) > 0]
+        before[begins] = -1 if first else 0
+        return (self.starts > before).tolist()
+
 
 def split_texts(texts: Sequence[str]) -> TextWords:
     """The words of texts: those that `split_words` finds, faster if there are many texts (3.2

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
 
 from multitask.common.checksums import CHECKSUMS, ChecksumError, sha256_of, verify_checksums
 from multitask.common.errors import InputError, one_line
+from multitask.data.tokenization import unknown_id
 from multitask.encoders import hub
 from multitask.encoders.validation import check_finite, read_config, read_json, read_weights
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerFast
 
-    from model import SentenceTransformer
+    from model import MultiTaskFields, SentenceTransformer
 
 Model = TypeVar("Model", bound="SentenceTransformer")
 
@@ -57,8 +57,8 @@ def find_backbone(name: str, offline: str | None = BUNDLED, revision: str | None
         offline: the installed encoder's name; None for none.
         revision: the commit, branch or tag of a model on the hub; None for the newest commit.
 
-    Raises InputError if there is no such model, if it is not a BERT, if the hub does not answer and `offline`
-    is None, and for a revision of a model that is not on the hub."""
+    Raises InputError if there is no such model, if its family is not supported, if the hub does not answer
+    and `offline` is None, and for a revision of a model that is not on the hub."""
     bundled = name in (BUNDLED, f"sentence-transformers/{BUNDLED}")
     if revision and (bundled or Path(name).is_dir()):
         what = "installed with the requirements" if bundled else "a folder"
@@ -111,12 +111,19 @@ def own_pooling(folder: str | Path) -> str:
     return read_config(folder).get("pooling", default)
 
 
+def config_of(folder: str | Path) -> "MultiTaskFields":
+    """The configuration in a model folder. Raises InputError as `read_config` does."""
+    from model import MultiTaskConfig
+
+    return MultiTaskConfig.from_dict(read_config(folder))
+
+
 def load_tokenizer(folder: str | Path, warn: bool = True) -> Tokenizer:
     """A model folder's tokenizer, without the truncation and padding of its file.
 
     If the folder has only a vocabulary and no `do_lower_case`, the tokenizer keeps capitals where the
     vocabulary has them, and logs a warning unless `warn` is false. Raises InputError if the tokenizer can't
-    be read, is no WordPiece tokenizer as BERT's, or gives ids for which the encoder has no embedding."""
+    be read, can't split any text, or gives ids for which the encoder has no embedding."""
     folder = Path(folder)
     file, config, keeps_capitals = folder / "tokenizer.json", _tokenizer_config(folder), False
     try:
@@ -129,15 +136,11 @@ def load_tokenizer(folder: str | Path, warn: bool = True) -> Tokenizer:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         largest = max([*tokenizer.get_vocab().values(), *tokenizer.encode("").ids])
-        is_bert = isinstance(tokenizer.model, WordPiece)
-        unknown = tokenizer.token_to_id(tokenizer.model.unk_token) if is_bert else 0
+        unknown = unknown_id(tokenizer)
     except InputError:
         raise
     except Exception as error:  # the library has no exception class for a bad file
         raise InputError(f"{folder}: its tokenizer can't be used: {one_line(error)}") from None
-    if not is_bert:
-        kind = type(tokenizer.model).__name__
-        raise InputError(f"{folder}: its tokenizer is a {kind} tokenizer; BERT's is WordPiece")
     if unknown is None:
         raise InputError(f"{folder}: its tokenizer has no token for unknown words")
     if largest >= (size := read_config(folder)["vocab_size"]):
@@ -186,7 +189,9 @@ def load_model(model_class: type[Model], folder: str | Path, new_heads: bool = F
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{folder}: can't be loaded: {one_line(error)}") from None
     new = loading["missing_keys"] | {name for name, *_ in loading["mismatched_keys"]}
-    if missing := sorted(name for name in new if name.startswith("bert.") or not new_heads):
+    if missing := sorted(
+        name for name in new if name.startswith(f"{model.base_model_prefix}.") or not new_heads
+    ):
         shape = tuple(model.get_parameter(missing[0]).shape)
         raise InputError(f"{file}: {len(missing)} weights are missing, such as {missing[0]} {shape}")
     check_finite(model, file)

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 from tokenizers.normalizers import BertNormalizer
 
 from multitask.common.checksums import Buffer, write_with_checksums
-from multitask.encoders.pretrained import load_tokenizer, quiet_transformers, transformers_tokenizer
-from multitask.encoders.validation import read_config
+from multitask.encoders.pretrained import (
+    config_of,
+    load_tokenizer,
+    quiet_transformers,
+    transformers_tokenizer,
+)
 
 if TYPE_CHECKING:
-    from model import MultiTaskConfig, SentenceTransformer
+    from model import MultiTaskFields, SentenceTransformer
 
 
 def save_model(
@@ -70,12 +74,16 @@ def tokenizer_files(source: str | Path) -> dict[str, bytes]:
     backend.no_truncation()
     backend.no_padding()
     # transformers builds a BertTokenizer from its vocabulary and these fields, whatever tokenizer.json says
-    same = backend.to_str() == tokenizer.to_str()
+    same = bool(case) and backend.to_str() == tokenizer.to_str()
+    settings = config_of(source)
+    # not every family knows token types; all take a text for the first of two where there are none
+    inputs = {} if settings.model_type == "bert" else {"model_input_names": ["input_ids", "attention_mask"]}
     config = {
         "tokenizer_class": "BertTokenizer" if same else "PreTrainedTokenizerFast",
         **case,
-        "model_max_length": min(loaded.model_max_length, read_config(source)["max_position_embeddings"]),
+        "model_max_length": min(loaded.model_max_length, settings.num_positions),
         **loaded.special_tokens_map,
+        **inputs,
     }
     return {
         "tokenizer.json": tokenizer.to_str(pretty=True).encode(),
@@ -83,7 +91,7 @@ def tokenizer_files(source: str | Path) -> dict[str, bytes]:
     }
 
 
-def sentence_transformers_files(config: "MultiTaskConfig") -> dict[str, bytes]:
+def sentence_transformers_files(config: "MultiTaskFields") -> dict[str, bytes]:
     """The files from which sentence-transformers loads a model folder as a sentence encoder.
 
     They set this project's pooling, and the window's `max_length`, where sentence-transformers cuts a text

@@ -1,108 +1,43 @@
 """Checks of a model folder's config.json and weights before a model is built from them.
 
-A folder may have been downloaded: it is data, and no code in it runs. Only the fields below are read from
+A folder may have been downloaded: it is data, and no code in it runs. Only some fields are read from
 config.json, weights only from model.safetensors, and the two must agree."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from multitask.common.errors import InputError, list_problems
 from multitask.common.strict_json import RepeatedKey, loads
 from multitask.data.corpus import window_problem
-from multitask.encoders.prediction_fields import RULES
+from multitask.encoders.config_fields import Configuration
+from multitask.encoders.family_fields import CONFIGURATIONS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _MAX_JSON = 16 << 20  # bytes; the names of thousands of labels take a hundred thousand
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-# the tensor (its name without "bert.") and the axis that have each size of the encoder
-_SIZE_IN_WEIGHTS = {
-    "vocab_size": ("embeddings.word_embeddings.weight", 0),
-    "hidden_size": ("embeddings.word_embeddings.weight", 1),
-    "max_position_embeddings": ("embeddings.position_embeddings.weight", 0),
-    "type_vocab_size": ("embeddings.token_type_embeddings.weight", 0),
-    "intermediate_size": ("encoder.layer.0.intermediate.dense.weight", 0),
-}
-
-
-def _activation(name: str) -> str:
-    from transformers.activations import ACT2FN
-
-    if name not in ACT2FN:
-        raise ValueError(f"unknown activation {name!r}")
-    return name
-
-
-def _by_rule(field: str) -> BeforeValidator:
-    """Check a field by its rule before pydantic converts it."""
-
-    def check(value: Any) -> Any:
-        if not RULES[field].is_valid(value):
-            raise ValueError(f"is not {RULES[field].meaning}")
-        return value
-
-    return BeforeValidator(check)
-
-
-_Size = Annotated[int, Field(ge=1, lt=1 << 24)]
-_Labels = Annotated[int, Field(ge=1, lt=1 << 17)]
-_Probability = Annotated[float, Field(ge=0, lt=1)]
-
-
-class _Configuration(BaseModel):
-    """The fields of config.json that are read, with BertConfig's defaults. Others have no effect."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-    vocab_size: _Size = 30522
-    hidden_size: _Size = 768
-    num_hidden_layers: _Size = 12
-    num_attention_heads: _Size = 12
-    intermediate_size: _Size = 3072
-    max_position_embeddings: _Size = 512
-    type_vocab_size: _Size = 2
-    hidden_act: Annotated[str, AfterValidator(_activation)] = "gelu"
-    hidden_dropout_prob: _Probability = 0.1
-    attention_probs_dropout_prob: _Probability = 0.1
-    initializer_range: Annotated[float, Field(ge=0)] = 0.02
-    layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-12
-    pad_token_id: Annotated[int, Field(ge=0)] | None = 0
-    position_embedding_type: Literal["absolute"] = "absolute"
-    # fields of MultiTaskConfig
-    num_classes_task_a: _Labels = 2
-    num_labels_task_b: _Labels | None = None
-    num_labels: _Labels | None = None
-    classes: Annotated[list[str] | None, _by_rule("classes")] = None
-    id2label: Annotated[dict[str, str] | None, _by_rule("id2label")] = None
-    tag_scheme: Annotated[str | None, _by_rule("tag_scheme")] = None
-    pooling: Annotated[str, _by_rule("pooling")] = "cls"
-    token_head: Annotated[str, _by_rule("token_head")] = "linear"
-    max_length: Annotated[int, _by_rule("max_length")] = 128
-    stride: Annotated[int, _by_rule("stride")] = 32
-    temperature_task_a: Annotated[float, _by_rule("temperature_task_a")] = 1.0
-    temperature_task_b: Annotated[float, _by_rule("temperature_task_b")] = 1.0
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
     """A folder's config.json → the fields that are read, as `from_dict` takes them; sizes also where they
     are defaults.
 
-    Raises InputError if it is not a BERT's, if a field is not valid, and if two fields contradict."""
+    Raises InputError if no such encoder is supported, if a field is not valid, and if two contradict."""
     file = Path(folder) / "config.json"
     values = read_json(file, "so it is no model folder")
     # the first published BERTs have no model_type; the check of the weights covers them
     kind = values.get("model_type", "bert")
-    if kind != "bert":
+    if not isinstance(kind, str) or kind not in CONFIGURATIONS:
         raise InputError(
-            f"{folder}: its model_type is {kind!r}; only BERT encoders (model_type 'bert') are supported"
+            f"{folder}: its model_type is {kind!r}; supported encoders are {', '.join(CONFIGURATIONS)}"
         )
     try:
-        c = _Configuration.model_validate(values)
+        c = CONFIGURATIONS[kind].model_validate(values)
     except ValidationError as error:
         problems = [
             f"{file}: {'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}"
@@ -112,7 +47,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if problems := [f"{file}: {text}" for text in _contradictions(c)]:
         raise InputError(list_problems(problems))
     fields = c.model_dump(exclude_unset=True, exclude={"position_embedding_type"})
-    fields |= {key: getattr(c, key) for key in _SIZE_IN_WEIGHTS}
+    fields |= {key: getattr(c, key) for key in ("max_position_embeddings", *(axis.size for axis in c.axes))}
+    fields["model_type"] = kind
     if c.id2label:
         fields["id2label"] = {int(key): name for key, name in c.id2label.items()}
         fields["label2id"] = {name: key for key, name in fields["id2label"].items()}
@@ -172,10 +108,14 @@ def check_finite(model: "nn.Module", file: Path) -> None:
             raise InputError(f"{file}: {name} has values that are not finite; its training diverged")
 
 
-def _contradictions(c: _Configuration) -> Iterator[str]:
+def _contradictions(c: Configuration) -> Iterator[str]:
     """Problems of several fields together."""
-    if c.hidden_size % c.num_attention_heads:
-        yield f"hidden_size is {c.hidden_size}, no multiple of num_attention_heads, {c.num_attention_heads}"
+    width, heads = getattr(c, c.width), getattr(c, c.heads)
+    if width % heads:
+        yield f"{c.width} is {width}, no multiple of {c.heads}, {heads}"
+    types = getattr(c, "layer_types", None)
+    if types is not None and len(types) != (depth := getattr(c, c.depth)):
+        yield f"layer_types has {len(types)} entries, but {c.depth} is {depth}"
     if (c.pad_token_id or 0) >= c.vocab_size:
         yield f"pad_token_id is {c.pad_token_id}, but vocab_size is {c.vocab_size}"
     if c.classes and len(c.classes) != c.num_classes_task_a:
@@ -194,20 +134,20 @@ def _contradictions(c: _Configuration) -> Iterator[str]:
 
 def _mismatches(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Iterator[str]:
     """Differences between the shapes of the stored tensors and a configuration."""
-    c = _Configuration.model_construct(**config)
-    encoder_shapes = {name.removeprefix("bert."): shape for name, shape in shapes.items()}
-    numbers = (re.match(r"encoder\.layer\.(\d+)\.", name) for name in encoder_shapes)
+    c = CONFIGURATIONS[config["model_type"]].model_construct(**config)
+    encoder_shapes = {name.removeprefix(f"{c.prefix}."): shape for name, shape in shapes.items()}
+    numbers = (re.match(rf"{re.escape(c.layer)}\.(\d+)\.", name) for name in encoder_shapes)
     layers = len({match[1] for match in numbers if match})
-    if layers != c.num_hidden_layers:
-        yield f"has weights of {layers} layers, but num_hidden_layers in config.json is {c.num_hidden_layers}"
+    if layers != (expected := getattr(c, c.depth)):
+        yield f"has weights of {layers} layers, but {c.depth} in config.json is {expected}"
         return
-    for key, (name, axis) in _SIZE_IN_WEIGHTS.items():
+    for size, name, axis, times in c.axes:
         shape = encoder_shapes.get(name, ())
         if len(shape) != 2:
-            yield f"no matrix {name}, so it is not a BERT"
-        elif shape[axis] != getattr(c, key):
-            yield f"{name} is {shape[0]} × {shape[1]}, but {key} in config.json is {getattr(c, key)}"
-    inputs = c.hidden_size
+            yield f"no matrix {name}, so it is no {config['model_type']} encoder"
+        elif shape[axis] != times * getattr(c, size):
+            yield f"{name} is {shape[0]} × {shape[1]}, but {size} in config.json is {getattr(c, size)}"
+    inputs = width = getattr(c, c.width)
     if c.token_head == "convolution" and c.tag_scheme:
         name = "token_convolution.projection.weight"
         if len(shape := shapes.get(name, ())) != 2:
@@ -215,7 +155,7 @@ def _mismatches(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> I
             return
         inputs = shape[0]
     heads = (
-        ("sentence_classifier", c.classes, c.hidden_size),
+        ("sentence_classifier", c.classes, width),
         ("classifier", c.tag_scheme and c.id2label, inputs),
     )
     for head, names, size in heads:

@@ -5,7 +5,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCardData
 
 from multitask.config.schema import Settings
-from multitask.encoders.pretrained import BUNDLED, Backbone
+from multitask.encoders.pretrained import BUNDLED, Backbone, config_of
 
 Headline = dict[str, float | None]  # as `Scores.headline` gives it
 
@@ -26,7 +26,12 @@ def hub_metadata(settings: Settings, backbone: Backbone, scores: dict[str, Headl
         # the hub offers to run a model by this tag, which transformers can do with a linear head only
         pipeline_tag="token-classification" if settings.model.token_head == "linear" else None,
         base_model=_hub_name(backbone),
-        tags=["bert", "text-classification", "token-classification", "sentence-transformers"],
+        tags=[
+            config_of(backbone.folder).model_type,
+            "text-classification",
+            "token-classification",
+            "sentence-transformers",
+        ],
         metrics=sorted({result.metric_type for result in results}) or None,
         model_name=f"{Path(encoder_name(backbone)).name}-multitask" if results else None,
         eval_results=results or None,

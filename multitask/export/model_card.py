@@ -4,15 +4,13 @@ import re
 from pathlib import Path
 
 from huggingface_hub import ModelCard
-from transformers import BertConfig
 
 from multitask.config.help_text import render_config
 from multitask.config.schema import Settings
 from multitask.data.labels import LabelSpace
 from multitask.data.splits import Split
-from multitask.encoders.pretrained import Backbone
+from multitask.encoders.pretrained import Backbone, config_of
 from multitask.encoders.thresholds import FILE, Thresholds
-from multitask.encoders.validation import read_config
 from multitask.evaluation.metrics import Scores
 from multitask.evaluation.selective import LEVELS
 from multitask.export.hub_metadata import Headline, encoder_name, hub_metadata
@@ -134,13 +132,13 @@ def model_card(
 
 def _summary(backbone: Backbone, labels: LabelSpace) -> str:
     classes, types = labels.classes, labels.types
-    config = BertConfig.from_dict(read_config(backbone.folder))
+    config = config_of(backbone.folder)
     outputs = [f"a sentence's class, one of {len(classes)} (task A)"] * bool(classes)
     outputs += [f"its entities, of {len(types)} types (task B)"] * bool(types)
     return (
-        f"A BERT of {config.num_hidden_layers} layers × {config.hidden_size} with two heads, trained from "
-        f"{escaped(encoder_name(backbone))}. It predicts {' and '.join(outputs)}, and gives the sentence's "
-        "embedding."
+        f"{config.family.name} of {config.num_hidden_layers} layers × {config.hidden_size} with two heads, "
+        f"trained from {escaped(encoder_name(backbone))}. It predicts {' and '.join(outputs)}, and gives the "
+        "sentence's embedding."
     )
 
 

@@ -42,7 +42,7 @@ def export_graph(model: MultiTaskTransformer) -> ModelProto:
     """A model → its graph in float32, for any batch size and any length up to the encoder's positions.
 
     Leaves out the exporter's notes on each node, since they name files of this machine."""
-    length = model.config.max_position_embeddings
+    length = model.config.num_positions
     example = torch.ones(2, max(2, min(7, length - 1)), dtype=torch.long)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=length)}
     attention, was_training = model.config._attn_implementation, model.training

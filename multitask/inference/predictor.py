@@ -15,10 +15,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from multitask.common.errors import InputError
-from multitask.data.corpus import EncodedCorpus, encode_words, special_token_ids
+from multitask.data.corpus import EncodedCorpus, encode_words
 from multitask.data.examples import Example, words_of_examples
 from multitask.data.labels import LabelSpace, labels_from_config
-from multitask.data.tokenization import WordTokenizer
+from multitask.data.tokenization import WordTokenizer, special_token_ids
 from multitask.data.words import TextWords, split_texts
 from multitask.encoders.thresholds import Thresholds, lowest_threshold, read_thresholds
 from multitask.inference.decoding import decode_rows

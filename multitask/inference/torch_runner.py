@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 from transformers.models.bert.modeling_bert import BertLayer
 
+from families import part
 from model import MultiTaskTransformer, SentenceTransformer
 from multitask.common.device import autocast, choose_precision, out_of_memory
 from multitask.data.batching import even_batches, pad, word_positions
@@ -51,7 +52,7 @@ class TorchRunner(Runner):
         self.threads = torch.get_num_threads()
         on_cpu = model.device.type == "cpu"
         # packing needs an attention mask per row, which the fast attention of GPUs does not take
-        self.packs = on_cpu and model.config._attn_implementation == "sdpa"
+        self.packs = on_cpu and model.config._attn_implementation == "sdpa" and model.config.family.packs
         if on_cpu:
             self.workers = self.threads
         else:
@@ -103,7 +104,7 @@ class TorchRunner(Runner):
     def use_graphs(self, tokens: int = 4096) -> None:
         """Run a few shapes of batches as CUDA graphs from now on: several times as fast for short texts. For
         many calls, since each shape costs some time at its first use. `tokens`: of a batch."""
-        longest = self.config.max_position_embeddings
+        longest = self.config.num_positions
         self.graphs = GraphedModel(self.model.device, self._forward, longest, tokens)
 
     @torch.inference_mode()
@@ -114,7 +115,7 @@ class TorchRunner(Runner):
         ids, mask = (torch.from_numpy(array).to(model.device) for array in arrays)
         packed = None
         if self.packs and self.heads and self.features is None:
-            packed = pack(*arrays, self.config.max_position_embeddings)
+            packed = pack(*arrays, self.config.num_positions)
         hidden = self.features.batch(windows) if self.heads and self.features else None
         outputs = self._forward(ids, mask, self.heads, packed, hidden)
         if not self.heads:
@@ -165,18 +166,19 @@ def fast_runner(model: SentenceTransformer, precision: str = "auto") -> TorchRun
     if (chosen := choose_precision(precision, model.device)) != torch.float32:
         model = copy.deepcopy(model).to(chosen)
     runner = TorchRunner(model)
-    if model.device.type == "cuda":
+    if model.device.type == "cuda" and model.config.family.replays:
         runner.use_graphs()
     return runner
 
 
 def _embeddings(model: SentenceTransformer, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Equals `model.pool(model.encode(...))`; for [CLS], the last layer runs for the first token only."""
-    if model.config.pooling != "cls":
+    family = model.config.family
+    if model.config.pooling != "cls" or not family.has_bert_layers:
         return model.pool(model.encode(ids, mask), mask)
     last = model.config.num_hidden_layers - 1
     hidden = model.encode(ids, mask, layers=last)  # (B, T, D)
-    layer = cast(BertLayer, model.bert.encoder.layer[last])
+    layer = cast(BertLayer, part(model.base_model, family.layers)[last])
     attention, first = layer.attention.self, hidden[:, :1]
 
     def by_head(states: torch.Tensor) -> torch.Tensor:
@@ -195,7 +197,7 @@ def _packed_states(model: MultiTaskTransformer, packed: Packed) -> list[torch.Te
     """Equals `model.states` of the padded batch (B, T, D), except at padding: values there are arbitrary."""
     ids, positions, owners, places = map(torch.from_numpy, packed)
     own = owners[:, None, :, None] == owners[:, None, None, :]  # (P, 1, S, S)
-    states = model.states(None, own, model.bert.embeddings(ids, position_ids=positions))  # (P, S, D) each
+    states = model.states(None, own, model.embed(ids, own, positions))  # (P, S, D) each
     return [hidden.flatten(0, 1)[places] for hidden in states]
 
 

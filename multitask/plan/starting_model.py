@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import BertConfig
-
+from model import MultiTaskFields
 from multitask.common.errors import InputError, list_problems
 from multitask.config.schema import ModelSettings, Settings, trained_tasks
 from multitask.data.corpus import window_problem
 from multitask.data.labels import TASKS, LabelSpace, labels_from_config
-from multitask.encoders.pretrained import own_pooling
+from multitask.encoders.pretrained import config_of, own_pooling
 from multitask.encoders.validation import read_config
 
 MAX_LENGTH, STRIDE = 128, 32  # of the windows of an encoder that names none
@@ -20,7 +19,7 @@ class StartingModel:
     """An encoder's folder. `known` are the labels of its heads: none for an encoder without heads."""
 
     folder: Path
-    config: BertConfig
+    config: MultiTaskFields
     known: LabelSpace
 
     def has_head(self, task: str) -> bool:
@@ -40,16 +39,15 @@ def read_starting_model(settings: Settings, folder: Path) -> StartingModel:
             )
     if not trains_encoder(m, config) and not any(trains_head(settings, task) for task in TASKS):
         raise InputError("nothing is left to train: all layers and the heads of the trained tasks are frozen")
-    # a plain BertConfig keeps the fields of MultiTaskConfig, although it does not know them
     return StartingModel(folder, config, labels_from_config(config))
 
 
-def encoder_config(m: ModelSettings, folder: Path) -> BertConfig:
+def encoder_config(m: ModelSettings, folder: Path) -> MultiTaskFields:
     """The configuration in a model folder.
 
     Raises InputError if the settings ask for more positions or layers than it has."""
-    config = BertConfig.from_dict(read_config(folder))
-    positions, layers = config.max_position_embeddings, config.num_hidden_layers
+    config = config_of(folder)
+    positions, layers = config.num_positions, config.num_hidden_layers
     problems = []
     if m.max_length != "auto" and m.max_length > positions:
         problems.append(f"model.max_length is {m.max_length}, but the encoder has {positions} positions")
@@ -58,6 +56,11 @@ def encoder_config(m: ModelSettings, folder: Path) -> BertConfig:
     elif m.lora.rank and m.freeze_layers == layers:
         problems.append(
             f"model.freeze_layers is {layers}, all of the encoder: no layer is left for model.lora"
+        )
+    if m.attention not in ("auto", *config.family.attentions):
+        problems.append(
+            f"model.attention is {m.attention}, but transformers' {config.family.name} has only "
+            f"{' and '.join(config.family.attentions)}: set model.attention to auto"
         )
     if problems:
         raise InputError(list_problems(problems))
@@ -83,7 +86,7 @@ def choose_window(m: ModelSettings, folder: Path) -> tuple[int, int]:
     """The window's length and stride that the settings ask for, or for auto those of the model in the folder.
     Raises InputError if windows can't overlap by the stride."""
     fields = read_config(folder)
-    own = {"max_length": min(MAX_LENGTH, fields["max_position_embeddings"]), "stride": STRIDE}
+    own = {"max_length": min(MAX_LENGTH, config_of(folder).num_positions), "stride": STRIDE}
     if fields.get("classes") or fields.get("tag_scheme"):  # an encoder alone has no windows of its own
         own |= {name: fields[name] for name in own if name in fields}
     max_length = own["max_length"] if m.max_length == "auto" else m.max_length
@@ -113,7 +116,7 @@ def check_kept_window(settings: Settings, start: StartingModel) -> None:
         raise InputError(list_problems(problems))
 
 
-def trains_encoder(m: ModelSettings, config: BertConfig) -> bool:
+def trains_encoder(m: ModelSettings, config: MultiTaskFields) -> bool:
     """Whether the settings train a part of the encoder."""
     return not m.freeze_backbone and m.freeze_layers < config.num_hidden_layers
 
@@ -123,7 +126,7 @@ def trains_head(settings: Settings, task: str) -> bool:
     return task in trained_tasks(settings) and not getattr(settings.model, f"freeze_{task}")
 
 
-def choose_token_head(m: ModelSettings, config: BertConfig, kept: bool, trained: bool = True) -> str:
+def choose_token_head(m: ModelSettings, config: MultiTaskFields, kept: bool, trained: bool = True) -> str:
     """The kind of the token head; `kept`: it is that of the starting model, which has this configuration.
 
     For auto, a head that is trained anew is the one that measures best (docs/results.md): under an encoder

@@ -18,6 +18,8 @@ from multitask.config.schema import Settings
 from multitask.data.batching import batches_by_tokens, collate
 from multitask.data.corpus import EncodedCorpus, lengths_to_offsets
 from multitask.data.labels import concatenated_ranges
+from multitask.encoders.config_fields import Configuration
+from multitask.encoders.family_fields import CONFIGURATIONS
 
 logger = logging.getLogger(__name__)
 
@@ -137,10 +139,15 @@ def features_with_progress(
 def features_key(model: MultiTaskTransformer, corpus: EncodedCorpus, depth: int, stored: torch.dtype) -> str:
     """A hash of all that features depend on: the frozen weights, the configuration that the layers use, the
     layers, subwords, windows, the data type."""
-    parts = [model.bert.embeddings, *model.bert.encoder.layer[:depth]]
+    parts = [module for modules in model.parts()[: depth + 1] for module in modules]
     weights = [tensor.cpu().numpy() for part in parts for tensor in part.state_dict().values()]
     config = model.config
-    used = (config.hidden_act, config.num_attention_heads, config.layer_norm_eps)
+    names = ["hidden_act", "num_attention_heads", "layer_norm_eps"]  # of BERT, as in earlier versions
+    if config.model_type != "bert":
+        dropouts = {*config.family.dropouts, config.family.attention_dropout}
+        own = CONFIGURATIONS[config.model_type].model_fields.keys() - Configuration.model_fields.keys()
+        names = sorted(own - dropouts)
+    used = [getattr(config, name, None) for name in names]
     windows = (corpus.ids, corpus.window_start, corpus.window_end, str(corpus.special))
     layers = model.stored_layers(depth)
     several = [str(layers)] if len(layers) > 1 else []  # earlier versions stored one layer

@@ -1,9 +1,12 @@
 """Modules that compute the same as torch's own, faster on a CPU."""
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import PreTrainedModel
 
 from model import MultiTaskTransformer
 
@@ -84,8 +87,8 @@ class OccurringRows(nn.Module):
 
 def train_occurring_rows(model: MultiTaskTransformer, ids: np.ndarray) -> None:
     """Train only the word embeddings of `ids` (any shape). Does nothing where the embeddings are frozen."""
-    embeddings = model.bert.embeddings
-    if embeddings.word_embeddings.weight.requires_grad:
-        rows = OccurringRows(embeddings.word_embeddings, ids)
-        embeddings.word_embeddings = rows  # type: ignore[assignment]  # takes the place of an nn.Embedding
+    encoder = cast(PreTrainedModel, model.base_model)
+    embeddings = cast(nn.Embedding, encoder.get_input_embeddings())
+    if embeddings.weight.requires_grad:
+        encoder.set_input_embeddings(OccurringRows(embeddings, ids))
         model.train(model.training)

@@ -49,7 +49,9 @@ def drop_graphs(trainer: "Trainer", error: CaptureError | None = None) -> None:
 
 def obstacle(trainer: "Trainer") -> str | None:
     """Why a trainer's steps can't be CUDA graphs; None if nothing is in the way."""
-    t = trainer.settings.training
+    t, family = trainer.settings.training, trainer.model.config.family
+    if not family.replays:
+        return f"the layers of {family.name} can't be recorded"
     if distributed.world_size() > 1:
         return "several processes train one model"
     if t.gradient_cosine or t.gradient_checkpointing:
@@ -74,7 +76,7 @@ def graphed_step(trainer: "Trainer", loss: Loss, room: float = math.inf) -> Grap
     return GraphedStep(
         corpus,
         trainer.corpus.window_lengths,
-        trainer.model.config.max_position_embeddings,
+        trainer.model.config.num_positions,
         partial(loss, trainer),
         trainer.optimizer_step,
         trainer.recorded,

@@ -78,7 +78,7 @@ class Diverged(InputError):
 
 def rates_used(model: MultiTaskTransformer, settings: Settings) -> dict[str, float]:
     """The learning rates that train a part of the model, by dotted key."""
-    encoder = any(parameter.requires_grad for parameter in model.bert.parameters())
+    encoder = any(parameter.requires_grad for parameter in model.base_model.parameters())
     heads = any(trains_head(settings, task) for task in TASKS)
     used = {"training.learning_rate": encoder, "training.head_learning_rate": heads}
     return {
@@ -209,9 +209,9 @@ def _encoder_rates(model: MultiTaskTransformer, settings: TrainingSettings) -> d
 
     Lower layers hold more general features, which should change less (Howard & Ruder 2018, §3.2; Clark et
     al. 2020, appendix). The embeddings count as the layer below the lowest."""
-    parts = [*reversed(model.bert.encoder.layer), model.bert.embeddings]
     return {
         id(parameter): settings.learning_rate * settings.layer_decay**depth
-        for depth, part in enumerate(parts)
-        for parameter in part.parameters()
+        for depth, modules in enumerate(reversed(model.parts()))
+        for module in modules
+        for parameter in module.parameters()
     }

@@ -15,7 +15,7 @@ from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import LabelSpace
 from multitask.data.splits import Split, read_split, warn_unknown_labels
 from multitask.data.tokenization import WordTokenizer
-from multitask.encoders.lora import add_lora
+from multitask.encoders.lora import add_lora, shared_matrices
 from multitask.encoders.pretrained import Backbone, find_backbone, load_tokenizer
 from multitask.plan.calibration import annotated_tasks, kept_calibration
 from multitask.plan.class_weights import ClassWeights, class_weights
@@ -80,6 +80,7 @@ def prepare(settings: Settings) -> Prepared:
     on_cuda = settings.device not in ("cpu", "mps") and torch.cuda.is_available()
     warnings = [
         *no_effect_warnings(settings, start, on_cuda),
+        *shared_matrices(start.config.family, settings.model.lora),
         *heads.warnings,
         *rare_label_warnings(settings, heads, splits["train"]),
         *(
@@ -124,6 +125,7 @@ def describe(prepared: Prepared) -> str:
 def model_config_fields(settings: Settings, prepared: Prepared) -> dict:
     """The fields of MultiTaskConfig that a run sets, as keyword arguments for from_pretrained."""
     m, heads, labels = settings.model, prepared.heads, prepared.labels
+    family = heads.start.config.family
     tags = labels.tags if labels.types else [f"LABEL_{i}" for i in range(heads.sizes[1])]
     temperatures = kept_calibration(settings, heads).temperatures
     return {
@@ -136,8 +138,8 @@ def model_config_fields(settings: Settings, prepared: Prepared) -> dict:
         "token_head": heads.token_head,
         "max_length": heads.max_length,
         "stride": heads.stride,
-        "hidden_dropout_prob": m.dropout,
-        "attention_probs_dropout_prob": m.attention_dropout,
+        **dict.fromkeys(family.dropouts, m.dropout),
+        family.attention_dropout: m.attention_dropout,
         "temperature_task_a": temperatures[0],
         "temperature_task_b": temperatures[1],
     }

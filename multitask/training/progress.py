@@ -146,8 +146,8 @@ def tensors_from_files(files: Mapping[str, bytes]) -> dict[str, dict[str, Tensor
 def learned_tensors(trainer: Trainer) -> dict[str, Tensor]:
     """The trained parameters and the heads, by name; the settings and the encoder's folder determine all
     other tensors."""
-    parameters = trainer.model.named_parameters()
-    learned = {name: p for name, p in parameters if p.requires_grad or not name.startswith("bert.")}
+    parameters, encoder = trainer.model.named_parameters(), f"{trainer.model.base_model_prefix}."
+    learned = {name: p for name, p in parameters if p.requires_grad or not name.startswith(encoder)}
     return {**learned, **trainer.weighting.state_dict(prefix="loss_weighting.", keep_vars=True)}
 
 

@@ -48,7 +48,8 @@ class Trainer:
         self.tasks, self.device = trained_tasks(settings), model.device
         self.corpus, self.dev = prepared.corpora["train"], prepared.corpora.get("dev")
         self.precision = choose_precision(t.precision, self.device)
-        self.attention = choose_attention(settings.model.attention, self.device, self.precision)
+        attentions = model.config.family.attentions
+        self.attention = choose_attention(settings.model.attention, self.device, self.precision, attentions)
         configure_model(model, self.corpus, settings, self.attention)
         self.depth = model.frozen_depth if t.cache_features else 0
         self.features: dict[str, FrozenFeatures] = {}
@@ -197,7 +198,7 @@ class Trainer:
     def evaluation_attention(self) -> Iterator[None]:
         """Use fused attention: without gradients it is the faster one, even where it is not in training."""
         if self.settings.model.attention == "auto":
-            self.model.set_attn_implementation("sdpa")
+            self.model.set_attn_implementation(self.model.config.family.attentions[-1])
         try:
             yield
         finally:
@@ -214,7 +215,7 @@ class Trainer:
             if task in losses:
                 self.sums[number] += losses[task].detach() * count
         if self.settings.training.gradient_cosine:
-            shared = [p for p in self.model.bert.parameters() if p.requires_grad]
+            shared = [p for p in self.model.base_model.parameters() if p.requires_grad]
             scaled = {task: self.optimizer_step.scaled(loss) for task, loss in losses.items()}
             self.cosines += torch.stack([gradient_cosine(scaled, shared), self.cosines.new_ones(())])
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from multitask.common.errors import InputError
-from multitask.data.corpus import LabelNumbers, encode, encode_rows, special_token_ids
+from multitask.data.corpus import LabelNumbers, encode, encode_rows
 from multitask.data.examples import Example
 from multitask.data.labels import UNLABELLED, LabelSpace, Span
-from multitask.data.tokenization import WordTokenizer
+from multitask.data.tokenization import WordTokenizer, special_token_ids
 
 LABELS = LabelSpace(("x", "y"), ("LOC", "PER"), "BIO")
 NOTHING = ["\u200b", "\ufe0f", "\u00ad", "\u0301", "\x00", "\ufffd", "\u3000", "", " "]

@@ -46,7 +46,7 @@ def trained(tmp_path, tiny) -> Path:
         ({"layer_norm_eps": float("nan")}, "layer_norm_eps: Input should be a finite number"),
         ({"hidden_dropout_prob": 2}, "hidden_dropout_prob: Input should be less than 1"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type: Input should be 'absolute'"),
-        ({"model_type": ["bert"]}, "model_type is ['bert']; only BERT"),
+        ({"model_type": ["bert"]}, "model_type is ['bert']; supported encoders are bert, roberta"),
         ({"auto_map": {"AutoModel": "modeling.Bert"}}, "asks to run the model's own code (auto_map)"),
         ({"num_labels": 10**9}, "num_labels: Input should be less"),
         ({"classes": ["a", "b", "c"]}, "num_classes_task_a is 2, but classes has 3 names"),

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from conftest import ROOT
+from family_folders import make_encoder
 
 import task_4
 from multitask.config.help_text import flatten_settings
@@ -51,8 +52,9 @@ SHORT = {
     "B": "training.task=task_b",
     "BIO": "data.tag_scheme=BIO",
 }
+OTHER_ENCODERS = {"DEBERTA": "deberta-v2", "MODERNBERT": "modernbert"}
 # a key, then its cases: column, what happens, settings (=2 sets the key; with START, the run begins with a
-# model of both heads that learned BIO) and what the run says
+# model of both heads that learned BIO, with DEBERTA and MODERNBERT with such an encoder), what the run says
 CASES = """
 model.revision
   effect refuses: =main → model.revision is about the hub
@@ -86,6 +88,9 @@ model.lora.dropout
   effect warns: =0.5 → model.lora.dropout is 0.5, and
 model.lora.targets
   effect warns: =key → model.lora.targets is key, and
+  start warns: MODERNBERT TUNED model.lora.rank=2 =query → ModernBERT has one matrix for query, key, value
+model.attention
+  start refuses: DEBERTA =sdpa → model.attention is sdpa, but transformers' DeBERTa has only eager
 model.pooling
   start refuses: START BIO =cls → model.pooling is cls, but the
 model.token_head
@@ -219,7 +224,10 @@ def test_what_the_table_says_happens(shell, tiny, trained, tmp_path, case):
     for name, rows in FILES.items():
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     start = trained if "START" in case.settings else tiny
-    words = [word for word in case.settings if word != "START"]
+    for word in OTHER_ENCODERS.keys() & {*case.settings}:
+        texts = [" ".join(row["tokens"]) for row in DEV]
+        start = make_encoder(OTHER_ENCODERS[word], tmp_path / "other", texts)
+    words = [word for word in case.settings if word not in ("START", *OTHER_ENCODERS)]
     words = [re.sub(r"^(data\.(?:train|dev|test))=(?!null)(.*)", r"\1=\2.jsonl", word) for word in words]
     settings = [f"model.backbone={start}", "model.num_classes_task_a=null", "model.num_labels_task_b=null"]
     settings += ["data.train=train.jsonl", "data.dev=dev.jsonl", "data.test=null"]
