@@ -22,11 +22,13 @@ from benchmarks import (
     attack,
     busy,
     crash_predict,
+    encoders,
     gpu,
     result_pictures,
     result_tables,
     study_pictures,
     study_tables,
+    subwords,
     words,
 )
 from benchmarks.pictures import svg
@@ -69,6 +71,8 @@ TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "gradients": study_tables.cosines,
     "how much data": study_tables.curves,
     "poolings": study_tables.poolings,
+    "encoders": lambda results: encoders.table(results["encoders"]["architectures"]),
+    "subwords": lambda results: subwords.table(results["subwords"]),
     "tag heads": study_tables.tag_heads,
 }
 PICTURES: dict[str, Callable[[dict[str, dict]], Any]] = {  # a file in pictures/ → function → Figure

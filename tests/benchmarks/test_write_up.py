@@ -10,6 +10,7 @@ from benchmarks import write_up
 
 OTHER_TABLES = {  # first heads of the tables without results, and their page
     "file": "docs/data.md",
+    "`model_type`": "docs/encoders.md",
     "key": "docs/training.md",
     "file in the run folder": "docs/training.md",
     "task": "README.md",
