@@ -30,7 +30,8 @@ from multitask.encoders.lora import merge_lora
 from multitask.encoders.pretrained import load_model
 from multitask.encoders.saving import loaders
 from multitask.evaluation.metrics import Scores, scores_table
-from multitask.plan.heads import keep_rows
+from multitask.inference.torch_runner import TorchRunner
+from multitask.plan.added_labels import fit_new_classes, keep_rows
 from multitask.search.runs import search_settings
 from multitask.search.study import AfterEpoch
 from multitask.training.existing_runs import (
@@ -177,9 +178,14 @@ def train(
 
 
 def prepare_steps(trainer: Trainer) -> None:
-    """Compute the frozen layers' output and, on a GPU, decide how steps run. The epoch's time includes it."""
-    since = time.perf_counter()
-    trainer.features_for("train")
+    """Compute the frozen layers' output, fit the classes that a known head lacks and, on a GPU, decide how
+    steps run. The epoch's time includes it."""
+    since, prepared = time.perf_counter(), trainer.prepared
+    features = trainer.features_for("train")
+    if not trainer.steps:
+        with trainer.evaluation_attention():
+            runner = TorchRunner(trainer.model, features, trainer.precision)
+            fit_new_classes(trainer.model, prepared.heads, runner, trainer.corpus, prepared.class_weights)
     use_graphs(trainer, loss_of)
     trainer.progress.seconds += time.perf_counter() - since
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from multitask.common.errors import InputError, list_problems
 from multitask.config.schema import ModelSettings, Settings, trained_tasks
 from multitask.data.labels import TASKS, LabelSpace
 from multitask.data.splits import Split
-from multitask.encoders.pretrained import read_tensors
-from multitask.encoders.validation import check_finite
 from multitask.plan.starting_model import (
     StartingModel,
     check_kept_pooling,
@@ -21,9 +18,6 @@ from multitask.plan.starting_model import (
     trains_encoder,
     trains_head,
 )
-
-if TYPE_CHECKING:
-    from model import MultiTaskTransformer
 
 _LISTED = 12  # labels that a message lists before it counts the rest
 _SIZES = {"task_a": "num_classes_task_a", "task_b": "num_labels_task_b"}
@@ -92,28 +86,6 @@ def choose_heads(settings: Settings, start: StartingModel, train: Split) -> Head
         *choose_window(m, start.folder),
         warnings,
     )
-
-
-def keep_rows(model: MultiTaskTransformer, heads: Heads) -> None:
-    """Copy the starting model's weights of the labels that it knows, by name, into heads with more labels.
-
-    The rows of the other labels stay as they were drawn."""
-    import torch
-
-    known, labels = heads.start.known, heads.labels
-    parts = {
-        "task_a": ("sentence_classifier", known.classes, labels.classes),
-        "task_b": ("classifier", known.tags, labels.tags),
-    }
-    for task in heads.added:
-        module, before, now = parts[task]
-        rows = torch.tensor([now.index(name) for name in before])
-        stored = read_tensors(heads.start.folder, [f"{module}.weight", f"{module}.bias"])
-        with torch.no_grad():
-            for name, tensor in stored.items():
-                model.get_parameter(name)[rows] = tensor.float()
-    if heads.added:
-        check_finite(model, heads.start.folder / "model.safetensors")
 
 
 def listed(names: Sequence[str]) -> str:

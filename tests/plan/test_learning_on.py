@@ -90,7 +90,7 @@ def test_a_third_class_is_learned_and_the_known_ones_are_kept(two_classes):
         run(*MINI, *more, "data.train=sixty.jsonl", "data.dev=null", f"output_dir=three_{epochs}")
         after = recalls(f"three_{epochs}")
         assert (after["politics"] + after["sports"]) / 2 >= 0.85 * known
-    assert after["technology"] > 0.45
+        assert after["technology"] >= 0.85
 
 
 def test_balanced_weights_teach_classes_of_one_and_two_rows(two_classes):
