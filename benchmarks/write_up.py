@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import (
+    added_labels,
     attack,
     busy,
     crash_predict,
@@ -74,6 +75,7 @@ TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "encoders": lambda results: encoders.table(results["encoders"]["architectures"]),
     "subwords": lambda results: subwords.table(results["subwords"]),
     "tag heads": study_tables.tag_heads,
+    "new class": added_labels.table,
 }
 PICTURES: dict[str, Callable[[dict[str, dict]], Any]] = {  # a file in pictures/ → function → Figure
     "speed.svg": result_pictures.speed,
