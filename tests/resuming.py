@@ -113,7 +113,9 @@ def resumed(runs, folder, arguments):
             message = f"after step {step}," if step else "there is no checkpoint yet"
             assert message in outcome.out + outcome.err
     assert outcome.status == 0, outcome.err
-    assert not [*folder.glob("run/.*"), *folder.glob("run/checkpoints/.*")]
+    # a lock stays after a kill, and only a process that trains removes it
+    left = {*folder.glob("run/.*"), *folder.glob("run/checkpoints/.*")}
+    assert left <= ({folder / "run/.lock"} if "is finished" in outcome.out else set())
     return fingerprint(folder / "run")
 
 
