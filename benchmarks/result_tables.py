@@ -14,8 +14,8 @@ RUNS = (  # a record with test scores, the corpus, what is trained
     ("scores_corpus_heads", "corpus/", "heads only, 10 epochs (the default)"),
     ("scores_corpus_everything", "corpus/", "everything, 10 epochs"),
     ("trainer_scores", "corpus/, as tokens", "everything, by transformers.Trainer"),
-    ("scores_snips", "SNIPS, 7 intents, 39 slot types", "everything, 3 epochs"),
-    ("scores_uner_ewt", "EWT, 5 genres, PER/ORG/LOC", "everything, 3 epochs"),
+    ("scores_snips", "SNIPS, 7 intents, 39 slot types", "everything, 5 epochs"),
+    ("scores_uner_ewt", "EWT, 5 genres, PER/ORG/LOC", "everything, 5 epochs"),
 )
 TRAINED = (
     ("train_speed_full", "everything"),

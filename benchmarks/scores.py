@@ -4,7 +4,7 @@
 
 The command in the record has the settings that differ from config.yml, with S for the seed of several runs.
 Threads and versions come from the checkpoints of the runs; without checkpoints they are unknown. The
-processor is that of this machine: call this on the machine of the runs. The last line is JSON."""
+processor and GPU are those of this machine: call this on the machine of the runs. The last line is JSON."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.processes import cpu
-from benchmarks.provenance import ROOT, command, finish, parse
+from benchmarks.provenance import ROOT, command, finish, gpu, parse
 from benchmarks.tables import markdown, spread
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
@@ -70,6 +70,7 @@ def collect(runs: list[Path]) -> dict:
         "python": machines[0].get("python"),
         "hardware": {"cpu": name, "flags": flags, "threads": machines[0].get("threads")},
         "corpus": Path(first["data.test"][0]).parent.name,
+        **gpu(first["device"]),
         "test": {score: [scores[score] for scores in tests] for score in tests[0]},
     }
 

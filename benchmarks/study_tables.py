@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from benchmarks import freezing, joint, pooling, token_heads
+from benchmarks import epochs, freezing, joint, pooling, token_heads
 from benchmarks.names import JOINT, TWO
 from benchmarks.records import Results
 from benchmarks.tables import figure, markdown, scores
@@ -36,15 +36,20 @@ def freezing_corpus(results: Results) -> str:
     return freezing.table(results["freezing_corpus"])
 
 
+def by_epochs(results: Results) -> str:
+    """Scores of one model and of two by the epochs of training."""
+    return _stacked({name: epochs.curves_rows(record) for name, record in of(results, "epochs").items()})
+
+
 def one_or_two(results: Results) -> str:
     """The differences between one model and two models, with intervals."""
-    return _stacked({name: joint.differences_rows(record) for name, record in of(results, "joint").items()})
+    return _stacked({name: epochs.differences_rows(record) for name, record in of(results, "epochs").items()})
 
 
-def one_or_two_by_default(results: Results) -> str:
-    """The same with the default weights of the losses and the default pooling."""
-    records = of(results, "joint_default")
-    return _stacked({name: joint.differences_rows(record) for name, record in records.items()})
+def corpus_by_epochs(results: Results) -> str:
+    """The same as `by_epochs` for corpus/, at two rates."""
+    rates = {"1e-4, heads 1e-3": "epochs_corpus", "2e-4, heads 2e-3": "epochs_corpus_higher_rate"}
+    return _stacked({rate: epochs.curves_rows(results[name]) for rate, name in rates.items()}, corner="rates")
 
 
 def costs(results: Results) -> str:
@@ -61,15 +66,8 @@ def costs(results: Results) -> str:
 
 def weightings(results: Results) -> str:
     """Scores by loss weights, on both corpora."""
-    records = of(results, "joint")
-    head = ["weights of the losses, A : B"]
-    for corpus in records:
-        head += [f"{corpus}: task A accuracy", "task B F1", "whole"]
-    rows = [head]
-    for name in joint.WEIGHTINGS:
-        weighted = [record["results"]["weightings"][name] for record in records.values()]
-        rows.append([name, *(scores(result[key]) for result in weighted for key in joint.FIGURES)])
-    return markdown(rows)
+    records = of(results, "epochs")
+    return _stacked({name: epochs.weightings_rows(record) for name, record in records.items()})
 
 
 def cosines(results: Results) -> str:
@@ -97,8 +95,8 @@ def tag_heads(results: Results) -> str:
     return markdown(token_heads.rows_of(results["token_heads_snips"]), left=2)
 
 
-def _stacked(tables: dict[str, list[list[str]]], left: int = 2) -> str:
+def _stacked(tables: dict[str, list[list[str]]], left: int = 2, corner: str = "") -> str:
     """One table from tables with the same head; each row begins with the name of its table."""
     head = next(iter(tables.values()))[0]
     rows = [[name, *row] for name, (_, *table) in tables.items() for row in table]
-    return markdown([["", *head], *rows], left=left)
+    return markdown([[corner, *head], *rows], left=left)

@@ -12,7 +12,8 @@ from benchmark_runs import SHORT, bench, corpus  # noqa: F401 - fixtures
 from conftest import ROOT
 
 import task_4
-from benchmarks import freezing, joint, pooling, token_heads
+from benchmarks import epochs, freezing, joint, pooling, token_heads
+from benchmarks.names import JOINT, A, B
 from benchmarks.similarity_run import class_similarity
 from benchmarks.study import Study
 from model import MultiTaskTransformer, SentenceTransformer
@@ -105,6 +106,31 @@ def test_one_model_is_compared_with_two_on_the_same_rows(words, bench):  # noqa:
     assert whole["task A alone"]["accuracy"] == a["accuracy"]
     assert [row[0] for row in curves[2:]] == [str(half["rows"]), str(whole["rows"])]
     assert cells(kinds)["task A alone"]["task B F1"] == "–"
+
+
+def test_equal_compute_gives_one_model_twice_the_epochs(words, bench, shell):  # noqa: F811
+    at = words.index("--epochs")
+    weighted = ["--weightings", "1 : 3", "--weighted-budgets", 1]
+    by_epochs = [*words[:at], "--budgets", 1, 2, "--longest", 1, *weighted, *words[at + 2 :]]
+    ended = bench(epochs, *by_epochs)
+    results, (curves, differences, weightings) = ended.json["results"], ended.tables
+    scores = results["curves"]
+    for kind, ends in {"equal epochs": {"1": "1", "2": "2"}, "equal compute": {"1": "2"}}.items():
+        assert list(results["differences"][kind]) == list(ends)
+        for two, one in ends.items():
+            for name, alone in {"accuracy": A, "entity_f1": B}.items():
+                difference = scores[JOINT][one][name][0] - scores[alone][two][name][0]
+                found = results["differences"][kind][two][name]["difference"]
+                assert found == pytest.approx(difference)
+    assert [row[:3] for row in differences[4:5]] == [["equal compute", "2", "1"]]
+    assert scores[JOINT]["2"]["trained_epochs"] == [2]
+    assert [row[0] for row in curves[2:]] == ["1", "2", "until dev fell (1 / 1 / 1)"]
+    assert [row[0] for row in weightings[2:]] == ["1 : 2", "1 : 3"]
+    once = bench(joint, *words, "--shares", 1, "--turns", 0, "--weightings").json["results"]["kinds"]
+    for kind in (JOINT, A, B):
+        assert once[kind].items() >= {name: scores[kind]["1"][name] for name in joint.FIGURES}.items()
+    refused = shell(epochs, *by_epochs, "--budgets", 2, 1)
+    assert refused == (2, "", "error: --budgets must rise, from 1 or more\n")
 
 
 def test_two_models_match_exactly_where_both_do():
