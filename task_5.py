@@ -13,7 +13,7 @@ import sys
 from contextlib import ExitStack
 from os.path import isfile  # False also for a text that no file name may hold
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from multitask.common.errors import InputError, check_not_read
 from multitask.common.shell import run_script
@@ -138,6 +138,7 @@ def prepare_output(arguments: argparse.Namespace) -> "tuple[OutputFormat, Resuma
     Raises InputError if a file can't be written, or is one that is read."""
     from multitask.common.atomic_files import check_writable
     from multitask.data.texts import files_read
+    from multitask.inference.batch_predict import facts_of
     from multitask.inference.resumable_output import ResumableOutput
     from multitask.inference.writers import OutputFormat, json_line, output_format
 
@@ -152,28 +153,12 @@ def prepare_output(arguments: argparse.Namespace) -> "tuple[OutputFormat, Resuma
         check_writable(vectors, ".npy")
         outputs.append(Path(vectors))
     if path:
-        file = ResumableOutput(path, vectors, facts_of(arguments, written.suffix), written.convert)
+        options = arguments.accuracy, arguments.precision, arguments.spreadsheet
+        facts = facts_of(arguments.model, written.suffix, bool(vectors), *options)
+        file = ResumableOutput(path, vectors, facts, written.convert)
         outputs = [*file.written]
     check_not_read(outputs, [*files_read(arguments.input), *Path(arguments.model).glob("*")])
     return written, file
-
-
-def facts_of(arguments: argparse.Namespace, suffix: str) -> dict[str, Any]:
-    """What predictions depend on besides the texts. None stands for what an earlier version did."""
-    from multitask.common.checksums import folder_hash
-    from multitask.inference.predictor import check_folder
-
-    check_folder(arguments.model)
-    folder = Path(arguments.model)
-    is_model = any((folder / name).is_file() for name in ("config.json", "model.onnx"))
-    return {
-        "model": folder_hash(folder) if is_model else None,  # loading says what is wrong
-        "format": suffix,
-        "choice of embeddings": bool(arguments.embeddings),
-        "--accuracy": arguments.accuracy,
-        "--precision": arguments.precision,
-        "--spreadsheet": arguments.spreadsheet or None,
-    }
 
 
 def evaluate_corpus(arguments: argparse.Namespace) -> None:

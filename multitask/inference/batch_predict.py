@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,10 +13,11 @@ from tqdm import tqdm
 from multitask.common import chunking, distributed
 from multitask.common.array_cache import NpyWriter
 from multitask.common.atomic_files import atomic_file
+from multitask.common.checksums import folder_hash
 from multitask.common.signals import StopSignals
 from multitask.data.examples import Example
 from multitask.data.texts import Row, UnreadableRow
-from multitask.inference.predictor import Predictor
+from multitask.inference.predictor import Predictor, check_folder
 from multitask.inference.writers import Render
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,30 @@ class StandardOutput(AbstractContextManager):
         if self.vectors and error[0] is None:
             self.vectors.finish()
         self.files.__exit__(*error)
+
+
+def facts_of(
+    model: str,
+    suffix: str,
+    embeddings: bool,
+    accuracy: float | None,
+    precision: float | None,
+    spreadsheet: bool,
+) -> dict[str, Any]:
+    """What predictions depend on besides the texts: the content of a model folder, and the options. None
+    stands for what an earlier version did.
+
+    Raises InputError if there is no such folder."""
+    check_folder(model)
+    is_model = any(Path(model, name).is_file() for name in ("config.json", "model.onnx"))
+    return {
+        "model": folder_hash(Path(model)) if is_model else None,  # loading says what is wrong
+        "format": suffix,
+        "choice of embeddings": embeddings,
+        "--accuracy": accuracy,
+        "--precision": precision,
+        "--spreadsheet": spreadsheet or None,
+    }
 
 
 def predict_all(

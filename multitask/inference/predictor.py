@@ -185,7 +185,7 @@ class Predictor:
         progress: Progress | None,
         words: bool = False,
     ) -> list[Prediction]:
-        encode, predictions = _Encoder(self.tokenizer, self.config), []
+        encode, predictions = TextEncoder(self.tokenizer, self.config), []
 
         def begin(texts: list[str], found: TextWords) -> Callable[[], list[Prediction]]:
             corpus = encode(found)
@@ -203,7 +203,7 @@ class Predictor:
         return predictions
 
 
-class _Encoder:
+class TextEncoder:
     """Encodes chunks of texts for a model, each distinct word once."""
 
     def __init__(self, tokenizer: Tokenizer, config: Any):
@@ -232,7 +232,7 @@ def embed(
 
     `model` is a SentenceTransformer, a MultiTaskTransformer or a Runner."""
     runner = runner_of(model).without_heads()
-    encode, parts = _Encoder(tokenizer, runner.config), []
+    encode, parts = TextEncoder(tokenizer, runner.config), []
     with runner.ready():
         chunks = ((encode(split_texts(chunk)), len(chunk)) for chunk in _chunks(texts))
         for out in one_ahead(start_rows(runner, corpus, 0, count) for corpus, count in chunks):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Callable
 from functools import partial
@@ -47,7 +48,7 @@ def output_format(path: str, model: str = "", spreadsheet: bool = False) -> Outp
 
     Raises InputError for an unknown extension, or if a package for the format is not installed."""
     if path.lower().endswith(LABEL_STUDIO):
-        render = partial(_label_studio_task, _model_name(model))
+        render = partial(_label_studio_task, model_name(model))
         return OutputFormat(LABEL_STUDIO, b"", render, write_json_array)
     suffix = Path(path).suffix.lower()
     if suffix in JSON_LINES:
@@ -75,37 +76,44 @@ def json_line(row: Row, prediction: Prediction | None) -> bytes:
     """The row as one line of JSON; an unreadable row has the key `error`, and null for all other keys."""
     if isinstance(row, UnreadableRow):
         empty = dict.fromkeys(Prediction("", None, None, None).to_dict())
-        return _json({**empty, "error": row.reason})
+        return json_bytes({**empty, "error": row.reason})
     assert prediction is not None
-    return _json(prediction.to_dict())
+    return json_bytes(prediction.to_dict())
 
 
 def _label_studio_task(model: str, row: Row, prediction: Prediction | None) -> bytes:
-    """A task with its prediction, as Label Studio imports it; an unreadable row has `error` beside the text.
+    """A task with its prediction for Label Studio; an unreadable row has `error` beside the text."""
+    if isinstance(row, UnreadableRow):
+        return json_bytes({"data": {"text": "", "error": row.reason}, "predictions": []})
+    assert prediction is not None
+    predictions = [label_studio_prediction(model, prediction)]
+    return json_bytes({"data": {"text": prediction.text}, "predictions": predictions})
+
+
+def label_studio_prediction(version: str, prediction: Prediction) -> dict[str, Any]:
+    """A prediction of a task as Label Studio imports it; `version` is its model version. A
+    score that is NaN is left out.
 
     Label Studio counts offsets in code points, as Python does. (Versions before 1.5 counted UTF-16 units.)"""
-    if isinstance(row, UnreadableRow):
-        return _json({"data": {"text": "", "error": row.reason}, "predictions": []})
-    assert prediction is not None
     fields, names = prediction.to_dict(), {"from_name": "class", "to_name": "text", "type": "choices"}
     result: list[dict[str, Any]] = []
     if (label := prediction.label) is not None:
-        score = fields["probabilities"][label]
-        result.append({"id": "class", **names, "value": {"choices": [label]}, "score": score})
+        score = {"score": fields["probabilities"][label]} if fields["probabilities"] else {}
+        result.append({"id": "class", **names, "value": {"choices": [label]}, **score})
     names = {"from_name": "label", "to_name": "text", "type": "labels"}
     for number, entity in enumerate(fields["entities"] or (), 1):
         value = {**{key: entity[key] for key in ("start", "end", "text")}, "labels": [entity["label"]]}
-        result.append({"id": f"entity {number}", **names, "value": value, "score": entity["score"]})
+        score = {} if math.isnan(entity["score"]) else {"score": entity["score"]}
+        result.append({"id": f"entity {number}", **names, "value": value, **score})
     # sorted by the lowest score, the tasks that a person should see first come first
-    scores = [one["score"] for one in result]
+    scores = [one["score"] for one in result if "score" in one]
     if label is None and fields["probabilities"]:  # unsure of it
         scores.append(max(fields["probabilities"].values()))
-    score = {"score": min(scores)} if scores else {}
-    predicted = {"model_version": model, **score, "result": result}
-    return _json({"data": {"text": prediction.text}, "predictions": [predicted]})
+    lowest = {"score": min(scores)} if scores else {}
+    return {"model_version": version, **lowest, "result": result}
 
 
-def _model_name(folder: str) -> str:
+def model_name(folder: str) -> str:
     """The name of the run that saved a model, or of the folder of an export."""
     path = Path(folder).resolve()  # runs/latest is a link
     return path.parent.name if path.name == "model" else path.name
@@ -114,7 +122,8 @@ def _model_name(folder: str) -> str:
 _to_json = json.JSONEncoder(ensure_ascii=False).encode  # dumps would make an encoder for every row
 
 
-def _json(value: dict) -> bytes:
+def json_bytes(value: dict) -> bytes:
+    """A JSON object as one line of UTF-8."""
     return _to_json(value).encode() + b"\n"
 
 

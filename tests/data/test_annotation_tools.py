@@ -30,6 +30,7 @@ READ = {  # tool: a row of it, the same row in JSON Lines form
         ({"text": TEXT, "entities": OFFSETS, "relations": [], "Comments": []},
          {"text": TEXT, "entities": [PER, ORG]}),
         ({"text": TEXT, "entities": OFFSETS, "cats": ["news"]}, WHOLE),
+        ({"id": 1, "text": TEXT, "entities": TRIPLES, "cats": ["news"], "Comments": []}, WHOLE),
         ({"id": 1, "text": TEXT, "label": ["news"], "Comments": []}, {"text": TEXT, "label": "news"}),
         ({"id": 1, "text": TEXT, "entities": [], "cats": []}, {"text": TEXT, "entities": []}),
     ],

@@ -103,7 +103,9 @@ def take_doccano(row: dict, file: FileFacts, line: int) -> dict:
         elif _is_list_of(value, str) or isinstance(value, str):
             classes[key] = row.pop(key)
     given = row.get("entities")
-    if _is_list_of(given, dict):
+    if _is_triples(given):
+        marked["entities"] = [_from_triple(triple) for triple in row.pop("entities")]
+    elif _is_list_of(given, dict):
         row.pop("entities")
         marked["entities"] = [
             span(entity, "start_offset", "end_offset") if "start_offset" in entity else span(entity)
