@@ -1,4 +1,4 @@
-"""Use a trained model: python task_5.py predict [TEXT ...] | evaluate CORPUS_FILE | export DIR"""
+"""Use a trained model: python task_5.py predict [TEXT ...] | evaluate FILE | ... (see --help)"""
 
 from multitask.common.device import prepare_threads
 
@@ -49,6 +49,7 @@ def parse() -> argparse.Namespace:
     add_evaluate_options(commands.add_parser("evaluate", parents=[shared], help=describe))
     describe = "write a model folder that runs without torch, and compare it with torch"
     add_export_options(commands.add_parser("export", parents=[of_model], help=describe))
+    add_suggest_options(commands.add_parser("suggest", parents=[shared], help="texts to label next"))
     return parser.parse_args()
 
 
@@ -89,6 +90,19 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         "--dev", metavar="FILE", help="annotated file for the comparison (data.dev of the model's run)"
     )
     parser.set_defaults(main=export_model)
+
+
+def add_suggest_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="texts, as for predict --input; not standard input")
+    parser.add_argument("--labelled", metavar="FILE", help="labelled texts: none of them is suggested")
+    parser.add_argument("--count", type=int, default=100, metavar="N", help="how many texts (100)")
+    parser.add_argument("--output", metavar="OUT", help=".json for Label Studio, or .jsonl")
+    formats = ("label-studio", "doccano", "jsonl")
+    parser.add_argument("--format", choices=formats, help="by default that of the name; doccano reads .jsonl")
+    unsure = "what the model is unsure of: the class, the words' tags (the default), or both"
+    parser.add_argument("--by", choices=("class", "tags", "both"), help=unsure)
+    parser.add_argument("--diverse", action="store_true", help="texts that are far from each other")
+    parser.set_defaults(main=suggest_texts)
 
 
 def predict(arguments: argparse.Namespace) -> None:
@@ -201,6 +215,14 @@ def export_model(arguments: argparse.Namespace) -> None:
     with tqdm(total=None if corpus is None else len(corpus), unit=" rows", disable=None) as progress:
         comparison = export(predictor, arguments.folder, corpus, arguments.int8, progress.update)
     print(comparison_table(comparison))
+
+
+def suggest_texts(arguments: argparse.Namespace) -> None:
+    """Write the texts that are worth labelling next, the most useful one first."""
+    from multitask.labelling.commands import suggest_to_file
+
+    a = arguments
+    suggest_to_file(a.file, a.labelled, a.model, a.device, a.count, a.output, a.format, a.by, a.diverse)
 
 
 if __name__ == "__main__":

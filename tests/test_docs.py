@@ -15,6 +15,7 @@ from conftest import ROOT
 
 DOCS = (
     "tasks",
+    "labelling",
     "data",
     "training",
     "reliability",
