@@ -50,7 +50,13 @@ def parse() -> argparse.Namespace:
     describe = "write a model folder that runs without torch, and compare it with torch"
     add_export_options(commands.add_parser("export", parents=[of_model], help=describe))
     add_suggest_options(commands.add_parser("suggest", parents=[shared], help="texts to label next"))
-    return parser.parse_args()
+    add_audit_options(commands.add_parser("audit", help="annotation that looks wrong"))
+    words, overrides = sys.argv[1:], list[str]()
+    if words[:1] == ["audit"]:
+        from multitask.config.loading import split_overrides  # needs pydantic, which others may lack
+
+        overrides, words = split_overrides(words)
+    return parser.parse_args(words, argparse.Namespace(overrides=overrides))
 
 
 def add_predict_options(parser: argparse.ArgumentParser) -> None:
@@ -103,6 +109,16 @@ def add_suggest_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", choices=("class", "tags", "both"), help=unsure)
     parser.add_argument("--diverse", action="store_true", help="texts that are far from each other")
     parser.set_defaults(main=suggest_texts)
+
+
+def add_audit_options(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "task_5.py audit FILE [FILE ...] [--config FILE] [key=value ...] [--output OUT] ..."
+    parser.add_argument("files", nargs="+", metavar="FILE", help="as config.yml's data.train")
+    parser.add_argument("--config", metavar="FILE", help="settings of the training (config.yml)")
+    parser.add_argument("--folds", type=int, default=5, metavar="N", help="models to train (5)")
+    parser.add_argument("--output", metavar="OUT", help="rows to correct, .json for Label Studio, or .jsonl")
+    parser.add_argument("--format", choices=("label-studio", "jsonl"), help="by default that of the name")
+    parser.set_defaults(main=audit_files)
 
 
 def predict(arguments: argparse.Namespace) -> None:
@@ -223,6 +239,15 @@ def suggest_texts(arguments: argparse.Namespace) -> None:
 
     a = arguments
     suggest_to_file(a.file, a.labelled, a.model, a.device, a.count, a.output, a.format, a.by, a.diverse)
+
+
+def audit_files(arguments: argparse.Namespace) -> None:
+    """Print what looks wrong, and write it to a file if requested."""
+    from multitask.labelling.commands import audit_to_file
+    from task_4 import build, train  # the one training loop
+
+    a = arguments
+    audit_to_file(a.files, a.config, a.overrides, a.folds, a.output, a.format, build, train)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ NOT_RUN = ("pip install ", "python -m pytest")  # whoever runs this has just don
 # three epochs are enough for the scores below
 TUNED = "model.freeze_backbone=false training.learning_rate=1e-4"
 SHORTER = f"{TUNED} training.num_epochs=3"
+AUDIT = "task_5.py audit "  # two short trainings are enough to see that it runs
 SERVER, ADDRESS = "python task_6.py", "http://127.0.0.1:7860"  # runs on while later commands run
 
 
@@ -62,6 +63,7 @@ def project(tmp_path_factory) -> Path:
                     address = server.stdout.readline().split()[1].rstrip("/")
                 command = ["bash", "-euc"] if language == "sh" else [sys.executable, "-c"]
                 code = "\n".join(lines).replace(ADDRESS, address).replace(TUNED, SHORTER)
+                code = code.replace(AUDIT, f"{AUDIT}--folds 2 training.num_epochs=1 ")
                 ended = subprocess.run([*command, code], stderr=subprocess.PIPE, **how)
                 assert ended.returncode == 0, f"{page}\n{block}\n{ended.stdout}\n{ended.stderr}"
                 with open(folder / "out", "a") as file:
@@ -99,6 +101,9 @@ def test_the_commands_write_what_the_pages_say(project):
     assert np.load(project / "embeddings.npy").shape == np.load(project / "vectors.npy").shape == (2, 384)
     assert len((project / "predictions.jsonl").read_text().splitlines()) == 2
     assert (project / "exported" / "model.onnx").is_file()
+    assert len(json.loads((project / "next.json").read_text())) == 20
+    assert len((project / "next.jsonl").read_text().splitlines()) == 20
+    assert json.loads((project / "doubtful.json").read_text())
     out = (project / "out").read_text()
     assert "train: 3 rows used" in out and "train: 7 rows used" in out
     assert "Token logits shape: torch.Size([2, " in out
@@ -118,6 +123,7 @@ def test_every_script_is_shown():
     code = " ".join(block for page in PAGES for _, block in blocks(page))
     for command in ("task_1.py", "task_2.py", "task_4.py", "task_5.py predict", "task_5.py evaluate"):
         assert f"python {command}" in code
+    assert "python task_5.py suggest" in code and "python task_5.py audit" in code
     assert "python task_5.py export" in code and "python task_6.py" in code and "python -m pytest" in code
 
 

@@ -1,6 +1,7 @@
-"""The commands of task_5.py that help people who label texts."""
+"""The commands of task_5.py that find texts to label and labels to correct."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -10,6 +11,9 @@ from multitask.common.signals import StopSignals
 from multitask.data.texts import files_read
 from multitask.inference.predictor import Predictor
 from multitask.inference.writers import model_name
+from multitask.labelling.audit import audit, audit_settings
+from multitask.labelling.audit_report import Report, json_row, task
+from multitask.labelling.folds import Build, Train
 from multitask.labelling.formats import (
     DOCCANO,
     LABEL_STUDIO,
@@ -64,3 +68,31 @@ def suggest_to_file(
         write_rows(rows, chosen, output)
     if output:
         logger.info(f"{output}: {len(rows):,} texts, the most useful one first")
+
+
+def audit_to_file(
+    paths: Sequence[str],
+    config: str | None,
+    overrides: Sequence[str],
+    folds: int,
+    output: str | None,
+    wanted_format: str | None,
+    build: Build,
+    train: Train,
+) -> None:
+    """Print what looks wrong in annotated files, and write the rows to correct to `output`, if it is given.
+
+    `build` and `train` make and train a model. Raises InputError as `audit` does, and for an output that
+    can't be written or exists."""
+    chosen = choose_format(wanted_format, output)
+    check_not_read([Path(output)] if output else [], [file for path in paths for file in files_read(path)])
+    check_new(output)
+    settings = audit_settings(paths, config, overrides)
+    with StopSignals(), tqdm(total=folds, desc="cross-validation", unit=" folds", disable=None) as progress:
+        report = Report(audit(settings, folds, build, train, progress.update))
+        rows = list(map(task if chosen == LABEL_STUDIO else json_row, report.findings()))
+        if output:
+            write_rows(rows, chosen, output)
+    print(report.table())
+    if output:
+        logger.info(f"{output}: {len(rows):,} rows, the most doubtful annotation first")

@@ -22,12 +22,24 @@ def duplicate_warnings(splits: Mapping[str, Split], paths: Mapping[str, Sequence
         known, hashes = (splits[name].arrays["row_hashes"] for name in (first, second))
         again = np.flatnonzero(np.isin(hashes, known) & _has_words(splits[second]))
         if len(again):
-            place = _place(splits[second], paths[second], again[0])
+            place = place_of_row(splits[second], paths[second], again[0])
             warnings.append(
                 f"warning: {len(again):,} rows of {second} are also in {first}, the first at {place}: scores "
                 f"on {second} are too good"
             )
     return warnings + _conflicts(splits, paths)
+
+
+def conflicting_rows(split: Split) -> dict[str, list[tuple[int, int]]]:
+    """Pairs of annotated rows of the same words whose "classes", or whose "entities", differ."""
+    hashes, classes, entities, tagged = _annotation(split, {}, {})
+    annotated = {"classes": (classes, classes != UNLABELLED), "entities": (entities, tagged)}
+    found = {}
+    for what, (values, has) in annotated.items():
+        rows = np.flatnonzero(has)
+        pairs = rows[_differing(hashes[rows], values[rows])]
+        found[what] = [(int(first), int(second)) for first, second in pairs]
+    return found
 
 
 def _conflicts(splits: Mapping[str, Split], paths: Mapping[str, Sequence[str]]) -> list[str]:
@@ -39,18 +51,19 @@ def _conflicts(splits: Mapping[str, Split], paths: Mapping[str, Sequence[str]]) 
     def place(row: int) -> str:
         number = int(np.searchsorted(ends, row, side="right"))
         name, before = list(splits)[number], ends[number - 1] if number else 0
-        return _place(splits[name], paths[name], row - before)
+        return place_of_row(splits[name], paths[name], row - before)
 
     warnings, names = [], list(numbers["classes"])
     for what, values, rows in (
         ("classes", classes, np.flatnonzero(classes != UNLABELLED)),
         ("entities", entities, np.flatnonzero(tagged)),
     ):
-        count, pair = _differing(hashes[rows], values[rows])
-        if pair:
-            shown = [place(int(row)) for row in rows[list(pair)]]
+        pairs = rows[_differing(hashes[rows], values[rows])]
+        if len(pairs):
+            count, pair = len(np.unique(hashes[pairs[:, 0]])), pairs[0]
+            shown = [place(int(row)) for row in pair]
             if what == "classes":
-                shown = [f"{at} ({names[classes[row]]})" for at, row in zip(shown, rows[list(pair)])]
+                shown = [f"{at} ({names[classes[row]]})" for at, row in zip(shown, pair)]
             warnings.append(
                 f"warning: {count:,} texts have different {what} in different rows, the first at "
                 f"{' and '.join(shown)}: a model can't learn both"
@@ -87,25 +100,23 @@ def _renumbered(names: Sequence[str], numbers: dict[str, int]) -> np.ndarray:
     return np.array([*(numbers.setdefault(name, len(numbers)) for name in names), UNLABELLED], np.int64)
 
 
-def _differing(hashes: np.ndarray, values: np.ndarray) -> tuple[int, tuple[int, int] | None]:
-    """How many texts have two different values, and two such rows of one text, the first ones."""
+def _differing(hashes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Pairs (P, 2) of rows of one text with different values, sorted: for each value of a text its first row,
+    with that of the text's next value."""
     order = np.lexsort((values, hashes))
     h, v = hashes[order], values[order]
     new = np.append(True, (h[1:] != h[:-1]) | (v[1:] != v[:-1]))[: len(h)]
     order, h = order[new], h[new]  # the first row of each text and value
     at = np.flatnonzero(h[1:] == h[:-1])
-    if not len(at):
-        return 0, None
-    pairs = np.sort(np.stack([order[at], order[at + 1]]), 0)
-    first = pairs[:, pairs[0].argmin()]
-    return len(np.unique(h[at])), (int(first[0]), int(first[1]))
+    pairs = np.sort(np.stack([order[at], order[at + 1]], 1), 1)
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
 def _has_words(split: Split) -> np.ndarray:
     return np.diff(split.arrays["word_rows"]) > 0
 
 
-def _place(split: Split, paths: Sequence[str], row: int) -> str:
+def place_of_row(split: Split, paths: Sequence[str], row: int) -> str:
     """file:line of a row."""
     file = int(np.searchsorted(split.arrays["file_rows"], row, side="right")) - 1
     return f"{paths[file]}:{split.arrays['row_lines'][row]}"
