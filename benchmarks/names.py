@@ -3,3 +3,4 @@
 A, B, JOINT = "task A alone", "task B alone", "both in one model"
 TWO = "two models"
 OURS, DEFAULTS, TUNED = "this project", "Trainer", "Trainer, tuned"
+RANDOM, LEAST_SURE = "random", "tags, least sure word"  # orders of texts to label

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from benchmarks.names import JOINT, A, B
+from benchmarks.names import JOINT, LEAST_SURE, RANDOM, A, B
 
 if TYPE_CHECKING:  # takes a second to import
     from matplotlib.axes import Axes
@@ -69,20 +69,48 @@ def learning_curves(records: Mapping[str, dict]) -> Figure:
         sentences = [share["rows"] for share in curves]
         for axes, (score, title), alone in zip(row, SCORES.items(), (A, B)):
             for kind, colour, name in ((JOINT, BLUE, "both in one model"), (alone, ORANGE, "alone")):
-                values = [share[kind][score] for share in curves]  # a list of seeds per share
-                spreads = [stdev(seeds) if len(seeds) > 1 else 0 for seeds in values]
-                axes.errorbar(
-                    sentences, list(map(fmean, values)), spreads, fmt="o-", markersize=4, color=colour,
-                    capsize=2, linewidth=1.2, label=name,
-                )  # fmt: skip
+                _curve(axes, sentences, [share[kind][score] for share in curves], colour, name)
             axes.set_xscale("log")
-            axes.set_xticks(sentences, [f"{count:,}" for count in sentences])
             axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.set_title(f"{corpus}: {title}", loc="left", fontsize=10, fontweight="bold")
-            axes.set_xlabel("training sentences", fontsize=9)
-            axes.legend(fontsize=8, loc="lower right", frameon=False)
-            _plain(axes)
+            _name(axes, f"{corpus}: {title}", "training sentences", sentences)
     return figure
+
+
+def labelling_curves(records: Mapping[str, dict]) -> Figure:
+    """A row of panels for each corpus (name → record): scores by the number of labelled sentences, in random
+    order and in that of task_5.py suggest."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.3, 3.2 * len(records)), layout="constrained")
+    grid = figure.subplots(len(records), 2, squeeze=False)
+    for row, (corpus, record) in zip(grid, records.items()):
+        for number, (axes, title) in enumerate(zip(row, SCORES.values())):
+            for order, colour, name in (
+                (RANDOM, ORANGE, "in random order"),
+                (LEAST_SURE, BLUE, "in the order of suggest"),
+            ):
+                seeds = record["curves"][order]
+                values = [[curve[at][number] for curve in seeds] for at in range(len(record["labelled"]))]
+                _curve(axes, record["labelled"], values, colour, name)
+            _name(axes, f"{corpus}: {title}", "labelled sentences", record["labelled"])
+    return figure
+
+
+def _curve(axes: Axes, counts: list[int], values: list[list[float]], colour: str, name: str) -> None:
+    """Mean and standard deviation of each count's seeds."""
+    spreads = [stdev(seeds) if len(seeds) > 1 else 0 for seeds in values]
+    axes.errorbar(
+        counts, list(map(fmean, values)), spreads, fmt="o-", markersize=4, color=colour, capsize=2,
+        linewidth=1.2, label=name,
+    )  # fmt: skip
+
+
+def _name(axes: Axes, title: str, counted: str, counts: list[int]) -> None:
+    axes.set_xticks(counts, [f"{count:,}" for count in counts])
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
+    axes.set_xlabel(counted, fontsize=9)
+    axes.legend(fontsize=8, loc="lower right", frameon=False)
+    _plain(axes)
 
 
 def _plain(axes: Axes) -> None:

@@ -1,8 +1,8 @@
-"""The tables of the studies in task_3.md, made from their records for write_up.py."""
+"""The tables of the studies in task_3.md and docs/labelling.md, made from their records for write_up.py."""
 
 from statistics import fmean
 
-from benchmarks import epochs, freezing, joint, pooling, token_heads
+from benchmarks import audit, epochs, freezing, joint, near_duplicates, pooling, suggest, token_heads
 from benchmarks.names import JOINT, TWO
 from benchmarks.records import Results
 from benchmarks.tables import figure, markdown, scores
@@ -93,6 +93,34 @@ def poolings(results: Results) -> str:
 def tag_heads(results: Results) -> str:
     """Scores and CPU seconds of each kind of token head, on SNIPS."""
     return markdown(token_heads.rows_of(results["token_heads_snips"]), left=2)
+
+
+def texts_to_label(results: Results) -> str:
+    """Scores by the order in which texts are labelled, on dev of both corpora."""
+    return suggest.table(_named(of(results, "suggest")))
+
+
+def texts_to_label_test(results: Results) -> str:
+    """The same on test, for what task_5.py suggest offers."""
+    return suggest.table(_named(of(results, "suggest_test")))
+
+
+def planted_errors(results: Results) -> str:
+    """Precision and recall of the rules by which labels look wrong."""
+    return audit.table(_named({"corpus/": results["audit_corpus"]} | of(results, "audit")))
+
+
+def near_duplicate_texts(results: Results) -> str:
+    """The share of edited sentences that is found at each cosine."""
+    record = results["near_duplicates"]
+    names = {file: name for name, file in CORPORA.items()} | {"corpus": "corpus/"}
+    found = {names[corpus]: seeds for corpus, seeds in record["found"].items()}
+    return near_duplicates.table(record | {"found": found})
+
+
+def _named(records: dict[str, dict]) -> list[dict]:
+    """The records, each with its name as that of its corpus."""
+    return [record | {"corpus": name} for name, record in records.items()]
 
 
 def _stacked(tables: dict[str, list[list[str]]], left: int = 2, corner: str = "") -> str:

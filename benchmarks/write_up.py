@@ -77,11 +77,18 @@ TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "subwords": lambda results: subwords.table(results["subwords"]),
     "tag heads": study_tables.tag_heads,
     "new class": added_labels.table,
+    "texts to label": study_tables.texts_to_label,
+    "texts to label, test": study_tables.texts_to_label_test,
+    "planted errors": study_tables.planted_errors,
+    "near duplicates": study_tables.near_duplicate_texts,
 }
 PICTURES: dict[str, Callable[[dict[str, dict]], Any]] = {  # a file in pictures/ → function → Figure
     "speed.svg": result_pictures.speed,
     "freezing.svg": lambda results: study_pictures.score_against_time(study_tables.of(results, "freezing")),
     "learning_curves.svg": lambda results: study_pictures.learning_curves(study_tables.of(results, "joint")),
+    "labelling_curves.svg": lambda results: study_pictures.labelling_curves(
+        study_tables.of(results, "suggest_test")
+    ),
 }
 PLACES = "README.md, task_3.md and docs/"
 END = "<!-- end of table -->"

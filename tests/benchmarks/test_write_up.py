@@ -13,6 +13,7 @@ OTHER_TABLES = {  # first heads of the tables without results, and their page
     "`model_type`": "docs/encoders.md",
     "key": "docs/training.md",
     "file in the run folder": "docs/training.md",
+    "`--format`": "docs/labelling.md",
     "task": "README.md",
     "setting": "README.md",
     "settings": "docs/training.md",
