@@ -49,12 +49,13 @@ def provenance(seeds: Sequence[int] | None, threads: int | None, packages: Seque
 
 
 def gpu(device: str) -> dict[str, str]:
-    """The name of a CUDA device, as a record has it; nothing for another device. Asks another process."""
+    """The name of a CUDA device, as a record has it; nothing for another device, or without CUDA. Asks
+    another process."""
     if not device.startswith("cuda"):
         return {}
-    code = f"import torch; print(torch.cuda.get_device_name({device!r}))"
+    code = f"import torch; print(torch.cuda.get_device_name({device!r}) if torch.cuda.is_available() else '')"
     asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return {"gpu": asked.stdout.strip()}
+    return {"gpu": name} if (name := asked.stdout.strip()) else {}
 
 
 def command(script: str, words: Sequence[str]) -> str:
