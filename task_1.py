@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -46,9 +47,8 @@ def main() -> None:
     max_length, stride = choose_window(m, backbone.folder)
     print(f"Using device: {device}")
     folder, pooling = backbone.folder, choose_pooling(m, backbone.folder)
-    model = load_model(SentenceTransformer, folder, pooling=pooling, max_length=max_length, stride=stride).to(
-        device
-    )
+    fields: dict[str, Any] = {"pooling": pooling, "max_length": max_length, "stride": stride}
+    model = load_model(SentenceTransformer, folder, layers=m.keep_layers, **fields).to(device)
     tokenizer = load_tokenizer(backbone.folder)
     if arguments.output:
         write(model, tokenizer, texts, arguments.output)

@@ -45,6 +45,7 @@ def main() -> None:
         MultiTaskTransformer,
         backbone.folder,
         new_heads=True,
+        layers=m.keep_layers,
         num_classes_task_a=m.num_classes_task_a or defaults.num_classes_task_a,
         num_labels_task_b=m.num_labels_task_b or defaults.num_labels_task_b,
         pooling=choose_pooling(m, backbone.folder),

@@ -134,7 +134,8 @@ def build(prepared: Prepared, settings: Settings) -> MultiTaskTransformer:
     """The encoder with the run's heads: new ones, or those of the starting model."""
     torch.manual_seed(settings.training.seed)
     fields = model_config_fields(settings, prepared)
-    model = load_model(MultiTaskTransformer, prepared.backbone.folder, new_heads=True, **fields)
+    keep = settings.model.keep_layers
+    model = load_model(MultiTaskTransformer, prepared.backbone.folder, new_heads=True, layers=keep, **fields)
     model.reset(**dict.fromkeys(prepared.heads.new, True))
     keep_rows(model, prepared.heads)
     return model

@@ -20,6 +20,7 @@ def _to_sequence(value: object) -> object:
 
 
 Whole = Annotated[int, BeforeValidator(_refuse_bool)]
+Positive = Annotated[Whole, Field(ge=1)]
 Real = Annotated[float, BeforeValidator(_refuse_bool), Field(allow_inf_nan=False)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_to_sequence)]
 
@@ -71,6 +72,9 @@ class ModelSettings(_Section):
     num_labels_task_b: Annotated[Whole, Field(ge=1)] | None = 4
     """Number of word tags (task B), including O: 1 + types with data.tag_scheme IO, 1 + 2 × types with BIO.
     null: taken from the data."""
+    keep_layers: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
+    """Start from these layers of the encoder alone: a number of them, evenly spaced, or a list such as
+    [2, 4, 6]. null: all."""
     freeze_backbone: bool = True
     """Train the heads only. false: fine-tune the encoder too."""
     freeze_layers: Annotated[Whole, Field(ge=0)] = 0

@@ -14,6 +14,7 @@ from multitask.common.checksums import CHECKSUMS, ChecksumError, sha256_of, veri
 from multitask.common.errors import InputError, one_line
 from multitask.data.tokenization import unknown_id
 from multitask.encoders import hub
+from multitask.encoders.layers import Layers, keep_fields, keep_weights
 from multitask.encoders.validation import check_finite, read_config, read_json, read_weights
 
 if TYPE_CHECKING:
@@ -111,11 +112,11 @@ def own_pooling(folder: str | Path) -> str:
     return read_config(folder).get("pooling", default)
 
 
-def config_of(folder: str | Path) -> "MultiTaskFields":
-    """The configuration in a model folder. Raises InputError as `read_config` does."""
+def config_of(folder: str | Path, layers: Layers = None) -> "MultiTaskFields":
+    """The configuration in a model folder, of the layers that `chosen_layers` names. Raises InputError."""
     from model import MultiTaskConfig
 
-    return MultiTaskConfig.from_dict(read_config(folder))
+    return MultiTaskConfig.from_dict(keep_fields(read_config(folder), layers))
 
 
 def load_tokenizer(folder: str | Path, warn: bool = True) -> Tokenizer:
@@ -159,8 +160,14 @@ def _has_capitals(vocabulary: Path) -> bool:
     return sum(token != token.lower() and not token.startswith("[") for token in tokens) > len(tokens) / 100
 
 
-def load_model(model_class: type[Model], folder: str | Path, new_heads: bool = False, **config: Any) -> Model:
-    """Load a folder's model in float32, from safetensors only; `config` overrides fields of config.json.
+def load_model(
+    model_class: type[Model],
+    folder: str | Path,
+    new_heads: bool = False,
+    layers: Layers = None,
+    **config: Any,
+) -> Model:
+    """Load a folder's safetensors in float32; `layers`: see `chosen_layers`, `config`: overrides its fields.
 
     With `new_heads`, heads that the folder lacks, or has in other sizes, get random weights. Raises
     InputError if any other weight is missing or not finite, and if the folder is damaged or has no model."""
@@ -179,8 +186,8 @@ def load_model(model_class: type[Model], folder: str | Path, new_heads: bool = F
             # given configuration and weights, transformers opens no file: no other format, adapter or code
             loaded = model_class.from_pretrained(
                 None,
-                config=model_class.config_class.from_dict(fields, **config),
-                state_dict=weights,
+                config=model_class.config_class.from_dict(keep_fields(fields, layers), **config),
+                state_dict=keep_weights(weights, fields, layers),
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
@@ -189,9 +196,8 @@ def load_model(model_class: type[Model], folder: str | Path, new_heads: bool = F
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{folder}: can't be loaded: {one_line(error)}") from None
     new = loading["missing_keys"] | {name for name, *_ in loading["mismatched_keys"]}
-    if missing := sorted(
-        name for name in new if name.startswith(f"{model.base_model_prefix}.") or not new_heads
-    ):
+    own = f"{model.base_model_prefix}."
+    if missing := sorted(name for name in new if name.startswith(own) or not new_heads):
         shape = tuple(model.get_parameter(missing[0]).shape)
         raise InputError(f"{file}: {len(missing)} weights are missing, such as {missing[0]} {shape}")
     check_finite(model, file)

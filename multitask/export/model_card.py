@@ -105,7 +105,7 @@ def model_card(
     scores = {"dev": dev, "test": test.headline() if test else None}
     sections = [
         "# A sentence's class and its entities",
-        _summary(backbone, labels),
+        _summary(settings, backbone, labels),
         "## Scores",
         _table(
             ["split", *_COLUMNS.values()],
@@ -130,9 +130,9 @@ def model_card(
     return str(ModelCard(f"---\n{header}\n---\n\n" + "\n\n".join(sections) + "\n"))
 
 
-def _summary(backbone: Backbone, labels: LabelSpace) -> str:
+def _summary(settings: Settings, backbone: Backbone, labels: LabelSpace) -> str:
     classes, types = labels.classes, labels.types
-    config = config_of(backbone.folder)
+    config = config_of(backbone.folder, settings.model.keep_layers)
     outputs = [f"a sentence's class, one of {len(classes)} (task A)"] * bool(classes)
     outputs += [f"its entities, of {len(types)} types (task B)"] * bool(types)
     return (

@@ -11,6 +11,7 @@ from multitask.data.labels import TASKS, LabelSpace
 from multitask.data.splits import Split
 from multitask.plan.starting_model import (
     StartingModel,
+    check_kept_layers,
     check_kept_pooling,
     choose_pooling,
     choose_token_head,
@@ -73,6 +74,7 @@ def choose_heads(settings: Settings, start: StartingModel, train: Split) -> Head
     kept_types = start.has_head("task_b") and "task_b" not in new
     scheme = start.known.scheme if kept_types or "task_b" not in trained_tasks(settings) else None
     labels = LabelSpace(names["task_a"], names["task_b"], scheme or settings.data.tag_scheme)
+    check_kept_layers(settings, start, [task for task in TASKS if start.has_head(task) and task not in new])
     if start.has_head("task_a") and "task_a" not in new:
         check_kept_pooling(m, start)
     return Heads(

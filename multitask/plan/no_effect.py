@@ -34,6 +34,8 @@ def _rules(settings: Settings, start: StartingModel, on_cuda: bool) -> Iterator[
         yield "training.learning_rate", f"{frozen}; the heads learn at training.head_learning_rate"
         yield "model.attention_dropout", frozen
         yield "training.occurring_rows", f"{frozen}: word embeddings are not trained"
+    if start.keeps_all_layers:
+        yield "model.keep_layers", "the encoder has no other layers"
     if no_layer_frozen:
         yield "training.cache_features", "no layer is frozen"
         yield "training.feature_memory", "no layer is frozen"

@@ -1,5 +1,6 @@
 """The model that a run starts from, and what its heads need to stay what they are: pooling, windows, kind."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,17 @@ MAX_LENGTH, STRIDE = 128, 32  # of the windows of an encoder that names none
 
 @dataclass(frozen=True)
 class StartingModel:
-    """An encoder's folder. `known` are the labels of its heads: none for an encoder without heads."""
+    """An encoder's folder. `config` has the layers of `model.keep_layers`; `known` are the labels of its
+    heads: none for an encoder without heads."""
 
     folder: Path
     config: MultiTaskFields
     known: LabelSpace
+
+    @property
+    def keeps_all_layers(self) -> bool:
+        """Whether no layer is left out."""
+        return self.config.num_hidden_layers == config_of(self.folder).num_hidden_layers
 
     def has_head(self, task: str) -> bool:
         """Whether the model has learned this task."""
@@ -46,7 +53,7 @@ def encoder_config(m: ModelSettings, folder: Path) -> MultiTaskFields:
     """The configuration in a model folder.
 
     Raises InputError if the settings ask for more positions or layers than it has."""
-    config = config_of(folder)
+    config = config_of(folder, m.keep_layers)
     positions, layers = config.num_positions, config.num_hidden_layers
     problems = []
     if m.max_length != "auto" and m.max_length > positions:
@@ -70,6 +77,24 @@ def encoder_config(m: ModelSettings, folder: Path) -> MultiTaskFields:
 def choose_pooling(m: ModelSettings, folder: Path) -> str:
     """The pooling that the settings ask for, or for auto that of the encoder in the folder."""
     return own_pooling(folder) if m.pooling == "auto" else m.pooling
+
+
+def check_kept_layers(settings: Settings, start: StartingModel, kept: Collection[str]) -> None:
+    """Raises InputError if a head that is kept can't read an encoder of fewer layers, or would not learn to.
+
+    `kept`: the tasks whose head is the starting model's."""
+    if start.keeps_all_layers:
+        return
+    for task in kept:
+        if not trains_head(settings, task):
+            raise InputError(
+                f"model.keep_layers changes what {task} predicts, which is not trained: set it to null"
+            )
+        if task == "task_b" and start.config.token_head == "convolution":
+            raise InputError(
+                "model.keep_layers leaves out layers, but the starting model's token head reads all of them: "
+                "set model.new_heads to task_b"
+            )
 
 
 def check_kept_pooling(m: ModelSettings, start: StartingModel) -> None:

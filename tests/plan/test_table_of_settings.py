@@ -70,6 +70,12 @@ model.num_labels_task_b
   start refuses: START BIO =9 → is 9, but the starting model has 5
 model.freeze_backbone
   start warns: START B BIO TUNED → task_a is not trained, but the encoder
+model.keep_layers
+  effect warns: =3 → model.keep_layers is 3, and has no effect: the encoder has no other layers
+  start refuses: =4 → model.keep_layers is 4, but the encoder has 3 layers
+  start refuses: MODERNBERT =[2] → model.keep_layers is [2], which leaves out layer 1, but ModernBERT
+  start refuses: START BIO =1 → the starting model's token head reads all of them: set model.new_heads
+  start refuses: START B BIO =1 model.new_heads=task_b → changes what task_a predicts, which is not trained
 model.freeze_layers
   effect refuses: =1 → model.freeze_layers is 1, but model.freeze_backbone
   start refuses: TUNED =9 → model.freeze_layers is 9, but the encoder has 3
