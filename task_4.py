@@ -179,10 +179,12 @@ def train(
 
 
 def prepare_steps(trainer: Trainer) -> None:
-    """Compute the frozen layers' output, fit the classes that a known head lacks and, on a GPU, decide how
-    steps run. The epoch's time includes it."""
+    """Compute the frozen layers' output and a teacher's probabilities, fit the classes that a known head
+    lacks and, on a GPU, decide how steps run. The epoch's time includes it."""
     since, prepared = time.perf_counter(), trainer.prepared
     features = trainer.features_for("train")
+    if trainer.soft:
+        trainer.soft.compute(trainer.device)
     if not trainer.steps:
         with trainer.evaluation_attention():
             runner = TorchRunner(trainer.model, features, trainer.precision)
@@ -249,6 +251,8 @@ def train_step(trainer: Trainer, windows: np.ndarray) -> None:
     Both losses are divided by the counts of the whole step: its micro-batches then give the same gradient as
     one large batch."""
     counts = count_labels(trainer.corpus, windows, trainer.prepared.class_weights)
+    if trainer.soft:
+        counts = trainer.soft.count(windows, counts)
     trainer.retry_smaller_on_oom(partial(gradients, trainer, windows, counts), windows)
     trainer.step(counts)
 
@@ -281,6 +285,8 @@ def loss_of(trainer: Trainer, batch: dict[str, Tensor], counts: Counts, share: f
         trainer.class_weights,
         trainer.settings.training.label_smoothing,
     )
+    if trainer.soft:
+        both = trainer.soft.mix(both, output, batch, counts)
     losses = {task: loss for task, loss in zip(TASKS, both) if task in trainer.tasks}
     trainer.record_losses(losses, counts)
     # gradients are averaged over the processes, but their sum is needed

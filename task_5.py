@@ -74,6 +74,8 @@ def add_predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue an interrupted output file")
     harmless = "CSV in which no text is taken for a formula: it gets a ' in front (default: exact texts)"
     parser.add_argument("--spreadsheet", action="store_true", help=harmless)
+    soft = "JSON Lines to train another model on: words and probabilities of all classes and tags"
+    parser.add_argument("--soft-targets", action="store_true", help=soft)
     parser.set_defaults(main=predict)
 
 
@@ -127,7 +129,7 @@ def predict(arguments: argparse.Namespace) -> None:
     from multitask.data.texts import read_rows, rows_from_texts
     from multitask.inference.batch_predict import Output, StandardOutput, predict_all
     from multitask.inference.terminal import terminal_renderer
-    from multitask.inference.writers import check_labels_fit
+    from multitask.inference.writers import check_labels_fit, soft_targets_line
 
     path, vectors = arguments.output, arguments.embeddings
     if bool(arguments.texts) == bool(arguments.input):
@@ -152,14 +154,16 @@ def predict(arguments: argparse.Namespace) -> None:
         if path:
             check_labels_fit(path, predictor.labels)
         undo.pop_all()
-    if not path and sys.stdout.isatty():
+    if arguments.soft_targets:
+        render = soft_targets_line(predictor.labels)
+    elif not path and sys.stdout.isatty():
         render = terminal_renderer(predictor.labels)
     if len(arguments.texts) == 1 and isfile(name := arguments.texts[0]):
         lines = f"--input {shlex.quote(name)} its lines"
         logger.warning(f"'{name}' is a file; this predicts its name, and {lines}")
     if not path and distributed.rank() == 0:
         output = StandardOutput(vectors)
-    predict_all(predictor, rows, render, output, bool(vectors))
+    predict_all(predictor, rows, render, output, bool(vectors), arguments.soft_targets)
 
 
 def prepare_output(arguments: argparse.Namespace) -> "tuple[OutputFormat, ResumableOutput | None]":
@@ -167,6 +171,7 @@ def prepare_output(arguments: argparse.Namespace) -> "tuple[OutputFormat, Resuma
 
     Raises InputError if a file can't be written, or is one that is read."""
     from multitask.common.atomic_files import check_writable
+    from multitask.data.formats.files import JSON_LINES
     from multitask.data.texts import files_read
     from multitask.inference.batch_predict import facts_of
     from multitask.inference.resumable_output import ResumableOutput
@@ -179,11 +184,20 @@ def prepare_output(arguments: argparse.Namespace) -> "tuple[OutputFormat, Resuma
         written = output_format(path, arguments.model, arguments.spreadsheet)
     if arguments.spreadsheet and written.suffix != ".csv":
         raise InputError("--spreadsheet is about CSV: give an --output that ends in .csv")
+    if arguments.soft_targets:
+        if written.suffix not in ("", *JSON_LINES):
+            raise InputError(
+                "--soft-targets writes JSON Lines: give an --output that ends in .jsonl, or none"
+            )
+        if arguments.accuracy or arguments.precision:
+            raise InputError(
+                "--soft-targets writes no answers that --accuracy or --precision could leave out"
+            )
     if vectors:
         check_writable(vectors, ".npy")
         outputs.append(Path(vectors))
     if path:
-        options = arguments.accuracy, arguments.precision, arguments.spreadsheet
+        options = arguments.accuracy, arguments.precision, arguments.spreadsheet, arguments.soft_targets
         facts = facts_of(arguments.model, written.suffix, bool(vectors), *options)
         file = ResumableOutput(path, vectors, facts, written.convert)
         outputs = [*file.written]

@@ -18,6 +18,7 @@ DOCS = (
     "labelling",
     "data",
     "training",
+    "distillation",
     "reliability",
     "results",
     "export",

@@ -181,7 +181,8 @@ class TrainingSettings(_Section):
     cache_features: bool = True
     """Compute the output of frozen layers once, not in every epoch."""
     feature_memory: Annotated[Real, Field(ge=0, le=1)] = 0.25
-    """Share of the machine's memory for that output; a larger one goes to cache_dir."""
+    """Share of the machine's memory for that output, and for the probabilities of a teacher. What is larger
+    goes to cache_dir."""
     occurring_rows: bool = True
     """Train only the word embeddings that occur in data.train; the others would not change."""
     fast_dropout: bool = True
@@ -201,6 +202,16 @@ class TrainingSettings(_Section):
     """Determines the new heads, dropout and the order of the sentences."""
 
 
+class DistillationSettings(_Section):
+    teacher: Annotated[str, Field(min_length=1)] | None = None
+    """Learn the probabilities of a teacher too (Hinton et al. 2015): a model folder or an export, or rows, if
+    they stand in the rows of data.train. null: learn from labels alone."""
+    temperature: Annotated[Real, Field(gt=0)] = 2.0
+    """Divides the logits of teacher and student in their comparison. Higher: improbable labels count more."""
+    share: Annotated[Real, Field(ge=0, le=1)] = 0.5
+    """Share of the teacher in the loss of a text or word; its label has the rest."""
+
+
 class Settings(_Section):
     """A run's settings. The defaults here apply to settings that config.yml does not name."""
 
@@ -210,6 +221,8 @@ class Settings(_Section):
     """Files; paths are relative to the working directory."""
     training: TrainingSettings = TrainingSettings()
     """The training loop."""
+    distillation: DistillationSettings = DistillationSettings()
+    """Learning from a larger model, the teacher."""
     device: Annotated[str, BeforeValidator(device_name)] = "cuda"
     """cuda, cuda:1, mps or cpu; without that GPU, the CPU is used, with a warning. auto: cuda, else mps, else
     cpu."""

@@ -92,7 +92,7 @@ def collate(corpus: EncodedCorpus, windows: np.ndarray) -> dict[str, Tensor]:
     labels_b = np.full(input_ids.shape, UNLABELLED, np.int64)
     row, position, words = word_positions(corpus, windows)
     labels_b[row, position] = corpus.word_tags[words]
-    text, shares = _texts(corpus, windows)
+    text, shares = text_shares(corpus, windows)
     batch = {
         "input_ids": input_ids,
         "attention_mask": attention_mask,
@@ -154,7 +154,7 @@ def count_labels(
 
     A text of n windows counts as 1/n in each. `class_weights` has, for some tasks, the weight of each label
     by id: an item then counts as the weight of its label."""
-    text, shares = _texts(corpus, windows)
+    text, shares = text_shares(corpus, windows)
     *_, words = word_positions(corpus, windows)
     sums = []
     for task, ids, counts in (
@@ -168,7 +168,7 @@ def count_labels(
     return sums[0], sums[1]
 
 
-def _texts(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def text_shares(corpus: EncodedCorpus, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The row of each window (B,), and the window's share of it (B,): 1/n if the row has n windows."""
     rows = np.searchsorted(corpus.window_rows, windows, side="right") - 1
     return rows, 1 / np.diff(corpus.window_rows)[rows]

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, chain
+from typing import Any
 
 import numpy as np
 
 from multitask.data.detokenizer import detokenize
 from multitask.data.labels import Span, tags_to_spans
-from multitask.data.rows import BadRow, validate_words
+from multitask.data.rows import PROBABILITY_KEYS, BadRow, validate_words
 from multitask.data.words import Offsets, TextWords, find_words, split_words
 
 _SHORT_SENTENCE = 32  # words; short sentences often have the same tags as an earlier one
@@ -29,6 +30,7 @@ class Example:
     offsets: Offsets | None = None  # of the words, in characters of the text
     path: str = ""
     line: int = 0
+    probabilities: dict[str, Any] | None = None  # the values of PROBABILITY_KEYS that the row has, unchecked
 
     def characters(self, span: Span) -> tuple[int, int]:
         """Offsets [start, end) of an entity as it is annotated. The row needs a text."""
@@ -98,17 +100,19 @@ def to_example(row: dict, prefixed: bool, path: str, line: int) -> tuple[Example
 
     `prefixed` says whether tags have prefixes such as B-."""
     label, text = row.get("label"), row.get("text")
+    probabilities = {key: row[key] for key in PROBABILITY_KEYS if key in row} or None
     if "tokens" not in row:
         example = example_from_spans(row["text"], row.get("entities"))
         example.label, example.path, example.line = label, path, line
+        example.probabilities = probabilities
         return example, 0
     words, tags = row["tokens"], row.get("tags")
     offsets = None if text is None else find_words(text, words)
     if tags is None:
-        return Example(words, None, label, text, offsets, path, line), 0
+        return Example(words, None, label, text, offsets, path, line, probabilities), 0
     convert = _cached_tags_to_spans if len(tags) <= _SHORT_SENTENCE else tags_to_spans
     tagged, began_inside = convert(tuple(tags), prefixed)
-    return Example(words, list(tagged), label, text, offsets, path, line), began_inside
+    return Example(words, list(tagged), label, text, offsets, path, line, probabilities), began_inside
 
 
 def example_from_spans(text: str, entities: list[tuple[int, int, str]] | None) -> Example:

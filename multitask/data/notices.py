@@ -2,11 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from multitask.common.spelling import closest_name
 
 _MAX_UNKNOWN_KEYS = 20  # named per file; the rest is counted
+_LISTED = 12  # names that a message lists before it counts the rest
 
 
 class Notices:
@@ -58,3 +59,9 @@ def abbreviate(value: object) -> str:
 def truncate(text: str, length: int = 80) -> str:
     """The first `length` characters of a text, with an ellipsis if there are more."""
     return text if len(text) <= length else f"{text[:length]}…"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message: the first ones, and the number of the others."""
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

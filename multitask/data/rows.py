@@ -7,7 +7,9 @@ from multitask.data.words import find_words, split_words
 
 KEYS = ("text", "tokens", "tags", "entities", "label")
 _KEYS = frozenset(KEYS)
-PREDICTION_KEYS = frozenset(("probabilities", "embedding", "error"))  # of predictions, read back
+PROBABILITY_KEYS = ("probabilities", "tag_probabilities")  # what a student learns (distillation.teacher)
+PREDICTION_KEYS = frozenset((*PROBABILITY_KEYS, "embedding", "error"))  # of predictions, read back
+_KEPT = _KEYS | {*PROBABILITY_KEYS}
 
 
 class BadRow(ValueError):
@@ -49,7 +51,8 @@ def validate_words(row: dict) -> None:
 
 
 def validate_row(record: dict | BadRow, notices: Notices, line: int) -> dict:
-    """A row for training or evaluation, without its unknown keys, null values and repeated entities.
+    """A row for training or evaluation, without its unknown keys, null values and repeated entities. Its
+    probabilities stay as they are.
 
     Adds unknown keys and repeated entities to `notices`. Raises BadRow if the words or the annotation can't
     be used."""
@@ -60,7 +63,7 @@ def validate_row(record: dict | BadRow, notices: Notices, line: int) -> dict:
         if record.get("error"):
             raise BadRow(f"a prediction that failed: {abbreviate(record['error'])}")
     validate_words(record)
-    row = {key: value for key, value in record.items() if value is not None and key in _KEYS}
+    row = {key: value for key, value in record.items() if value is not None and key in _KEPT}
     if "tokens" in row:
         _check_tags(row)
     else:

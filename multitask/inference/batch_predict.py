@@ -58,7 +58,8 @@ def facts_of(
     embeddings: bool,
     accuracy: float | None,
     precision: float | None,
-    spreadsheet: bool,
+    spreadsheet: bool = False,
+    soft_targets: bool = False,
 ) -> dict[str, Any]:
     """What predictions depend on besides the texts: the content of a model folder, and the options. None
     stands for what an earlier version did.
@@ -73,13 +74,20 @@ def facts_of(
         "--accuracy": accuracy,
         "--precision": precision,
         "--spreadsheet": spreadsheet or None,
+        "--soft-targets": soft_targets or None,
     }
 
 
 def predict_all(
-    predictor: Predictor, rows: Iterator[Row], render: Render, output: Output | None, embeddings: bool
+    predictor: Predictor,
+    rows: Iterator[Row],
+    render: Render,
+    output: Output | None,
+    embeddings: bool,
+    tag_probabilities: bool = False,
 ) -> None:
-    """Predict all rows and write them in order. Logs how many of them could not be read.
+    """Predict all rows and write them in order, with embeddings, or the probabilities of each word's tags, if
+    wanted. Logs how many rows could not be read.
 
     The first process reads the rows, sends chunks to all processes and writes the results to its `output`.
     The other processes only predict; their `output` is None. SIGINT and SIGTERM stop a single process, except
@@ -95,7 +103,8 @@ def predict_all(
             part, more = distributed.scatter([(part, bool(parts[0])) for part in parts])
             if not more:
                 break
-            results = distributed.gather(predict_chunk(predictor, part, render, embeddings)) or []
+            own = predict_chunk(predictor, part, render, embeddings, tag_probabilities)
+            results = distributed.gather(own) or []
             with stop.deferred():
                 for part, (rendered, vectors) in zip(parts, results):
                     assert output is not None  # only the first process has results
@@ -119,11 +128,15 @@ def split_rows(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 def predict_chunk(
-    predictor: Predictor, rows: list[Row], render: Render, embeddings: bool
+    predictor: Predictor,
+    rows: list[Row],
+    render: Render,
+    embeddings: bool,
+    tag_probabilities: bool = False,
 ) -> tuple[bytes, np.ndarray | None]:
     """Predict n rows → the rendered rows and, if wanted, embeddings (n, D): NaN for an unreadable row."""
     examples = [row for row in rows if isinstance(row, Example)]
-    in_order = iter(predictor.predict_examples(examples, embeddings))
+    in_order = iter(predictor.predict_examples(examples, embeddings, tag_probabilities=tag_probabilities))
     predictions = [next(in_order) if isinstance(row, Example) else None for row in rows]
     without = (prediction and prediction._replace(embedding=None) for prediction in predictions)
     rendered = b"".join(map(render, rows, without))

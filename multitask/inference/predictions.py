@@ -48,7 +48,8 @@ class Word(NamedTuple):
 
 class Prediction(NamedTuple):
     """The prediction for one text. `label` and `probabilities`, or `entities` and `words`, are None if the
-    model never learned that task; `embedding` (D,) and `words` are None unless they were requested.
+    model never learned that task; `embedding` (D,), `words` and `tag_probabilities` (words, K), the model's
+    probabilities of each word's tags, are None unless they were requested.
 
     A blank text, which has no words, has no label, no probabilities and an empty list of entities. A label
     that is None beside probabilities means "I don't know": see `Predictor.answer_only_if`."""
@@ -59,6 +60,7 @@ class Prediction(NamedTuple):
     entities: list[Entity] | None
     embedding: np.ndarray | None = None
     words: list[Word] | None = None
+    tag_probabilities: np.ndarray | None = None
 
     def with_text(self, text: str) -> "Prediction":
         """The prediction for a text of the same length."""
@@ -108,14 +110,16 @@ def make_predictions(
     config: Any,
     embeddings: bool = False,
     tagged_words: bool = False,
+    tag_probabilities: bool = False,
 ) -> list[Prediction]:
     """Decoded rows → a Prediction for each of their texts, whose words are `words`.
 
     Args:
         config: of the model, with the temperatures of both tasks.
-        embeddings, tagged_words: whether to add each text's embedding, and each word's tag and score."""
+        embeddings, tagged_words, tag_probabilities: whether to add each text's embedding, each word's tag and
+            score, and the probabilities of all of its tags."""
     absent: list[Any] = [None] * len(texts)
-    classes = probabilities = entities = tagged = absent
+    classes = probabilities = entities = tagged = of_tags = absent
     if rows.classes is not None and rows.sentence_logits is not None:
         names = labels.classes
         classes = [names[i] for i in rows.classes.tolist()]
@@ -126,8 +130,11 @@ def make_predictions(
         entities = _entities(rows.tags, rows.word_logits, texts, words, labels, temperature)
         if tagged_words:
             tagged = _tagged_words(rows.tags, rows.word_logits, words, labels, temperature)
+        if tag_probabilities:
+            of_tags = np.split(softmax(rows.word_logits / np.float32(temperature)), words.rows[1:-1])
     vectors = rows.embeddings if embeddings else absent
-    predictions = list(map(Prediction, texts, classes, probabilities, entities, vectors, tagged))
+    fields = texts, classes, probabilities, entities, vectors, tagged, of_tags
+    predictions = list(map(Prediction, *fields))
     for blank in np.flatnonzero(np.diff(words.rows) == 0).tolist():
         predictions[blank] = predictions[blank].without_answers()
     return predictions

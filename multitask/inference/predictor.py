@@ -59,14 +59,15 @@ class Predictor:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, device: str | None = None, precision: str = "auto", share_rows: bool = False
+        cls, folder: str | Path, device: Any = None, precision: str = "auto", share_rows: bool = False
     ) -> Predictor:
         """Load a model folder that training saved, or an export.
 
         Args:
             folder: the folder; an export holds model.onnx.
             device: "cpu", "cuda", "cuda:1", "mps" or "auto" (the first of CUDA, MPS and CPU that is there);
-                None: CUDA where available, else the CPU. an export: the CPU.
+                None: CUDA where available, else the CPU. An export: the CPU. A torch.device is one of a
+                process that has joined others.
             precision: "auto", "bf16", "fp16" or "fp32", as for `Predictor`. An export has its own.
             share_rows: join the processes that a launcher started, which then share the rows of a corpus.
 
@@ -79,7 +80,7 @@ class Predictor:
                 from multitask.common import distributed
 
                 distributed.init_processes("cpu")
-            return cls.from_onnx(folder, device or "cpu")
+            return cls.from_onnx(folder, str(device or "cpu"))
         thresholds = read_thresholds(folder)
         import torch
 
@@ -90,7 +91,9 @@ class Predictor:
         from multitask.encoders.validation import read_config
 
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        chosen = distributed.init_processes(device) if share_rows else choose_device(device)
+        chosen = device
+        if isinstance(device, str):
+            chosen = distributed.init_processes(device) if share_rows else choose_device(device)
         labels = labels_from_config(MultiTaskConfig.from_dict(read_config(folder)))
         if not (labels.classes or labels.types):
             raise InputError(f"{folder}: an encoder without trained heads; python task_4.py trains them")
@@ -161,13 +164,14 @@ class Predictor:
         embeddings: bool = False,
         progress: Progress | None = None,
         words: bool = False,
+        tag_probabilities: bool = False,
     ) -> list[Prediction]:
         """Predict rows whose words are known, such as those of a corpus.
 
         Args:
             examples: N rows with text and the character offsets of the words; annotation is ignored.
             embeddings, progress: as for `predict`.
-            words: whether to add each word's tag and score.
+            words, tag_probabilities: whether to add each word's tag and score, and those of all its tags.
 
         Returns:
             N predictions, in the order of the examples."""
@@ -176,21 +180,21 @@ class Predictor:
             for part in in_chunks(examples, lambda example: len(example.words))
         )
         with collection_paused():
-            return self._predict(chunks, embeddings, progress, words)
+            return self._predict(chunks, embeddings, progress, words, tag_probabilities)
 
     def _predict(
         self,
         chunks: Iterable[tuple[list[str], TextWords]],
         embeddings: bool,
         progress: Progress | None,
-        words: bool = False,
+        *of_words: bool,
     ) -> list[Prediction]:
         encode, predictions = TextEncoder(self.tokenizer, self.config), []
 
         def begin(texts: list[str], found: TextWords) -> Callable[[], list[Prediction]]:
             corpus = encode(found)
             finish, labels = start_rows(self.runner, corpus, 0, len(corpus)), self.labels
-            options = labels, self.config, embeddings, words
+            options = labels, self.config, embeddings, *of_words
             return lambda: make_predictions(decode_rows(finish(), corpus, labels), texts, found, *options)
 
         with self.runner.ready():

@@ -5,7 +5,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,6 +79,32 @@ def json_line(row: Row, prediction: Prediction | None) -> bytes:
         return json_bytes({**empty, "error": row.reason})
     assert prediction is not None
     return json_bytes(prediction.to_dict())
+
+
+def soft_targets_line(labels: LabelSpace) -> Render:
+    """Render a row as one line of JSON that a student can learn from: its text and words, and the model's
+    probabilities, of each class and of each word's tags. An unreadable row has the key `error`.
+
+    Six significant digits: a temperature makes small probabilities count."""
+    tags = labels.tags
+
+    def render(row: Row, prediction: Prediction | None) -> bytes:
+        if isinstance(row, UnreadableRow):
+            return json_bytes({"text": None, "error": row.reason})
+        assert prediction is not None
+        fields: dict[str, Any] = {"text": prediction.text, "tokens": row.words}
+        if prediction.probabilities:
+            fields["probabilities"] = _significant(prediction.probabilities.items())
+        if prediction.tag_probabilities is not None:
+            of_words = prediction.tag_probabilities.tolist()
+            fields["tag_probabilities"] = [_significant(zip(tags, word)) for word in of_words]
+        return json_bytes(fields)
+
+    return render
+
+
+def _significant(probabilities: Iterable[tuple[str, float]]) -> dict[str, float]:
+    return {name: float(f"{p:.6g}") for name, p in probabilities if p > 0}
 
 
 def _label_studio_task(model: str, row: Row, prediction: Prediction | None) -> bytes:

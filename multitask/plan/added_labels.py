@@ -55,8 +55,9 @@ def fit_new_classes(
 
     The few steps of a small corpus move a random row too little to win against trained ones. Qi, Brown & Lowe
     2018 (§3.2) start it from the mean vector of its examples, in a cosine classifier. In a linear one the
-    length of the row and its bias remain open; a regression finds both. All processes must call it, and get
-    the rows that the first one finds.
+    length of the row and its bias remain open; a regression finds both. Where only a teacher knows one of the
+    classes, their rows stay as they were drawn. All processes must call it, and get the rows that the first
+    one finds.
 
     Args:
         runner: runs the model. It reads at most _WINDOWS windows, of all classes.
@@ -64,7 +65,8 @@ def fit_new_classes(
         weights: of the classes in training, where they are not all 1."""
     import torch
 
-    if "task_a" not in heads.added:
+    added = [heads.labels.class_ids[name] for name in heads.added.get("task_a", ())]
+    if not added or not np.isin(added, train.row_classes).all():  # no row has a class that a teacher knows
         return
     fitted = torch.empty(0), torch.empty(0)  # of the other processes, which ignore theirs
     if distributed.rank() == 0:

@@ -38,7 +38,7 @@ def class_weights(settings: Settings, labels: LabelSpace, train: EncodedCorpus) 
 
 def _balanced(ids: np.ndarray, size: int) -> np.ndarray:
     counts = np.bincount(ids[ids >= 0], minlength=size)
-    weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    weights = counts.sum() / (max(1, np.count_nonzero(counts)) * np.maximum(counts, 1))
     return np.where(counts > 0, weights, 1).astype(np.float32)
 
 

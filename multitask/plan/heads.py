@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from multitask.common.errors import InputError, list_problems
 from multitask.config.schema import ModelSettings, Settings, trained_tasks
 from multitask.data.labels import TASKS, LabelSpace
+from multitask.data.notices import listed
 from multitask.data.splits import Split
 from multitask.plan.starting_model import (
     StartingModel,
@@ -20,7 +22,6 @@ from multitask.plan.starting_model import (
     trains_head,
 )
 
-_LISTED = 12  # labels that a message lists before it counts the rest
 _SIZES = {"task_a": "num_classes_task_a", "task_b": "num_labels_task_b"}
 _LABELS = {"task_a": ("classes", "a label"), "task_b": ("types", "an entity")}
 
@@ -46,13 +47,21 @@ class Heads:
         return self.start.has_head(task) and task not in self.new
 
 
-def choose_heads(settings: Settings, start: StartingModel, train: Split) -> Heads:
-    """The heads of a run on this training data.
+def choose_heads(
+    settings: Settings,
+    start: StartingModel,
+    train: Split,
+    taught: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> Heads:
+    """The heads of a run on this training data; `taught`: the classes or types that a teacher knows, by task.
 
     Raises InputError if a head could not learn, if the settings ask for other sizes, and if they ask for
     something that a head of the starting model is not."""
     m, warnings = settings.model, []
-    present = {"task_a": sorted(train.class_names), "task_b": sorted(train.type_names)}
+    present = {
+        task: sorted({*names, *taught.get(task, ())})
+        for task, names in (("task_a", train.class_names), ("task_b", train.type_names))
+    }
     _check_presence(settings, present)
     names = {task: _known(start.known, task) for task in TASKS}
     new, added = set(), {}
@@ -88,12 +97,6 @@ def choose_heads(settings: Settings, start: StartingModel, train: Split) -> Head
         *choose_window(m, start.folder),
         warnings,
     )
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names for a message: the first ones, and the number of the others."""
-    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
 
 
 def _known(labels: LabelSpace, task: str) -> tuple[str, ...]:
@@ -180,7 +183,14 @@ def _sizes(
         untouched = kept and not trains_head(settings, task)
         default = untouched and size == ModelSettings.model_fields[_SIZES[task]].default
         if names and size not in (None, len(names)) and not default:
-            owner = "the starting model has" if kept else "the data has"
+            taught = settings.distillation.teacher is not None and settings.distillation.share > 0
+            owner = (
+                "the starting model has"
+                if kept
+                else "the data and the teacher have"
+                if taught
+                else "the data has"
+            )
             hint = ""
             if task in added:
                 owner = "the starting model and the data have"

@@ -24,7 +24,7 @@ def no_effect_warnings(settings: Settings, start: StartingModel, on_cuda: bool) 
 
 def _rules(settings: Settings, start: StartingModel, on_cuda: bool) -> Iterator[tuple[str, str]]:
     """Keys that have no effect in these settings, and why."""
-    m, t, tasks = settings.model, settings.training, trained_tasks(settings)
+    m, t, tasks, d = settings.model, settings.training, trained_tasks(settings), settings.distillation
     no_layer_frozen = not m.freeze_backbone and not m.freeze_layers and not m.lora.rank
     if not trains_encoder(m, start.config):
         frozen = "model.freeze_backbone is true"
@@ -36,13 +36,23 @@ def _rules(settings: Settings, start: StartingModel, on_cuda: bool) -> Iterator[
         yield "training.occurring_rows", f"{frozen}: word embeddings are not trained"
     if start.keeps_all_layers:
         yield "model.keep_layers", "the encoder has no other layers"
+    asks_model = d.teacher not in (None, "rows") and d.share > 0  # whose probabilities take memory too
     if no_layer_frozen:
         yield "training.cache_features", "no layer is frozen"
-        yield "training.feature_memory", "no layer is frozen"
-    elif not t.cache_features:
+        yield from [("training.feature_memory", "no layer is frozen")] if not asks_model else []
+    elif not t.cache_features and not asks_model:
         yield "training.feature_memory", "training.cache_features is false"
     if not any(trains_head(settings, task) for task in tasks) and t.loss_weighting != "uncertainty":
         yield "training.head_learning_rate", "no head is trained"
+    if d.teacher is None:
+        yield "distillation.temperature", "distillation.teacher is null"
+        yield "distillation.share", "distillation.teacher is null"
+    elif d.share == 0:
+        yield "distillation.teacher", "distillation.share is 0"
+        yield "distillation.temperature", "distillation.share is 0"
+    elif d.share == 1:
+        for key in ("training.class_weights", "training.label_smoothing"):
+            yield key, "distillation.share is 1, and labels have no part in the loss"
     if not any(map(start.has_head, m.new_heads)):
         yield "model.new_heads", "the starting model has no such head"
     if not m.lora.rank:

@@ -1,6 +1,6 @@
 """An encoded corpus in the memory of a device, which forms batches there."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ class DeviceCorpus:
         self.tensors = {name: torch.from_numpy(np.array(array)).to(device) for name, array in arrays.items()}
         self.features: Tensor | None = None
         self.offsets: Tensor | None = None
+        self.soft: dict[str, Tensor] = {}
 
     @staticmethod
     def size(corpus: EncodedCorpus) -> int:
@@ -64,6 +65,12 @@ class DeviceCorpus:
             part = torch.from_numpy(np.array(values[first : first + step])).view(stored)
             self.features[first : first + step] = part.to(device)
         self.offsets = torch.from_numpy(np.array(offsets)).to(device)
+
+    def add_soft_targets(self, values: Mapping[str, np.ndarray], row_of_window: np.ndarray) -> None:
+        """Add a teacher's probabilities: of task_a for each text (N, C), of task_b for each word (W, K)."""
+        device = self.tensors["ids"].device
+        self.soft = {task: torch.from_numpy(np.array(array)).to(device) for task, array in values.items()}
+        self.tensors["rows"] = torch.from_numpy(np.array(row_of_window)).to(device)
 
     def inputs(self, rows: int, length: int) -> dict[str, Tensor]:
         """The tensor on the device that holds the windows of a batch of that shape."""
@@ -88,6 +95,7 @@ class DeviceCorpus:
     def collate(self, windows: Tensor, length: int) -> dict[str, Tensor]:
         """Windows (B,), or FILLER, → the batch of `data.batching.collate`, padded to `length` tokens T.
 
+        With soft targets it has "soft_task_a" (B, C) and "soft_task_b" (B, T, K), zeros where there are none.
         With features it has "hidden" (B, T, n, D) in float32 instead of "input_ids"."""
         t, real = self.tensors, windows >= 0
         window = windows.clamp(min=0)
@@ -104,6 +112,11 @@ class DeviceCorpus:
             "labels_task_b": tags.masked_fill(~(own & real[:, None]), UNLABELLED),
             "weights_task_a": t["shares"][window],
         }
+        if "task_a" in self.soft:
+            batch["soft_task_a"] = self.soft["task_a"][t["rows"][window]] * real[:, None]
+        if "task_b" in self.soft:
+            soft = self.soft["task_b"][word.clamp(min=0)]  # (B, T, K)
+            batch["soft_task_b"] = soft * (own & real[:, None])[..., None]
         if self.features is not None and self.offsets is not None:
             place = self.offsets[window][:, None] + torch.minimum(position, lengths - 1)
             return {**batch, "hidden": self.features[place].float()}

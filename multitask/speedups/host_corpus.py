@@ -1,6 +1,6 @@
 """An encoded corpus in the host's memory, whose batches go to a device ahead of their use."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -13,6 +13,7 @@ from multitask.data.labels import TASKS, UNLABELLED
 from multitask.speedups.frozen_features import FrozenFeatures
 
 Batch = dict[str, Tensor]
+FormSoftTargets = Callable[[np.ndarray, int, int], Batch]  # windows, rows, length → those of a batch
 
 
 class HostCorpus:
@@ -27,8 +28,9 @@ class HostCorpus:
         tasks: Collection[str],
         device: torch.device,
         features: FrozenFeatures | None = None,
+        soft: FormSoftTargets | None = None,
     ):
-        self.corpus, self.device, self.features = corpus, device, features
+        self.corpus, self.device, self.features, self.soft = corpus, device, features, soft
         self.untrained = [task for task in TASKS if task not in tasks]
         self.thread = ThreadPoolExecutor(1, "batches")
         self.ahead: dict[tuple[int, int, bytes], Future[Batch]] = {}
@@ -80,6 +82,8 @@ class HostCorpus:
                 )
         for task in self.untrained:  # the head of an untrained task may not know these labels
             batch[f"labels_{task}"].fill_(UNLABELLED)
+        if self.soft:
+            batch |= self.soft(windows, rows, length)
         if self.features:
             del batch["input_ids"]
             hidden = self.features.stored_batch(windows, length)

@@ -63,16 +63,22 @@ def graphed_step(trainer: "Trainer", loss: Loss, room: float = math.inf) -> Grap
     """A trainer's step as graphs; on a CPU the same step without them. `room`: bytes of the device that the
     corpus may take; a larger one stays on the host."""
     features = trainer.features_for("train")
+    soft = trainer.soft
     size = DeviceCorpus.size(trainer.corpus) + (features.values.nbytes if features else 0)
+    size += soft.size if soft else 0
     corpus: DeviceCorpus | HostCorpus
     if size <= room:
         corpus = DeviceCorpus(trainer.corpus, trainer.tasks, trainer.device)
         if features:
             corpus.add_features(features.values, features.stored, features.offsets)
+        if soft:
+            corpus.add_soft_targets(soft.values, trainer.corpus.row_of_window)
     else:
         kind = "frozen layers' output" if features else "training data"
         logger.info(f"the {kind} takes {size / 1e9:.1f} GB and stays in the host's memory")
-        corpus = HostCorpus(trainer.corpus, trainer.tasks, trainer.device, features)
+        corpus = HostCorpus(
+            trainer.corpus, trainer.tasks, trainer.device, features, soft.batch if soft else None
+        )
     return GraphedStep(
         corpus,
         trainer.corpus.window_lengths,

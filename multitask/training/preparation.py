@@ -15,6 +15,8 @@ from multitask.data.corpus import EncodedCorpus
 from multitask.data.labels import LabelSpace
 from multitask.data.splits import Split, read_split, warn_unknown_labels
 from multitask.data.tokenization import WordTokenizer
+from multitask.distillation.soft_targets import SoftTargets
+from multitask.distillation.teacher import match_labels, read_teacher, taught_labels
 from multitask.encoders.lora import add_lora, shared_matrices
 from multitask.encoders.pretrained import Backbone, find_backbone, load_tokenizer
 from multitask.plan.calibration import annotated_tasks, kept_calibration
@@ -29,6 +31,7 @@ from multitask.speedups.modules import train_occurring_rows, use_fast_dropout
 
 logger = logging.getLogger(__name__)
 
+_TAUGHT = {"task_a": "texts", "task_b": "words"}
 _SKIP_HINT = "(data.on_bad_row=skip trains without these rows)"
 
 
@@ -42,6 +45,7 @@ class Prepared:
     corpora: dict[str, EncodedCorpus]
     splits: dict[str, Split]
     class_weights: ClassWeights
+    soft: SoftTargets | None
     selection: Selection
     warnings: list[str]
 
@@ -71,18 +75,24 @@ def prepare(settings: Settings) -> Prepared:
     check_kept_window(settings, start)
     tokenizer = load_tokenizer(backbone.folder)
     splits = _read(settings, tokenizer, choose_window(settings.model, start.folder))
-    heads = choose_heads(settings, start, splits["train"])
+    teacher = read_teacher(settings)
+    taught = taught_labels(teacher, settings)
+    heads = choose_heads(settings, start, splits["train"], taught)
     labels, paths = heads.labels, {name: getattr(settings.data, name) for name in splits}
     corpora = {name: split.corpus(labels) for name, split in splits.items()}
     selection, unmeasured = choose_selection(settings, heads, corpora.get("dev"))
     _check_test(settings, corpora.get("test"))
     weights = class_weights(settings, labels, corpora["train"])
+    matched = match_labels(teacher, settings, labels, splits["train"]) if teacher else []
+    soft = SoftTargets(teacher, corpora["train"], labels, settings) if teacher else None
     on_cuda = settings.device not in ("cpu", "mps") and torch.cuda.is_available()
     warnings = [
         *no_effect_warnings(settings, start, on_cuda),
         *shared_matrices(start.config.family, settings.model.lora),
         *heads.warnings,
-        *rare_label_warnings(settings, heads, splits["train"]),
+        *matched,
+        *(soft.left_out() if soft else ()),
+        *rare_label_warnings(settings, heads, splits["train"], taught),
         *(
             line
             for name in corpora
@@ -95,7 +105,7 @@ def prepare(settings: Settings) -> Prepared:
     ]
     for line in warnings:
         logger.warning(line)
-    return Prepared(heads, backbone, tokenizer, corpora, splits, weights, selection, warnings)
+    return Prepared(heads, backbone, tokenizer, corpora, splits, weights, soft, selection, warnings)
 
 
 def describe(prepared: Prepared) -> str:
@@ -119,6 +129,11 @@ def describe(prepared: Prepared) -> str:
         repeats.append(f"{name}: {len(hashes) - len(np.unique(hashes)):,} rows repeat an earlier row")
         if name != "train":
             repeats.append(f"{name}: {int(np.isin(hashes, train).sum()):,} rows are also in train")
+    if soft := prepared.soft:
+        given = [
+            f"{int(soft.has[task].sum()):,} {what}" for task, what in _TAUGHT.items() if task in soft.has
+        ]
+        lines.append(f"teacher: {soft.teacher.name}, for {' and '.join(given)} of train")
     return "\n".join([*lines, *repeats])
 
 
@@ -155,8 +170,10 @@ def resolve_settings(settings: Settings, prepared: Prepared, device: str) -> Set
         "num_labels_task_b": heads.sizes[1],
         **{name: getattr(heads, name) for name in ("pooling", "token_head", "max_length", "stride")},
     }
-    model = settings.model.model_copy(update=chosen)
-    return settings.model_copy(update={"model": model, "device": device})
+    update: dict = {"model": settings.model.model_copy(update=chosen), "device": device}
+    if soft := prepared.soft:
+        update["distillation"] = settings.distillation.model_copy(update={"teacher": soft.teacher.name})
+    return settings.model_copy(update=update)
 
 
 def _read(settings: Settings, tokenizer: Tokenizer, window: tuple[int, int]) -> dict[str, Split]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from multitask.common import distributed
-from multitask.common.checksums import sha256_of
+from multitask.common.checksums import folder_hash, sha256_of
 from multitask.common.errors import InputError, list_problems
 from multitask.config.help_text import flatten_settings
 from multitask.config.schema import Settings
@@ -45,7 +45,7 @@ class Origin:
     and processes, and should have the same machine."""
 
     settings: dict[str, Any]  # by dotted key
-    sources: dict[str, str]  # SHA-256 of the data files and of the encoder's
+    sources: dict[str, str]  # SHA-256 of the data files, of the encoder's and of the teacher
     processes: int
     machine: dict[str, Any]
 
@@ -69,6 +69,8 @@ def origin_of(settings: Settings, prepared: Prepared, device: torch.device) -> O
     }
     used = {k: v for k, v in flatten_settings(settings).items() if k not in (*_FREE, "output_dir")}
     hashes = {name: sha256_of(file) for name, file in files.items()}
+    if prepared.soft and (teacher := prepared.soft.teacher.folder):
+        hashes["the teacher"] = folder_hash(teacher)
     return Origin(used, hashes, distributed.world_size(), machine)
 
 

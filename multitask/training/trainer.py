@@ -53,7 +53,8 @@ class Trainer:
         configure_model(model, self.corpus, settings, self.attention)
         self.depth = model.frozen_depth if t.cache_features else 0
         self.features: dict[str, FrozenFeatures] = {}
-        self.windows = annotated_windows(self.corpus, self.tasks)
+        self.soft = prepared.soft
+        self.windows = self.soft.windows() if self.soft else annotated_windows(self.corpus, self.tasks)
         self.sentences = len(np.unique(self.corpus.row_of_window[self.windows]))
         self.sampler = LengthGroupedSampler(
             self.corpus.window_lengths[self.windows],
@@ -160,6 +161,8 @@ class Trainer:
         for task in TASKS:
             if empty or task not in self.tasks:  # the head of an untrained task may not know these labels
                 batch[f"labels_{task}"].fill_(UNLABELLED)
+        if self.soft:
+            batch |= self.soft.batch(windows[: 0 if empty else None], *batch["attention_mask"].shape)
         if features := self.features_for("train"):
             batch["hidden"] = features.batch(windows)
             del batch["input_ids"]

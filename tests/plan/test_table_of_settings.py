@@ -54,7 +54,8 @@ SHORT = {
 }
 OTHER_ENCODERS = {"DEBERTA": "deberta-v2", "MODERNBERT": "modernbert"}
 # a key, then its cases: column, what happens, settings (=2 sets the key; with START, the run begins with a
-# model of both heads that learned BIO, with DEBERTA and MODERNBERT with such an encoder), what the run says
+# model of both heads that learned BIO, with DEBERTA and MODERNBERT with such an encoder; TEACHER is that
+# model, TINY an encoder alone), what the run says
 CASES = """
 model.revision
   effect refuses: =main → model.revision is about the hub
@@ -153,6 +154,9 @@ training.dwa_temperature
   effect warns: =3 → training.dwa_temperature is 3.0, and has no effect
 training.class_weights
   effect refuses: ={"sport":2} → named 'sport'; did you mean sports?
+  effect warns: =balanced distillation.teacher=TEACHER distillation.share=1 → labels have no part in the loss
+training.label_smoothing
+  effect warns: =0.1 distillation.teacher=TEACHER distillation.share=1 → labels have no part in the loss
 training.cuda_graphs
   effect warns: =false → training.cuda_graphs is false, and has no effect
 training.cache_features
@@ -170,6 +174,16 @@ training.early_stopping
   effect refuses: =1 data.dev=null → early_stopping needs data.dev
   effect warns: =3 → training.early_stopping is 3, and has no effect
   splits refuses: =1 data.dev=dev_classes → training.early_stopping would
+distillation.teacher
+  effect warns: =TEACHER distillation.share=0 → and has no effect: distillation.share is 0
+  effect refuses: =TINY → an encoder without trained heads
+  splits refuses: =rows → no row of data.train has probabilities or tag_probabilities
+  splits refuses: =TEACHER data.train=weather → does not know classes of train: weather
+  splits warns: =TEACHER data.train=classes → also knows types of which train has no type: LOC, PER
+distillation.temperature
+  effect warns: =3 → distillation.temperature is 3.0, and has no effect: distillation.teacher is null
+distillation.share
+  effect warns: =0.2 → distillation.share is 0.2, and has no effect: distillation.teacher is null
 device
   effect warns: =cuda → CUDA is not available: using the CPU
 output_dir
@@ -235,6 +249,7 @@ def test_what_the_table_says_happens(shell, tiny, trained, tmp_path, case):
         start = make_encoder(OTHER_ENCODERS[word], tmp_path / "other", texts)
     words = [word for word in case.settings if word not in ("START", *OTHER_ENCODERS)]
     words = [re.sub(r"^(data\.(?:train|dev|test))=(?!null)(.*)", r"\1=\2.jsonl", word) for word in words]
+    words = [word.replace("=TEACHER", f"={trained}").replace("=TINY", f"={tiny}") for word in words]
     settings = [f"model.backbone={start}", "model.num_classes_task_a=null", "model.num_labels_task_b=null"]
     settings += ["data.train=train.jsonl", "data.dev=dev.jsonl", "data.test=null"]
     settings += ["training.num_epochs=2", "device=cpu"]

@@ -67,6 +67,18 @@ def test_graphs_train_the_same_model(train, settings):
     assert_alike(train("graphs", True, *ALIKE, *settings), train("plain", False, *ALIKE, *settings))
 
 
+@pytest.mark.parametrize("room", [1 << 40, 0], ids=["on the device", "on the host"])
+@pytest.mark.parametrize(
+    "settings",
+    [FINE_TUNED, ["training.task=task_b", "distillation.share=1", "model.max_length=8", "model.stride=2"]],
+)
+def test_graphs_train_the_same_student(train, trained, monkeypatch, room, settings):
+    common = [*ALIKE, *settings, f"distillation.teacher={trained}"]
+    plain = train("plain", False, *common)
+    monkeypatch.setitem(globals(), "graphed_step", partial(graphed_step, room=room))
+    assert_alike(train("graphs", True, *common), plain)
+
+
 @pytest.mark.parametrize("tasks", [TASKS, ("task_a",), ("task_b",)])
 def test_the_device_forms_the_batches_of_the_host(corpus, tasks):
     on_device = DeviceCorpus(corpus, tasks, torch.device("cpu"))
