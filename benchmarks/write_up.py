@@ -23,6 +23,7 @@ from benchmarks import (
     attack,
     busy,
     crash_predict,
+    distil,
     encoders,
     gpu,
     result_pictures,
@@ -81,6 +82,7 @@ TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "texts to label, test": study_tables.texts_to_label_test,
     "planted errors": study_tables.planted_errors,
     "near duplicates": study_tables.near_duplicate_texts,
+    "distillation": lambda results: distil.table(results["distil_snips"]),
 }
 PICTURES: dict[str, Callable[[dict[str, dict]], Any]] = {  # a file in pictures/ → function → Figure
     "speed.svg": result_pictures.speed,

@@ -1,11 +1,16 @@
-"""The tables of nearest_sentences.py, speedups.py and gpu.py, from figures that can be checked by hand."""
+"""The tables of nearest_sentences.py, speedups.py, gpu.py and distil.py, from figures that can be checked by
+hand."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import gpu, nearest_sentences, speedups
+from benchmarks import distil, gpu, nearest_sentences, speedups
 from benchmarks.names import DEFAULTS, OURS, TUNED
 
 
@@ -52,6 +57,44 @@ def test_a_gpu_is_compared_with_the_faster_trainer_after_the_first_epoch():
     assert rows[2] == ["32", OURS, "9.00, 1.00, 2.00, 0.50", "100", "3.00", "1,000", "0.5000", "–"]
     assert [row[4] for row in rows[2:]] == ["3.00", "0.75", "1.00", "4.00", "1.00"]
     assert "| 32    |      5.00 |           1.00 |   1,200 |" in gpu.step_table(record)
+
+
+def test_a_student_is_shown_with_what_it_learned_from(tmp_path):
+    result = {"accuracy": 0.5, "entity_f1": 0.25, "exact_match": 0.125}
+    better = {"accuracy": 0.7, "entity_f1": 0.35, "exact_match": 0.125}
+    record = {
+        "labelled": 1000,
+        "unlabelled": 3000,
+        "results": {"teacher": [result, better], "3 alone": [result, result], "3 taught": [better, better]},
+        "bytes": {"teacher": 90_000_000, "3 alone": 69_000_000, "3 taught": 69_000_000},
+        "texts_per_second": {"teacher": [1.0, 9.0, 100.0], "3 alone": [20.0], "3 taught": [1234.0]},
+    }
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in distil.table(record).splitlines()]
+    assert rows[2] == [
+        "teacher, 6 layers",
+        "1,000 labelled",
+        "0.600 ± 0.141",
+        "0.300 ± 0.071",
+        "0.125 ± 0.000",
+        "90",
+        "9",
+    ]
+    assert rows[4][:3] == [
+        "student, 3 layers",
+        "1,000 labelled, 3,000 unlabelled, the teacher",
+        "0.700 ± 0.000",
+    ]
+    assert rows[4][-2:] == ["69", "1,234"]
+    (tmp_path / "train.jsonl").write_text("".join(f'{{"text": "t{n}", "label": "x"}}\n' for n in range(9)))
+    (tmp_path / "dev.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+    (tmp_path / "out").mkdir()
+    arguments = Namespace(corpus=str(tmp_path), labelled=3, unlabelled=4, dev=1)
+    files = distil.write_parts(arguments, tmp_path / "out", 0)
+    labelled, unlabelled = (list(map(json.loads, Path(file).read_text().splitlines())) for file in files)
+    assert [len(labelled), len(unlabelled)] == [3, 4]
+    assert all(row.keys() == {"text"} for row in unlabelled) and all(row["label"] == "x" for row in labelled)
+    assert len({row["text"] for row in labelled + unlabelled}) == 7
+    assert (tmp_path / "out" / "dev.jsonl").read_text() == '{"text": "a"}\n'
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

@@ -12,6 +12,7 @@ OTHER_TABLES = {  # first heads of the tables without results, and their page
     "file": "docs/data.md",
     "`model_type`": "docs/encoders.md",
     "key": "docs/training.md",
+    "keys of a student": "docs/distillation.md",
     "file in the run folder": "docs/training.md",
     "`--format`": "docs/labelling.md",
     "task": "README.md",
