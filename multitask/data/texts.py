@@ -10,8 +10,10 @@ from typing import BinaryIO
 
 from multitask.common.errors import InputError
 from multitask.data.examples import Example, unannotated_example
-from multitask.data.formats.files import SUFFIXES, read_records, source_files
-from multitask.data.formats.lines import Record, decode, input_errors
+from multitask.data.formats.files import JSON_LINES, PARQUET, SUFFIXES, read_records, source_files
+from multitask.data.formats.json_lines import read_json_lines
+from multitask.data.formats.lines import FilePart, Record, decode, input_errors, open_part
+from multitask.data.formats.parquet import read_parquet
 from multitask.data.notices import Notices
 from multitask.data.rows import BadRow, is_valid_utf8
 
@@ -57,13 +59,27 @@ def read_rows(path: str) -> Iterator[Row]:
         return _rows(path, _records(read_texts(path, strict=False)), notices)
 
 
-def _rows(path: str, records: Iterator[Record], notices: Notices) -> Iterator[Row]:
+def read_part(path: str, part: FilePart) -> Iterator[tuple[int, Row]]:
+    """(line, row) for each row of a part of a Parquet, JSON Lines or text file; rows as from `read_rows`."""
+    suffix = Path(path).suffix.lower()
+    if suffix in PARQUET:
+        return _numbered_rows(path, read_parquet(path, Notices(), False, part))
+    if suffix in JSON_LINES:
+        return _numbered_rows(path, read_json_lines(path, Notices(), False, part))
+    return _numbered_rows(path, _records(_lines(path, False, part)))
+
+
+def _numbered_rows(path: str, records: Iterator[Record]) -> Iterator[tuple[int, Row]]:
     with input_errors(path):
         for line, record in records:
             try:
-                yield unannotated_example(record, MAX_CHARACTERS)
+                yield line, unannotated_example(record, MAX_CHARACTERS)
             except BadRow as reason:
-                yield UnreadableRow(f"{path}:{reason.line or line}: {reason}")
+                yield line, UnreadableRow(f"{path}:{reason.line or line}: {reason}")
+
+
+def _rows(path: str, records: Iterator[Record], notices: Notices) -> Iterator[Row]:
+    yield from (row for _, row in _numbered_rows(path, records))
     notices.unknown_keys.clear()  # prediction needs the words alone
     for notice in notices.lines(path, ()):
         logger.warning(notice)
@@ -97,9 +113,9 @@ def read_texts(path: str, strict: bool = True) -> Iterator[tuple[int, str]]:
     return _lines(path, strict)
 
 
-def _lines(path: str, strict: bool) -> Iterator[tuple[int, str]]:
-    with input_errors(path), open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
-        for line, raw in enumerate(_bounded_lines(file), 1):
+def _lines(path: str, strict: bool, part: FilePart | None = None) -> Iterator[tuple[int, str]]:
+    with input_errors(path), _open(path, part) as file:
+        for line, raw in enumerate(_bounded_lines(file), part.line if part else 1):
             text = decode(raw, line, path)
             if strict and len(text) > MAX_CHARACTERS:
                 raise InputError(f"{path}:{line}: more than {MAX_CHARACTERS:,} characters; split the text")
@@ -108,6 +124,10 @@ def _lines(path: str, strict: bool) -> Iterator[tuple[int, str]]:
             if strict and not is_valid_utf8(text):
                 raise InputError(f"{path}:{line}: not UTF-8")
             yield line, text
+
+
+def _open(path: str, part: FilePart | None) -> BinaryIO:
+    return open(0, "rb", closefd=False) if path == "-" else open_part(path, part)
 
 
 def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:

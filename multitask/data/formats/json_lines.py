@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from multitask.common.errors import InputError
 from multitask.common.strict_json import RepeatedKey, decode_at, loads_row
-from multitask.data.formats.lines import Record, check_encoding, read_lines
+from multitask.data.formats.lines import FilePart, Record, check_encoding, read_lines
 from multitask.data.formats.tools.conversion import Converter
 from multitask.data.notices import Notices, abbreviate
 from multitask.data.rows import BadRow
@@ -16,18 +16,22 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _ARRAY = re.compile(r"\[\s*([\[{\]]|$)")  # of rows; a list that begins with a string is a row of spaCy's
 
 
-def read_json_lines(path: str, notices: Notices, annotated: bool = True) -> Iterator[Record]:
-    """Yield the rows of a JSON Lines file, of a JSON array, or of one JSON object over several lines."""
+def read_json_lines(
+    path: str, notices: Notices, annotated: bool = True, part: FilePart | None = None
+) -> Iterator[Record]:
+    """Yield the rows of a JSON Lines file, of a JSON array, or of one JSON object over several lines.
+
+    A `part` is one of a JSON Lines file."""
     converter = Converter(path, notices, annotated)
-    if _has_a_value_per_line(path):
-        return _read_lines(path, converter)
+    if part or has_a_value_per_line(path):
+        return _read_lines(path, converter, part)
     return (
         (line, value if isinstance(value, BadRow) else converter.convert(value, line))
         for line, value in _values_of_file(path)
     )
 
 
-def _has_a_value_per_line(path: str) -> bool:
+def has_a_value_per_line(path: str) -> bool:
     """Whether the first line of a file is a JSON value of its own, and no array of rows."""
     first = next((text.strip() for _, text in read_lines(path) if text.strip()), "")
     if _ARRAY.match(first):
@@ -42,9 +46,9 @@ def _has_a_value_per_line(path: str) -> bool:
     return True
 
 
-def _read_lines(path: str, converter: Converter) -> Iterator[Record]:
+def _read_lines(path: str, converter: Converter, part: FilePart | None) -> Iterator[Record]:
     convert = converter.convert
-    for line, text in read_lines(path):
+    for line, text in read_lines(path, part):
         if not text.strip():
             continue
         try:

@@ -1,18 +1,35 @@
 """Lines of UTF-8 files, and what the readers of all formats share."""
 
 import codecs
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from multitask.common.errors import InputError
 from multitask.data.rows import BadRow
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 CARRIAGE_RETURN = "a carriage return inside the line; lines end in \\n or \\r\\n"
 # UTF-32-LE begins like UTF-16-LE
 _OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
+_BUFFER = 1 << 20  # bytes
+
 Record = tuple[int, dict | BadRow]  # the first line of a row, and its JSON Lines form
+
+
+class FilePart(NamedTuple):
+    """Rows of a file that follow one another: its bytes or, of a Parquet file, its rows [start, end).
+
+    `line` is the number of the first line or row, from 1 on."""
+
+    start: int
+    end: int
+    line: int
 
 
 @contextmanager
@@ -41,11 +58,30 @@ def check_encoding(start: bytes, path: str | Path) -> None:
         raise InputError(f"{path}:1: UTF-16 or UTF-32, by its byte order mark; save the file as UTF-8")
 
 
-def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Yield (line, text) for each line of a file, as from `decode`."""
+class _PartOfFile(io.FileIO):
+    """A file that is read from one byte to another."""
+
+    def __init__(self, path: str | Path, part: FilePart):
+        super().__init__(path)
+        self.seek(part.start)
+        self._left = part.end - part.start
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        count = super().readinto(memoryview(buffer)[: self._left]) or 0
+        self._left -= count
+        return count
+
+
+def open_part(path: str | Path, part: FilePart | None = None) -> BinaryIO:
+    """Open a file, or a part of one, to read its lines."""
+    return open(path, "rb") if part is None else io.BufferedReader(_PartOfFile(path, part), _BUFFER)
+
+
+def read_lines(path: str | Path, part: FilePart | None = None) -> Iterator[tuple[int, str]]:
+    """Yield (line, text) for each line of a file or of a part of it, as from `decode`."""
     # binary files end lines at \n alone: U+2028 and the like are characters of a text
-    with open(path, "rb") as file:
-        for line, raw in enumerate(file, 1):
+    with open_part(path, part) as file:
+        for line, raw in enumerate(file, part.line if part else 1):
             yield line, decode(raw, line, path)
 
 
