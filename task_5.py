@@ -15,6 +15,7 @@ from os.path import isfile  # False also for a text that no file name may hold
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from multitask.cluster.command import add_engine_options, check_engine_options, predict_shards
 from multitask.common.errors import InputError, check_not_read
 from multitask.common.shell import run_script
 from multitask.encoders.thresholds import add_share_options
@@ -70,6 +71,7 @@ def add_predict_options(parser: argparse.ArgumentParser) -> None:
         help=".jsonl, .csv, .conll, .parquet or .labelstudio.json (JSON Lines on standard output)",
     )
     add_share_options(parser)
+    add_engine_options(parser)
     parser.add_argument("--embeddings", metavar="FILE.npy", help="also write embeddings, float32 (N, D)")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted output file")
     harmless = "CSV in which no text is taken for a formula: it gets a ' in front (default: exact texts)"
@@ -131,6 +133,10 @@ def predict(arguments: argparse.Namespace) -> None:
     from multitask.inference.terminal import terminal_renderer
     from multitask.inference.writers import check_labels_fit, soft_targets_line
 
+    check_engine_options(arguments)
+    if arguments.engine:
+        predict_shards(arguments)
+        return
     path, vectors = arguments.output, arguments.embeddings
     if bool(arguments.texts) == bool(arguments.input):
         raise InputError("give texts as arguments, or a file of them with --input (- is standard input)")

@@ -7,9 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 
@@ -23,12 +25,15 @@ DOCS = (
     "results",
     "export",
     "serving",
+    "cluster",
     "design",
     "troubleshooting",
 )
 PAGES = ("README.md", *(f"docs/{name}.md" for name in DOCS))
 ALL_PAGES = (*PAGES, "task_3.md", "CONTRIBUTING.md", "CHANGELOG.md", "corpus/README.md")
 NOT_RUN = ("pip install ", "python -m pytest")  # whoever runs this has just done both
+# (what a block has, what it needs beside requirements-dev.txt): it is run where that is installed
+NEEDS = (("--engine ray", "ray"), ("SparkSession", "pyspark"))
 # three epochs are enough for the scores below
 TUNED = "model.freeze_backbone=false training.learning_rate=1e-4"
 SHORTER = f"{TUNED} training.num_epochs=3"
@@ -42,7 +47,12 @@ def read(page: str) -> str:
 
 def blocks(page: str) -> list[tuple[str, str]]:
     """(language, code) of the blocks that are run."""
-    return re.findall(r"^```(sh|python)\n(.*?)^```$", read(page), re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^```(sh|python)\n(.*?)^```$", read(page), re.DOTALL | re.MULTILINE)
+    return [block for block in found if not any(name in block[1] and not is_here(it) for name, it in NEEDS)]
+
+
+def is_here(package: str) -> bool:
+    return find_spec(package) is not None and (package != "pyspark" or shutil.which("java") is not None)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +122,25 @@ def test_the_commands_write_what_the_pages_say(project):
     assert 'multitask_requests_total{path="/predict",status="200"} 1.0' in out
     # by tasks.md, by an export, and by the server
     assert out.count('{"text": "Is Apple opening an office in Lagos?", "label": "') == 3
+
+
+def test_the_commands_of_large_inputs_write_the_rows(project):
+    out = (project / "out").read_text()
+    assert "predicted: 677 rows in 4 files; 1 could not be read" in out
+    rows = pq.read_table(project / "predicted").to_pylist()
+    assert len(rows) == 677 and sum(row["error"] is not None for row in rows) == 1
+
+
+@pytest.mark.skipif(not is_here("ray"), reason="Ray is not installed: pip install -r requirements-ray.txt")
+def test_the_commands_for_ray_write_the_same_files(project):
+    names = [path.name for path in (project / "predicted").iterdir()]
+    for name in names:
+        assert (project / "by-ray" / name).read_bytes() == (project / "predicted" / name).read_bytes()
+
+
+@pytest.mark.skipif(not is_here("pyspark"), reason="Spark, or Java, is not installed")
+def test_the_lines_for_spark_print_predictions(project):
+    assert re.search(r"\[\(1, '\w+', None\), \(2, None, '.+'\)\]", (project / "out").read_text())
 
 
 def test_the_two_commands_stand_at_the_top_of_a_short_readme():

@@ -77,7 +77,10 @@ def test_every_entry_of_a_lock_has_hashes_and_names_no_place(name):
 
 
 def test_all_locks_agree():
+    """requirements-dev has most of the optional parts; what only one file needs is in its lock alone."""
     of_all = locked("requirements-dev") | locked("requirements-cuda")
+    for name in NAMES:
+        of_all = locked(name) | of_all
     cpu = locked("requirements-cpu")["torch"][0][1]
     for name in NAMES:
         for package, entries in locked(name).items():

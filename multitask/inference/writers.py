@@ -73,12 +73,17 @@ def check_labels_fit(path: str, labels: LabelSpace) -> None:
 
 
 def json_line(row: Row, prediction: Prediction | None) -> bytes:
-    """The row as one line of JSON; an unreadable row has the key `error`, and null for all other keys."""
+    """The row as one line of JSON, with the keys of `row_fields`."""
+    return json_bytes(row_fields(row, prediction))
+
+
+def row_fields(row: Row, prediction: Prediction | None) -> dict[str, Any]:
+    """The keys of a row of output; an unreadable row has the key `error`, and None for all other keys."""
     if isinstance(row, UnreadableRow):
         empty = dict.fromkeys(Prediction("", None, None, None).to_dict())
-        return json_bytes({**empty, "error": row.reason})
+        return {**empty, "error": row.reason}
     assert prediction is not None
-    return json_bytes(prediction.to_dict())
+    return prediction.to_dict()
 
 
 def soft_targets_line(labels: LabelSpace) -> Render:
