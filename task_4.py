@@ -88,7 +88,7 @@ def main() -> None:
     model = build(prepared, settings).to(device)
     trainer = Trainer(model, prepared, settings)
     folder = open_run_folder(trainer, old)
-    with resume_hint_on_failure(folder), StopSignals() as stop:
+    with resume_hint_on_failure(folder), distributed.lost_process_as_error(), StopSignals() as stop:
         train(trainer, folder, stop)
         progress = trainer.progress
         del trainer, model  # makes room for the best model

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from multitask.common.errors import InputError
 from multitask.common.shell import hide_messages
 
 if TYPE_CHECKING:  # torch is imported in functions: an exported model runs without it
@@ -98,6 +99,21 @@ def main_process_first() -> Iterator[None]:
     finally:
         if not rank():
             any_process([failed])
+
+
+@contextmanager
+def lost_process_as_error() -> Iterator[None]:
+    """In this block, the loss of another process is an InputError, instead of an error of gloo or NCCL."""
+    try:
+        yield
+    except RuntimeError as error:
+        kinds = ("gloo/transport", "NCCL", "Connection closed by peer", "Timed out waiting")
+        if world_size() == 1 or not any(kind in str(error) for kind in kinds):
+            raise
+        raise InputError(
+            f"process {rank()} of {world_size()} has lost another one, which was killed, or whose machine or "
+            "network failed; its own messages say more. Start all processes again with --resume"
+        ) from None
 
 
 def wrap_ddp(model: nn.Module, device: torch.device) -> nn.Module:
