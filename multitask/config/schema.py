@@ -195,9 +195,9 @@ class TrainingSettings(_Section):
     (the lowest). auto: the mean of accuracy and entity_f1. Of equal epochs the earlier one is kept."""
     early_stopping: Annotated[Whole, Field(ge=1)] | None = None
     """Stop after this many epochs without a better dev score. null: never."""
-    tracker: Literal["tensorboard"] | None = None
-    """tensorboard: also write the metrics as TensorBoard event files; needs requirements-tensorboard.txt.
-    null: none."""
+    tracker: Literal["tensorboard", "wandb", "mlflow"] | None = None
+    """Also send the metrics to TensorBoard, Weights & Biases or MLflow: tensorboard, wandb, mlflow, each with
+    its requirements-NAME.txt. null: none."""
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     """Determines the new heads, dropout and the order of the sentences."""
 

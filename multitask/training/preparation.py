@@ -28,6 +28,7 @@ from multitask.plan.rare_labels import rare_label_warnings
 from multitask.plan.selection import Selection, choose_selection
 from multitask.plan.starting_model import check_kept_window, choose_window, read_starting_model
 from multitask.speedups.modules import train_occurring_rows, use_fast_dropout
+from multitask.training.trackers import require_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def prepare(settings: Settings) -> Prepared:
     if settings.model.lora.rank:
         require_packages(["peft"], "model.lora", "requirements-lora.txt")
     if settings.training.tracker:
-        require_packages(["tensorboard"], "training.tracker", "requirements-tensorboard.txt")
+        require_tracker(settings.training.tracker)
     m = settings.model
     backbone = find_backbone(m.backbone, m.offline_backbone, m.revision)
     start = read_starting_model(settings, backbone.folder)

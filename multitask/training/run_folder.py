@@ -185,8 +185,8 @@ def _open(trainer: Trainer, old: Path | None, if_it_fails: ExitStack) -> RunFold
                 folder.save(merge_lora(trainer.model), trainer.progress.best_dev)
         progress = trainer.progress
         print(f"Resuming {old} after step {trainer.steps}, {progress.step} of epoch {progress.epoch}")
-    if folder and settings.training.tracker:
-        folder.tracker = Tracker(folder.path, flatten_settings(settings), trainer.progress.metrics)
+    if folder and (name := settings.training.tracker):
+        folder.tracker = Tracker(name, folder.path, flatten_settings(settings), trainer.progress.metrics)
     if_it_fails.pop_all()
     return folder
 

@@ -1,4 +1,3 @@
-import json
 import signal
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from conftest import ROOT
 from resuming import SETTINGS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tracked import expected
 
 import task_4
 
@@ -19,19 +19,6 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(str(run / "tensorboard"), {"scalars": 0}, purge_orphaned_data=False)
     events.Reload()
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-
-
-def expected(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """The same scalars from metrics.jsonl."""
-    points, step = {}, 0
-    for line in (run / "metrics.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        step = row.pop("step", step)
-        for name in ("dev", "test", "loss_weights"):
-            row |= {f"{name}/{key}": value for key, value in row.pop(name, {}).items()}
-        for tag, value in row.items():
-            points.setdefault(tag, []).append((step, pytest.approx(value, rel=1e-6)))
-    return points
 
 
 def test_tensorboard_holds_the_metrics_and_the_settings(runs, fresh):
@@ -78,12 +65,13 @@ def test_tracking_can_start_when_a_run_resumes(runs, stopped):
     assert scalars(stopped / "run")["epoch"] == [(2, 1), (4, 2), (6, 3)]
 
 
-def test_without_tensorboard_a_run_ends_before_any_work(shell, settings_for, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
+def test_without_its_package_a_run_ends_before_any_work(shell, settings_for, monkeypatch, tmp_path, name):
+    monkeypatch.setitem(sys.modules, name, None)
     before = sorted(tmp_path.iterdir())
-    ended = shell(task_4, *settings_for, "training.tracker=tensorboard")
+    ended = shell(task_4, *settings_for, f"training.tracker={name}")
     assert ended.status == 2
-    wanted = "error: training.tracker needs tensorboard: pip install -r requirements-tensorboard.txt\n"
+    wanted = f"error: training.tracker needs {name}: pip install -r requirements-{name}.txt\n"
     assert ended.err == wanted
     assert sorted(tmp_path.iterdir()) == before
-    assert (ROOT / "requirements-tensorboard.txt").exists()
+    assert (ROOT / f"requirements-{name}.txt").exists()
