@@ -184,10 +184,10 @@ def test_a_model_that_can_not_be_loaded_costs_nothing(predict, mine, trained, tm
     monkeypatch.setattr(batch_predict, "ROWS", 2)
     real = Predictor.predict_examples
 
-    def fail(predictor, examples, *arguments):
+    def fail(predictor, examples, *arguments, **named):
         if examples[0].text == ROWS[2]["text"]:
             raise OSError(5, "broken")
-        return real(predictor, examples, *arguments)
+        return real(predictor, examples, *arguments, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(Predictor, "predict_examples", fail)

@@ -24,12 +24,12 @@ def test_a_stopped_prediction_resumes_to_the_same_files(shell, trained, tmp_path
     assert shell(task_5, *arguments, "whole.npy", "--output", f"whole.{name[4:]}").status == 0
     predict, calls_before_signal = Predictor.predict_examples, [2, 1, 9]
 
-    def signalled(*arguments):
+    def signalled(*arguments, **named):
         calls_before_signal[0] -= 1
         if calls_before_signal[0] < 0:
             del calls_before_signal[0]
             os.kill(os.getpid(), signal.SIGTERM)
-        return predict(*arguments)
+        return predict(*arguments, **named)
 
     monkeypatch.setattr(Predictor, "predict_examples", signalled)
     for resume, rows in ((), 20), (["--resume"], 30):

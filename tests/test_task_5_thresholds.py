@@ -184,11 +184,11 @@ def test_resume_with_another_share_is_refused(shell, trained, tmp_path, monkeypa
     monkeypatch.setattr(batch_predict, "ROWS", 2)
     predict, batches = Predictor.predict_examples, []
 
-    def signalled(*arguments):
+    def signalled(*arguments, **named):
         batches.append(arguments)
         if len(batches) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return predict(*arguments)
+        return predict(*arguments, **named)
 
     monkeypatch.setattr(Predictor, "predict_examples", signalled)
     assert shell(task_5, *call, "o.jsonl", "--accuracy", "0.7").status == 143

@@ -11,7 +11,7 @@ from multitask.cluster.shards import Shard, SplitFile, number_shards
 from multitask.common.atomic_files import atomic_file, check_folder, lock
 from multitask.common.errors import InputError
 
-JOB = "job.json"
+JOB = "_job.json"  # readers of a folder of Parquet files leave out such names
 _VERSION = 1
 _METADATA = b"multitask.shard"  # a key of a shard's Parquet metadata
 _OTHER = "give another --output, or remove this folder to start over"
@@ -26,7 +26,7 @@ class Done(NamedTuple):
 
 
 class Job:
-    """A folder of one Parquet file per shard, and job.json: what they are made of.
+    """A folder of one Parquet file per shard, and _job.json: what they are made of.
 
     A file appears when all rows of its shard are written and on the disk. Its metadata name the job and the
     shard; a file that says otherwise, or has another number of rows, is not taken for finished.
@@ -47,7 +47,7 @@ class Job:
         self.rows = sum(shard.rows for shard in self.shards)
 
     def begin(self) -> list[Done]:
-        """Write job.json → the shards that an earlier start has finished.
+        """Write _job.json → the shards that an earlier start has finished.
 
         Raises InputError if the folder holds shards of another job, or anything else."""
         present = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
@@ -103,7 +103,7 @@ class Job:
         return unreadable
 
     def leave(self, any_finished: bool) -> None:
-        """Remove files that were never completed, and job.json too if no shard is finished."""
+        """Remove files that were never completed, and _job.json too if no shard is finished."""
         for pattern in (".part-*", f".{JOB}.*"):
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)

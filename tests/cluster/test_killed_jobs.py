@@ -34,7 +34,7 @@ for change in {changes!r}:
 
 def test_killed_at_a_change_of_the_disk_no_row_is_lost_or_doubled(trained, tmp_path):
     write_input(tmp_path / "in")
-    changes = [0, 3, 6, 7, 31]  # of job.json, of a shard, and of job.json at the end
+    changes = [0, 3, 6, 7, 31]  # of _job.json, of a shard, and of _job.json at the end
     arguments = words(trained)
     code = SWEEP.format(root=str(ROOT), tests=str(Path(__file__).parent), words=arguments, changes=changes)
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

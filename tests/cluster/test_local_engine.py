@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from cluster_jobs import SHARDS, as_json, contents, rows_of, words, write_input
 
@@ -67,7 +68,8 @@ def test_the_rows_are_those_of_predict_with_their_places(start, shell, trained):
         *(("in/b.jsonl", line) for line in range(1, 13)),
     ]
     assert [row["error"].split(": ")[0] for row in rows if row["error"]] == ["in/a.jsonl:9", "in/b.jsonl:12"]
-    assert sorted(contents("out")) == ["job.json", *(f"part-0000{i}.parquet" for i in range(SHARDS))]
+    assert sorted(contents("out")) == ["_job.json", *(f"part-0000{i}.parquet" for i in range(SHARDS))]
+    assert pq.read_table("out").num_rows == 25, "a folder is read as one table"
 
 
 def test_a_pattern_and_texts_are_predicted_too(start, shell, trained, tmp_path):
@@ -187,7 +189,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(start, whole, monkey
     assert ended.status == 2 and "write" in written
     last = ended.err.splitlines()[-1]
     assert "no space left on device; 2 of 6 shards are finished, and the same command continues" in last
-    assert sorted(contents("out")) == ["job.json", "part-00000.parquet", "part-00001.parquet"]
+    assert sorted(contents("out")) == ["_job.json", "part-00000.parquet", "part-00001.parquet"]
     assert start().status == 0 and contents("out") == whole
 
 
