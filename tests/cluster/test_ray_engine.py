@@ -154,10 +154,10 @@ def test_without_ray_the_job_ends_before_any_work(start, monkeypatch):
     assert (ROOT / "requirements-ray.txt").exists() and not Path("out").exists()
 
 
-def in_ray(trained, folder: Path, *more: str) -> subprocess.Popen:
-    """Start the job on Ray in a process of its own."""
+def in_own_process(trained, folder: Path, *more: str, engine: str = "ray") -> subprocess.Popen:
+    """Start the job in a process of its own, which has one thread, as Ray's workers have."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, ROOT / "task_5.py", *words(trained, *more, engine="ray")]
+    command = [sys.executable, ROOT / "task_5.py", *words(trained, *more, engine=engine)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=pipe, stderr=pipe)
 
@@ -167,7 +167,7 @@ def test_ray_writes_the_same_files_also_when_a_worker_is_killed(start, trained, 
     """In shards of 1,000 rows. The worker is killed after the first of them is written."""
     rows = [f'{{"text": "anna won vote {i} in paris"}}' for i in range(20_000)]
     (tmp_path / "in" / "c.jsonl").write_text("\n".join([*rows, "not json"]) + "\n")
-    job = in_ray(trained, tmp_path, "--workers", "2", "--shard-rows", "1000")
+    job = in_own_process(trained, tmp_path, "--workers", "2", "--shard-rows", "1000")
     killed: list[int] = []
     while job.poll() is None and not killed:
         written = any((tmp_path / "out").glob("part-*"))
@@ -179,7 +179,8 @@ def test_ray_writes_the_same_files_also_when_a_worker_is_killed(start, trained, 
     assert (job.returncode, out) == (0, f"out: {said}"), err
     assert "was lost; another one predicts it again" in err
     (tmp_path / "out").rename(tmp_path / "by-ray")
-    assert start("--shard-rows", "1000", engine="local").status == 0
+    here = in_own_process(trained, tmp_path, "--shard-rows", "1000", engine="local")
+    assert here.communicate(timeout=300)[0] and here.returncode == 0
     assert contents("out") == contents("by-ray")
     assert len({(row["file"], row["line"]) for row in rows_of("out")}) == 20_026
 
