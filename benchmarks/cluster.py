@@ -22,13 +22,10 @@ import argparse
 import json
 import os
 import random
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from importlib import import_module
@@ -38,7 +35,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.processes import busy_seconds
+from benchmarks.cluster_job import KINDS, Job
 from benchmarks.provenance import finish, parse, provenance
 from benchmarks.tables import markdown
 from multitask.cluster.command import SHARD_ROWS
@@ -46,9 +43,8 @@ from multitask.cluster.shards import split_file
 from multitask.common.errors import require_packages
 from multitask.common.shell import run_script
 
-SEED, FILES, MIB = 0, 4, 1 << 20
+SEED, FILES = 0, 4
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "RAY_USAGE_STATS_ENABLED": "0"}
-KINDS = ("command", "worker", "Ray")
 
 
 def main() -> None:
@@ -129,27 +125,7 @@ def ratio(rates: dict[str, list[float]], two: str = "2") -> float:
 def measure(scratch: Path, arguments: argparse.Namespace) -> dict:
     make_model(scratch / "model")
     write_rows(scratch / "short", arguments.ratio_rows)
-    rates: dict[str, list[float]] = {"1": [], "2": [], "apart": []}
-    others, ours = [], 0.0
-    for number in range(arguments.rounds):
-        for workers in (1, 2):
-            # many shards: which of the workers has finished its first one earlier matters less
-            job = Job(scratch, "short", workers, arguments.ratio_rows // 100)
-            job.wait()
-            rates[str(workers)].append(job.rate())
-            others.append(round(job.others, 3))
-            ours = job.seconds
-        apart = [
-            Job(scratch, f"short/[{part}].jsonl", 0, arguments.ratio_rows // 100) for part in ("01", "23")
-        ]
-        for job in apart:
-            job.wait()
-        rates["apart"].append(sum(job.rate() for job in apart))
-        print(
-            f"round {number + 1}:",
-            *(f"{name}: {r[-1]:,.0f} rows/s" for name, r in rates.items()),
-            file=sys.stderr,
-        )
+    rates, others, ours = compare_workers(scratch, arguments.ratio_rows // 100, arguments.rounds)
     results = {
         "ratio rows": arguments.ratio_rows,
         "rows per second": rates,
@@ -164,116 +140,58 @@ def measure(scratch: Path, arguments: argparse.Namespace) -> dict:
     job = Job(scratch, "long", 2, arguments.shard_rows)
     job.kill_a_worker(arguments.rows // 2)
     job.wait()
-    split = time.perf_counter()
-    for path in sorted((scratch / "long").iterdir()):
-        split_file(str(path), arguments.shard_rows)
-    checked = time.perf_counter()
-    for part in job.out.glob("part-*"):
-        import_module("pyarrow.parquet").read_metadata(part)
-    again = time.perf_counter()
-    results["job"] = {
-        "seconds to split": checked - split,
-        "seconds to check": again - checked,
-        "shards": len(list(job.out.glob("part-*"))),
-        "rows": arguments.rows,
-        "rows per second": job.rate(),
-        "seconds": job.seconds,
-        "lines": lines_once(scratch / "long", job.out),
-        "bytes": {name: size(path) for name, path in (("input", scratch / "long"), ("output", job.out))},
-        "memory": job.memory(),
-        "samples": job.samples[:: max(1, len(job.samples) // 100)],
-    }
+    results["job"] = facts_of_job(scratch / "long", job, arguments)
     results["others' share of the CPUs"] = [*others, round(job.others, 3)]
     return results
 
 
-class Job:
-    """task_5.py predict in a process of its own, whose memory is read every second. No workers: no Ray."""
+def compare_workers(
+    scratch: Path, shard_rows: int, rounds: int
+) -> tuple[dict[str, list[float]], list[float], float]:
+    """Rows per second in each round by "1" and "2" workers, and by two processes "apart", without Ray; the
+    share of the CPUs that other processes used meanwhile; the seconds of the last command with two workers.
 
-    def __init__(self, scratch: Path, name: str, workers: int, shard_rows: int):
-        self.out, self.shard_rows = scratch / f"out-{re.sub(r'[^a-z0-9]', '', name)}", shard_rows
-        self.workers = workers or 1
-        shutil.rmtree(self.out, ignore_errors=True)
-        words = ["--input", name, "--output", self.out.name, "--model", "model", "--device", "cpu"]
-        words += ["--shard-rows", str(shard_rows)]
-        self.command = [sys.executable, str(ROOT / "task_5.py"), "predict", *words]
-        engine = ["ray", "--workers", str(workers)] if workers else ["local"]
-        command = [*self.command, "--engine", *engine]
-        self.busy, self.started, self.samples = busy_seconds() or 0, time.perf_counter(), []
-        self.process = subprocess.Popen(command, cwd=scratch)
-        self.watch = threading.Thread(target=self._watch)
-        self.watch.start()
-
-    def wait(self) -> None:
-        status = self.process.wait()
-        self.seconds = time.perf_counter() - self.started
-        self.watch.join()
-        if status:
-            raise RuntimeError(f"the job ended with status {status}")
-        spent = (busy_seconds() or 0) - self.busy
-        own = max((sample["cpu"] for sample in self.samples), default=0)
-        self.others = max(0.0, spent - own) / self.seconds / (os.cpu_count() or 1)
-
-    def rate(self) -> float:
-        """Rows per second after each worker has finished its first shard."""
-        pq = import_module("pyarrow.parquet")
-        parts = sorted((path.stat().st_mtime_ns, path) for path in self.out.glob("part-*"))
-        first, last = parts[self.workers - 1][0], parts[-1][0]
-        rows = sum(pq.read_metadata(path).num_rows for _, path in parts[self.workers :])
-        return rows / (last - first) * 1e9
-
-    def kill_a_worker(self, after: int) -> None:
-        """Kill one of the workers when so many rows are written."""
-        while self.process.poll() is None and len(list(self.out.glob("part-*"))) * self.shard_rows < after:
-            time.sleep(0.1)
-        worker = next(pid for pid, kind in kinds(self.process.pid) if kind == "worker")
-        os.kill(worker, signal.SIGKILL)
-
-    def memory(self) -> dict[str, list[float]]:
-        """MiB of each kind of process, after a fifth of the time and at the end: medians of ten samples."""
-        working = [sample for sample in self.samples if sample["worker"]]
-        at = len(working) // 5
-        early, late = working[at : at + 10], working[-12:-2]
-        return {kind: [median(sample[kind] for sample in part) for part in (early, late)] for kind in KINDS}
-
-    def _watch(self) -> None:
-        spent: dict[int, float] = {}  # CPU seconds of each process, the ended ones too
-        while self.process.poll() is None:
-            sample = {"seconds": round(time.perf_counter() - self.started, 1), **dict.fromkeys(KINDS, 0.0)}
-            for pid, kind in kinds(self.process.pid):
-                memory, cpu = used(pid)
-                spent[pid] = max(cpu, spent.get(pid, 0.0))
-                sample[kind] = max(sample[kind], memory) if kind == "worker" else sample[kind] + memory
-            self.samples.append({**sample, "cpu": sum(spent.values())})
-            time.sleep(1)
+    `shard_rows` should be small, so that it matters little which worker finishes its first shard earlier."""
+    rates: dict[str, list[float]] = {"1": [], "2": [], "apart": []}
+    others, seconds = [], 0.0
+    for number in range(1, rounds + 1):
+        for workers in (1, 2):
+            job = Job(scratch, "short", workers, shard_rows)
+            job.wait()
+            rates[str(workers)].append(job.rate())
+            others.append(round(job.others, 3))
+            seconds = job.seconds
+        apart = [Job(scratch, f"short/[{part}].jsonl", 0, shard_rows) for part in ("01", "23")]
+        for job in apart:
+            job.wait()
+        rates["apart"].append(sum(job.rate() for job in apart))
+        shown = (f"{name}: {found[-1]:,.0f} rows/s" for name, found in rates.items())
+        print(f"round {number}:", *shown, file=sys.stderr)
+    return rates, others, seconds
 
 
-def kinds(parent: int) -> Iterator[tuple[int, str]]:
-    """(process, kind) of a job's command and of all that it has started."""
-    yield parent, "command"
-    for task in Path(f"/proc/{parent}/task").glob("*/children"):
-        try:
-            children = task.read_text().split()
-        except OSError:
-            continue
-        for child in map(int, children):
-            for pid, _ in kinds(child):
-                try:
-                    name = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
-                except OSError:
-                    continue
-                yield pid, "worker" if name.startswith("ray::_Actor") else "Ray"
-
-
-def used(pid: int) -> tuple[float, float]:
-    """Anonymous memory in MiB, and CPU seconds of a process; 0 if it has ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return 0.0, 0.0
-    anonymous = next((line.split()[1] for line in status.splitlines() if line.startswith("RssAnon")), "0")
-    return int(anonymous) * 1024 / MIB, sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+def facts_of_job(source: Path, job: Job, arguments: argparse.Namespace) -> dict:
+    """What was measured of the long job, and the seconds to split its input and to check its shards."""
+    began = time.perf_counter()
+    for path in sorted(source.iterdir()):
+        split_file(str(path), arguments.shard_rows)
+    split = time.perf_counter()
+    parts = sorted(job.out.glob("part-*"))
+    for part in parts:
+        import_module("pyarrow.parquet").read_metadata(part)
+    checked = time.perf_counter()
+    return {
+        "seconds to split": split - began,
+        "seconds to check": checked - split,
+        "shards": len(parts),
+        "rows": arguments.rows,
+        "rows per second": job.rate(),
+        "seconds": job.seconds,
+        "lines": lines_once(source, job.out),
+        "bytes": {"input": size(source), "output": size(job.out)},
+        "memory": job.memory(),
+        "samples": job.samples[:: max(1, len(job.samples) // 100)],
+    }
 
 
 def lines_once(source: Path, out: Path) -> int:

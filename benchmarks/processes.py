@@ -120,6 +120,15 @@ def family(number: int) -> list[Process]:
     return members
 
 
+def anonymous_memory(number: int | str) -> int:
+    """Anonymous memory of a process in bytes, which no file backs; 0 if it has ended. "self": of this one."""
+    try:
+        lines = Path(f"/proc/{number}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), 0)
+
+
 def cpu() -> tuple[str, list[str]]:
     """The name of the processor and its vector extensions, as far as the system reports them."""
     info = Path("/proc/cpuinfo")

@@ -26,6 +26,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.processes import anonymous_memory
 from benchmarks.provenance import finish, parse, provenance
 from multitask.common.shell import run_script
 from multitask.config.loading import load_settings
@@ -126,10 +127,9 @@ def measure(path: str) -> dict:
 
 def anonymous() -> int:
     """Bytes of this process's memory that are not backed by a file."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("this kernel does not report anonymous memory")
+    if not (found := anonymous_memory("self")):
+        raise OSError("this kernel does not report anonymous memory")
+    return found
 
 
 if __name__ == "__main__":

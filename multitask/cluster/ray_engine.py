@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 MAX_LOSSES = 3  # of workers that predict the same shard, or that start
 _STORE_BYTES = 80 << 20  # of a local Ray's object store, which holds next to nothing here
 _ANSWER_SECONDS = 5
-_WAIT_SECONDS = 60.0  # until it is said that workers wait for room
+_WAIT_SECONDS = 60.0  # before a warning that workers wait for room
 
 
 class _Actor:

@@ -1,4 +1,4 @@
-"""A stand-in for the module ray: its actors live in this process, and are lost when a test says so."""
+"""A stand-in for the module ray: its actors live in this process, and are lost when a test wants it."""
 
 from types import ModuleType, SimpleNamespace
 
