@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import BertConfig, PreTrainedConfig, PreTrainedModel
+from transformers import BertConfig, PreTrainedConfig, PreTrainedModel, initialization
 
+from crf import TagTransitions, chain_loss
 from families import FAMILIES, Family, part
+from token_heads import CRF_HEADS, TOKEN_HEADS, WINDOW, TokenConvolution, around
 
 POOLINGS = ("cls", "mean")
-TOKEN_HEADS = ("linear", "convolution")
 _OF_FAMILY = (
     "base_model_prefix",
     "supports_gradient_checkpointing",
@@ -38,8 +39,10 @@ class MultiTaskFields(PreTrainedConfig):
         num_labels_task_b: K, the size of the token head: transformers' `num_labels`, the size of `id2label`.
         classes: the C class names; None until training sets them.
         pooling: the sentence embedding: "cls" ([CLS] vector) or "mean" (mean over all tokens).
-        token_head: what the tag of a token is computed from: "linear" (its hidden state of the last layer) or
-            "convolution" (those of all layers, of the token and of the tokens around it).
+        token_head: what the tag of a token is computed from: "linear" (its hidden state of the last layer),
+            "convolution" (those of all layers, of the token and of the tokens around it), "convolution_crf"
+            (the same, and the tags of the words around it) or "window_crf" (those of the last layer, of three
+            tokens, and the tags of the words around it).
         tag_scheme: "IO" or "BIO"; None until training sets it.
         max_length, stride: size and overlap of a long text's windows, in tokens with [CLS] and [SEP].
         temperature_task_a, temperature_task_b: divisors of a head's logits before the softmax that gives
@@ -244,48 +247,16 @@ class MultiTaskOutput(NamedTuple):
     token_logits: Tensor  # (B, T, K), task B
 
 
-class TokenConvolution(nn.Module):
-    """Hidden states of several layers, n tensors (B, T, D) → a vector per token (B, T, H), which depends on
-    the token and on the tokens around it.
-
-    The layers of a token are projected together to H numbers; then two convolutions, the second one residual,
-    read WIDTH tokens each. Lower layers know more about words than the last one does (Peters et al. 2018,
-    §5.3; Tenney et al. 2019, §4). H is a third of D: it never equals D, therefore BertForTokenClassification
-    refuses the weights, as those of the other families do."""
-
-    WIDTH = 5
-
-    def __init__(self, layers: int, hidden_size: int, dropout: float):
-        super().__init__()
-        self.size = max(1, hidden_size // 3)  # H
-        self.dropout = nn.Dropout(dropout)
-        self.projection = nn.Linear(layers * hidden_size, self.size)
-        self.first = nn.Linear(self.WIDTH * self.size, self.size)
-        self.second = nn.Linear(self.WIDTH * self.size, self.size)
-
-    def forward(self, states: Sequence[Tensor], attention_mask: Tensor | None = None) -> Tensor:
-        """The states of each layer (B, T, D) and the mask (B, T) → (B, T, H). Padding counts as zeros."""
-        x = functional.gelu(self.projection(self.dropout(torch.cat(list(states), -1))))
-        x = self.first(self._around(x, attention_mask))
-        x = x + self.second(self._around(self.dropout(functional.gelu(x)), attention_mask))
-        return functional.gelu(x)
-
-    def _around(self, x: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """(B, T, H) → the vectors of the WIDTH tokens around each token (B, T, WIDTH · H)."""
-        if attention_mask is not None:
-            x = x * attention_mask.unsqueeze(-1).to(x.dtype)
-        side = self.WIDTH // 2
-        padded = functional.pad(x, (0, 0, side, side))
-        return torch.cat([padded[:, i : i - 2 * side or None] for i in range(self.WIDTH)], -1)
-
-
 class MultiTaskTransformer(SentenceTransformer):
     """One encoder and two heads, each after dropout: a sentence's class (A), a tag per token (B).
 
     Head A reads the sentence embedding, the linear head B each token's hidden state (Devlin et al. 2019, §4.1
     and §5.3). It has the names of the family's own token classifier, such as BertForTokenClassification, and
     what that one has in front of it; the classifier can therefore load a saved model.
-    With `config.token_head` "convolution", head B reads a TokenConvolution of all layers.
+    Other kinds of head B read more, as `config.token_head` says; the classifier then has another width, and
+    the family's own one refuses it. With a CRF the token logits are the scores of a linear chain, in which
+    `transitions` has those of tags that follow each other: the probabilities of a word's tags depend on all
+    words of its text.
 
     >>> sizes = {"num_classes_task_a": 3, "num_labels_task_b": 4}
     >>> model = MultiTaskTransformer.from_pretrained("bert-base-uncased", **sizes)
@@ -296,15 +267,25 @@ class MultiTaskTransformer(SentenceTransformer):
         layers, size, dropout = config.num_hidden_layers, config.hidden_size, config.head_dropout
         self.sentence_dropout = nn.Dropout(dropout)
         self.sentence_classifier = nn.Linear(size, config.num_classes_task_a)
-        self.token_convolution = self.head = None
-        if config.token_head == "convolution":
+        self.token_convolution = self.head = self.transitions = None
+        if config.token_head == "linear":
+            self.head = config.family.token_head(config)
+        elif config.token_head == "window_crf":
+            size *= WINDOW
+        else:
             self.token_convolution = TokenConvolution(layers + 1, size, dropout)
             size = self.token_convolution.size
-        else:
-            self.head = config.family.token_head(config)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(size, config.num_labels_task_b)
+        if config.token_head in CRF_HEADS:
+            self.transitions = TagTransitions(config.num_labels_task_b)
         self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """As in transformers, which calls it for modules whose weights a folder lacks."""
+        super()._init_weights(module)
+        if isinstance(module, TagTransitions):
+            initialization.zeros_(module.weight)
 
     @property
     def read_layers(self) -> tuple[int, ...]:
@@ -371,6 +352,8 @@ class MultiTaskTransformer(SentenceTransformer):
         last = tokens = states[-1]
         if self.token_convolution is not None:
             tokens = self.token_convolution(states, attention_mask)
+        elif self.transitions is not None:
+            tokens = around(last, attention_mask, WINDOW)
         elif self.head is not None:
             tokens = self.head(last)
         return MultiTaskOutput(
@@ -380,20 +363,23 @@ class MultiTaskTransformer(SentenceTransformer):
 
     def _head_parts(self) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
         """The modules of head A and of head B."""
-        token_parts = self.token_convolution, self.head, self.dropout, self.classifier
+        token_parts = self.token_convolution, self.head, self.dropout, self.classifier, self.transitions
         return (
             (self.sentence_dropout, self.sentence_classifier),
             tuple(module for module in token_parts if module is not None),
         )
 
     def reset(self, task_a: bool = False, task_b: bool = False) -> None:
-        """Give the chosen heads new random weights as BERT draws them: normal weights, zero bias."""
+        """Give the chosen heads new random weights as BERT draws them: normal weights, zero bias; transitions
+        of 0."""
         for modules, chosen in zip(self._head_parts(), (task_a, task_b)):
             drawn = [module for module in modules if chosen and module is not self.head]  # the encoder's own
             for module in (inner for outer in drawn for inner in outer.modules()):
                 if isinstance(module, nn.Linear):
                     nn.init.normal_(module.weight, std=self.config.initializer_range)
                     nn.init.zeros_(module.bias)
+                elif isinstance(module, TagTransitions):
+                    nn.init.zeros_(module.weight)
 
     def freeze(
         self, backbone: bool = False, task_a: bool = False, task_b: bool = False, layers: int = 0
@@ -442,6 +428,7 @@ def multitask_loss(
     weights_task_a: Tensor | None = None,
     class_weights: Sequence[Tensor | None] = (None, None),
     label_smoothing: float = 0.0,
+    transitions: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of each task: the sum over the batch's labelled items, divided by a given count.
 
@@ -453,8 +440,11 @@ def multitask_loss(
         class_weights: factors of the labels' losses, (C,) and (K,); None: all 1. The counts then are sums of
             the labelled items' factors, as in torch's weighted mean.
         label_smoothing: share of each label's probability that is spread over all labels.
+        transitions: (K, K) of a CRF: the loss of task B then is the cross-entropy of each window's tags as a
+            whole, and neither class weights of tags nor label smoothing apply to it.
 
-    Returns both losses in float32. A task without labels in the batch has loss 0, also if its count is 0."""
+    Returns both losses in float32. A task without labels in the batch has loss 0, also if its count is 0.
+    Raises ValueError for class weights of tags beside transitions."""
     sentence_logits, token_logits = output
     weights_a, weights_b = class_weights
     loss_a = functional.cross_entropy(
@@ -462,10 +452,15 @@ def multitask_loss(
     )
     if weights_task_a is not None:
         loss_a = loss_a * weights_task_a
-    flat = token_logits.flatten(0, 1).float()  # (B · T, K)
-    loss_b = functional.cross_entropy(
-        flat, labels_task_b.flatten(), weights_b, reduction="sum", label_smoothing=label_smoothing
-    )
+    if transitions is not None:
+        if weights_b is not None:
+            raise ValueError("a CRF has no class weights of tags: its loss is that of whole sequences")
+        loss_b = chain_loss(token_logits.float(), transitions, labels_task_b)
+    else:
+        flat = token_logits.flatten(0, 1).float()  # (B · T, K)
+        loss_b = functional.cross_entropy(
+            flat, labels_task_b.flatten(), weights_b, reduction="sum", label_smoothing=label_smoothing
+        )
     return loss_a.sum() / _divisor(count_task_a), loss_b / _divisor(count_task_b)
 
 

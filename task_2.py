@@ -49,7 +49,7 @@ def main() -> None:
         num_classes_task_a=m.num_classes_task_a or defaults.num_classes_task_a,
         num_labels_task_b=m.num_labels_task_b or defaults.num_labels_task_b,
         pooling=choose_pooling(m, backbone.folder),
-        token_head=choose_token_head(m, config, kept=getattr(config, "tag_scheme", None) is not None),
+        token_head=choose_token_head(settings, config, kept=getattr(config, "tag_scheme", None) is not None),
     ).to(device)
     window = choose_window(m, backbone.folder)
     show_outputs(model, load_tokenizer(backbone.folder), arguments.sentences or SAMPLES, *window)

@@ -284,6 +284,7 @@ def loss_of(trainer: Trainer, batch: dict[str, Tensor], counts: Counts, share: f
         batch["weights_task_a"],
         trainer.class_weights,
         trainer.settings.training.label_smoothing,
+        transitions=transitions() if (transitions := trainer.model.transitions) else None,
     )
     if trainer.soft:
         both = trainer.soft.mix(both, output, batch, counts)

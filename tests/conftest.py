@@ -192,7 +192,7 @@ def trained(tiny, tmp_path_factory) -> Path:
         label2id={tag: i for i, tag in enumerate(tags)},
         tag_scheme="BIO",
         pooling="mean",
-        token_head="convolution",
+        token_head="convolution_crf",
         max_length=24,
         stride=6,
         temperature_task_a=2.5,
@@ -203,6 +203,7 @@ def trained(tiny, tmp_path_factory) -> Path:
         torch.nn.init.normal_(head.bias)
     for parameter in model.token_convolution.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
+    torch.nn.init.normal_(model.transitions.weight, std=0.1)
     model.save_pretrained(folder / "run" / "model")
     shutil.copy(tiny / "tokenizer.json", folder / "run" / "model")
     rows = folder / "rows.jsonl"

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from model import TOKEN_HEADS, MultiTaskTransformer
+from model import MultiTaskTransformer
 from multitask.data.labels import LabelSpace
 from multitask.inference.predictor import Predictor
+from token_heads import TOKEN_HEADS
 
 LABELS = LabelSpace(("x", "y", "z"), ("LOC", "PER"), "BIO")
 TEXTS = ["anna won in paris", "", "the vote", "a " * 90 + "end", "Paris, anna and the match!", "chip"]
@@ -22,6 +23,8 @@ def random_model(request, tiny):
     if model.token_convolution:  # else its vectors, and with them the differences between words, are small
         for parameter in model.token_convolution.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
+    if model.transitions:
+        torch.nn.init.normal_(model.transitions.weight, std=0.2)
     return model
 
 

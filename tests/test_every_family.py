@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoModelForTokenClassification, AutoTokeniz
 
 import task_5
 from families import FAMILIES
-from model import TOKEN_HEADS, MultiTaskTransformer
+from model import MultiTaskTransformer
 from multitask.config.schema import LoraSettings, TrainingSettings
 from multitask.data.labels import labels_from_config
 from multitask.data.tokenization import WordTokenizer
@@ -22,11 +22,13 @@ from multitask.encoders.lora import add_lora, merge_lora
 from multitask.encoders.pretrained import config_of, load_model, load_tokenizer
 from multitask.inference.predictor import Predictor
 from multitask.training.optimizer import parameter_groups
+from token_heads import TOKEN_HEADS
 
 CORPUS = ROOT / "corpus"
 SETTINGS = [
     f"--config={ROOT / 'config.yml'}",
     "model.freeze_backbone=false",
+    "model.token_head=linear",  # which the family's own classifier opens
     "data.train=train.jsonl",
     f"data.dev={CORPUS / 'dev.jsonl'}",
     "data.test=null",
@@ -131,6 +133,13 @@ def test_the_layers_above_stored_states_give_the_same_logits(encoder, token_head
         part = model(attention_mask=mask, hidden=stored if len(layers) > 1 else stored[:, :, 0], depth=depth)
         assert torch.equal(part.sentence_logits, whole.sentence_logits)
         assert torch.equal(part.token_logits[inside], whole.token_logits[inside])
+
+
+@pytest.mark.parametrize("token_head", [kind for kind in TOKEN_HEADS if kind != "linear"])
+def test_the_familys_own_classifier_refuses_the_other_token_heads(encoder, token_head, tmp_path):
+    random_model(encoder, token_head).save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="mismatched"):
+        AutoModelForTokenClassification.from_pretrained(tmp_path)
 
 
 @torch.inference_mode()

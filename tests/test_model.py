@@ -7,7 +7,8 @@ import torch
 from torch.nn.functional import gelu
 from transformers import AutoModel, AutoModelForTokenClassification, BertModel, pipeline
 
-from model import MultiTaskConfig, MultiTaskTransformer, SentenceTransformer, TokenConvolution
+from model import MultiTaskConfig, MultiTaskTransformer, SentenceTransformer
+from token_heads import TOKEN_HEADS, TokenConvolution
 
 SIZES = {"num_classes_task_a": 3, "num_labels_task_b": 5}
 
@@ -48,7 +49,7 @@ def test_temperatures_are_saved_and_default_to_1(tmp_path):
         {"num_labels_task_b": 4, "id2label": {0: "O"}},
         {"num_classes_task_a": 3, "classes": ["a"]},
         {"pooling": "max"},
-        {"token_head": "crf"},
+        {"token_head": "lstm"},
         {"temperature_task_a": 0.0},
         {"temperature_task_b": math.inf},
         {"temperature_task_a": math.nan},
@@ -159,6 +160,20 @@ def test_a_convolution_reads_all_layers_of_a_token_and_of_those_around_it(tiny, 
             torch.testing.assert_close(logits[row, place], convolution.classifier(top))
 
 
+@torch.inference_mode()
+def test_a_window_reads_the_last_layer_of_three_tokens(tiny, batch):
+    input_ids, mask = batch
+    model = MultiTaskTransformer.from_pretrained(tiny, token_head="window_crf", **SIZES).eval()
+    torch.nn.init.normal_(model.classifier.weight)
+    last, logits = model.encode(input_ids, mask), model(input_ids, mask).token_logits
+    nothing = torch.zeros(last.shape[-1])
+    for row, length in enumerate(mask.sum(1).tolist()):
+        tokens = [nothing, *last[row, :length], nothing]
+        for place in range(length):
+            expected = model.classifier(torch.cat(tokens[place : place + 3]))
+            torch.testing.assert_close(logits[row, place], expected)
+
+
 @pytest.mark.parametrize("depth", range(4))
 @torch.inference_mode()
 def test_stored_layers_take_the_place_of_those_below(convolution, batch, depth):
@@ -174,15 +189,20 @@ def test_stored_layers_take_the_place_of_those_below(convolution, batch, depth):
         convolution.heads(states[-1])
 
 
+@pytest.mark.parametrize("kind", [kind for kind in TOKEN_HEADS if kind != "linear"])
 @torch.inference_mode()
-def test_a_folder_with_a_convolution_opens_with_the_right_numbers_or_not_at_all(convolution, batch, tmp_path):
+def test_a_folder_with_another_head_opens_with_the_right_numbers_or_not_at_all(tiny, batch, tmp_path, kind):
     input_ids, mask = batch
-    convolution.save_pretrained(tmp_path)
+    model = MultiTaskTransformer.from_pretrained(tiny, token_head=kind, **SIZES).eval()
+    if model.transitions:
+        torch.nn.init.normal_(model.transitions.weight)
+    model.save_pretrained(tmp_path)
     again = MultiTaskTransformer.from_pretrained(tmp_path).eval()
-    for one, two in zip(again(input_ids, mask), convolution(input_ids, mask)):
+    for one, two in zip(again(input_ids, mask), model(input_ids, mask)):
         assert torch.equal(one, two)
+    assert not model.transitions or torch.equal(again.transitions(), model.transitions())
     hidden = AutoModel.from_pretrained(tmp_path).eval()(input_ids, attention_mask=mask).last_hidden_state
-    assert torch.equal(hidden[mask.bool()], convolution.encode(input_ids, mask)[mask.bool()])
+    assert torch.equal(hidden[mask.bool()], model.encode(input_ids, mask)[mask.bool()])
     with pytest.raises(RuntimeError, match="mismatched"):
         AutoModelForTokenClassification.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="Could not load model"):

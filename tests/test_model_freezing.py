@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from model import TOKEN_HEADS, MultiTaskTransformer
+from model import MultiTaskTransformer
+from token_heads import TOKEN_HEADS
 
 SIZES = {"num_classes_task_a": 3, "num_labels_task_b": 5}
 
@@ -30,7 +31,10 @@ def batch():
         ({"backbone": True}, ["bert."]),
         ({"layers": 2}, ["bert.embeddings", "bert.encoder.layer.0", "bert.encoder.layer.1"]),
         ({"task_a": True}, ["sentence_classifier"]),
-        ({"backbone": True, "task_b": True}, ["bert.", "token_convolution.", "classifier."]),
+        (
+            {"backbone": True, "task_b": True},
+            ["bert.", "token_convolution.", "classifier.", "transitions."],
+        ),
     ],
 )
 def test_freeze_affects_only_the_chosen_parts(model, choice, frozen):
@@ -103,9 +107,13 @@ def test_no_gradient_flows_through_frozen_layers_when_recomputing(model, batch):
 
 
 def test_reset_changes_only_the_chosen_head(model):
+    if model.transitions:
+        torch.nn.init.ones_(model.transitions.weight)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.reset(task_b=True)
+    assert not (model.transitions and model.transitions.weight.any())
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     convolution = {f"token_convolution.{name}.weight" for name in ("projection", "first", "second")}
-    assert changed - convolution == {"classifier.weight"}
-    assert (convolution <= changed) == (model.config.token_head == "convolution")
+    assert (convolution <= changed) == model.config.token_head.startswith("convolution")
+    transitions = {"transitions.weight"} if model.transitions else set()
+    assert changed - convolution == {"classifier.weight"} | transitions

@@ -79,7 +79,7 @@ def test_task_2_shows_shapes_and_trainable_parameters(shell, config):
         if line.endswith("%")
     }
     size = 32 // 3  # of the vectors between the token head's parts; it reads 4 layers, and 5 tokens twice
-    heads = {"A": 32 * 3 + 3, "B": (4 * 32 + 1) * size + 2 * (5 * size + 1) * size + (size + 1) * 4}
+    heads = {"A": 32 * 3 + 3, "B": (4 * 32 + 1) * size + 2 * (5 * size + 1) * size + (size + 1) * 4 + 4 * 4}
     assert trainable["backbone"] == sum(heads.values())
     assert trainable["task A head"] == trainable["nothing"] - heads["A"]
     assert trainable["backbone and task A head"] == heads["B"]

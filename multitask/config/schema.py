@@ -92,10 +92,12 @@ class ModelSettings(_Section):
     pooling: Literal["auto", "cls", "mean"] = "auto"
     """The sentence's vector: cls ([CLS]) or mean (over its tokens). auto: that with which the encoder was
     trained, as its folder says (mean for all-MiniLM-L6-v2), else cls."""
-    token_head: Literal["auto", "linear", "convolution"] = "auto"
+    token_head: Literal["auto", "linear", "convolution", "window_crf", "convolution_crf"] = "auto"
     """What a word's tag is computed from. linear: the last layer; the model folder then also opens as
     transformers' AutoModelForTokenClassification. convolution: all layers of a token and of those around it.
-    auto: a starting model's own, else convolution for a frozen backbone and linear for one that trains."""
+    window_crf: the last layer of three tokens, and the tags of the words around. convolution_crf: as
+    convolution, and these tags. auto: a starting model's own, else convolution_crf for a frozen backbone and
+    window_crf for one that trains."""
     dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.1
     """Dropout in the encoder and before the heads, in the trained parts only."""
     attention_dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.0

@@ -52,9 +52,21 @@ def _is_id2label(value: Any) -> bool:
     )
 
 
-_TEMPERATURE = Rule(
-    lambda value: type(value) in (int, float) and 0 < value <= sys.float_info.max, "a finite number above 0"
-)
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -sys.float_info.max <= value <= sys.float_info.max
+
+
+def _is_square_matrix(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(row, list) and len(row) == len(value) for row in value)
+        and all(_is_number(number) for row in value for number in row)
+    )
+
+
+SQUARE_MATRIX = Rule(_is_square_matrix, "a square matrix: a list of lists of finite numbers")
+_TEMPERATURE = Rule(lambda value: _is_number(value) and value > 0, "a finite number above 0")
 
 RULES = {
     "classes": Rule(lambda value: value is None or _are_names(value), "a list of different names, or null"),
@@ -64,7 +76,7 @@ RULES = {
     ),
     "tag_scheme": one_of(*LEARNED_SCHEMES, None),
     "pooling": one_of("cls", "mean"),
-    "token_head": one_of("linear", "convolution"),
+    "token_head": one_of("linear", "convolution", "window_crf", "convolution_crf"),
     "max_length": whole_number(4),
     "stride": whole_number(0),
     "temperature_task_a": _TEMPERATURE,

@@ -134,6 +134,8 @@ def _contradictions(c: Configuration) -> Iterator[str]:
 
 def _mismatches(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Iterator[str]:
     """Differences between the shapes of the stored tensors and a configuration."""
+    from token_heads import CRF_HEADS, WINDOW
+
     c = CONFIGURATIONS[config["model_type"]].model_construct(**config)
     encoder_shapes = {name.removeprefix(f"{c.prefix}."): shape for name, shape in shapes.items()}
     numbers = (re.match(rf"{re.escape(c.layer)}\.(\d+)\.", name) for name in encoder_shapes)
@@ -148,12 +150,18 @@ def _mismatches(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> I
         elif shape[axis] != times * getattr(c, size):
             yield f"{name} is {shape[0]} × {shape[1]}, but {size} in config.json is {getattr(c, size)}"
     inputs = width = getattr(c, c.width)
-    if c.token_head == "convolution" and c.tag_scheme:
+    if c.token_head == "window_crf":
+        inputs *= WINDOW
+    elif c.token_head != "linear" and c.tag_scheme:
         name = "token_convolution.projection.weight"
         if len(shape := shapes.get(name, ())) != 2:
-            yield f"no matrix {name}, although token_head in config.json is convolution"
+            yield f"no matrix {name}, although token_head in config.json is {c.token_head}"
             return
         inputs = shape[0]
+    if c.token_head in CRF_HEADS and c.tag_scheme:
+        tags, name = len(c.id2label or {}), "transitions.weight"
+        if shapes.get(name) != (tags, tags):
+            yield f"no {name} of {tags} × {tags}, although token_head in config.json is {c.token_head}"
     heads = (
         ("sentence_classifier", c.classes, width),
         ("classifier", c.tag_scheme and c.id2label, inputs),

@@ -39,6 +39,22 @@ sentence_logits, token_logits, embeddings = session.run(None, inputs)
 ```
 """
 
+_CHAIN = """\
+# a word has the tag of its first subword; the best sequence of tags is that of the highest sum (Viterbi)
+words, numbers = [], encoded.word_ids
+for i, number in enumerate(numbers):
+    if number is not None and number != numbers[i - 1]:
+        words.append(i)
+best, before = token_logits[0, words[0]], []
+for i in words[1:]:
+    sums = best[:, None] + np.array(labels["transitions"])
+    before.append(sums.argmax(0))
+    best = sums.max(0) + token_logits[0, i]
+path = [best.argmax()]
+for choices in reversed(before):
+    path.insert(0, choices[path[0]])
+print([(encoded.tokens[i], labels["tags"][tag]) for i, tag in zip(words, path)])"""
+
 _THRESHOLDS = f"""\
 {FILE} holds the probabilities from which on a wanted share of predictions is right on dev. With
 `Predictor.answer_only_if(accuracy=0.95, precision=0.95)` a less probable class becomes None, and a less
@@ -52,7 +68,9 @@ def export_readme(config: ExportedConfig, labels: LabelSpace, thresholds: bool) 
     lines = []
     if labels.classes:
         lines.append('print(labels["classes"][sentence_logits[0].argmax()])')
-    if labels.types:
+    if labels.types and config.transitions:
+        lines.append(_CHAIN)
+    elif labels.types:
         lines.append('tags = [labels["tags"][i] for i in token_logits[0].argmax(-1)]')
         lines.append("print(list(zip(encoded.tokens, tags)))  # a word has the tag of its first subword")
     return _README.format(

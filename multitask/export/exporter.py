@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -173,16 +173,23 @@ def random_corpus(predictor: Predictor) -> EncodedCorpus:
 
 def export_files(predictor: Predictor, int8: bool) -> Iterator[tuple[str, list[bytes]]]:
     """(name, pieces of the content) of each file of an export but its checksums."""
-    model, config = predictor.runner.model, predictor.config
-    graph = export_graph(model)
+    graph = export_graph(predictor.runner.model)
     if int8:
         quantize(graph)
     yield from graph_files(graph)
-    same = {field.name: getattr(config, field.name, None) for field in fields(ExportedConfig)}
-    tags = [config.id2label[i] for i in range(config.num_labels)]
-    exported = ExportedConfig(**same | {"tags": tags, "weights": "int8" if int8 else "float32"})
+    exported = _exported_config(predictor, "int8" if int8 else "float32")
     yield LABELS, [(json.dumps(exported.to_dict(), indent=2, ensure_ascii=False) + "\n").encode()]
     yield TOKENIZER, [predictor.tokenizer.to_str(pretty=True).encode()]
     if predictor.thresholds:
         yield THRESHOLDS, [predictor.thresholds.to_json()]
     yield README, [export_readme(exported, predictor.labels, predictor.thresholds is not None).encode()]
+
+
+def _exported_config(predictor: Predictor, weights: str) -> ExportedConfig:
+    config, transitions = predictor.config, predictor.runner.transitions
+    values: dict[str, Any] = {
+        field.name: getattr(config, field.name, None) for field in fields(ExportedConfig)
+    }
+    values["tags"] = [config.id2label[i] for i in range(config.num_labels)]
+    values["transitions"] = None if transitions is None else transitions.tolist()
+    return ExportedConfig(**values | {"weights": weights})

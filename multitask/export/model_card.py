@@ -65,8 +65,12 @@ To upload the whole folder to the hub: `hf upload NAME MODEL .`. To upload weigh
 `model.push_to_hub("NAME")`.
 """
 
-_TAGGER = {
-    "linear": """
+_CRF = """
+The token logits are the scores of a linear-chain CRF: the probabilities of a word's tags depend on those of
+the words around it. `task_5.py` computes them, with `model.transitions()`.
+"""
+
+_TAGGER = """
 The entity head alone, with transformers. A word has the tag of its first token:
 
 ```python
@@ -75,13 +79,12 @@ from transformers import AutoModelForTokenClassification, pipeline
 tagger = AutoModelForTokenClassification.from_pretrained("MODEL")
 print(pipeline("ner", model="MODEL", aggregation_strategy="first")("Anna won in Paris."))
 ```
-""",
-    "convolution": """
+"""
+
+_NO_TAGGER = """
 transformers' `AutoModelForTokenClassification` and `pipeline("ner")` refuse this folder: they know no token
-head that reads all layers and neighbouring tokens. A model that is trained with `model.token_head: linear`
-opens there too.
-""",
-}
+head that reads neighbouring tokens. A model that is trained with `model.token_head: linear` opens there too.
+"""
 
 
 def model_card(
@@ -121,13 +124,19 @@ def model_card(
         "## Data",
         _files(settings, splits),
         "## Loading",
-        _LOADING.strip().replace("@TAGGER@", _TAGGER[settings.model.token_head].strip()),
+        _loading(settings.model.token_head),
         "## Settings",
         _settings(settings),
     ]
     header = hub_metadata(settings, backbone, scores).to_yaml()
     # ModelCard parses the header again, and raises if the hub could not read it
     return str(ModelCard(f"---\n{header}\n---\n\n" + "\n\n".join(sections) + "\n"))
+
+
+def _loading(token_head: str) -> str:
+    parts = [_CRF] if token_head.endswith("_crf") else []
+    parts.append(_TAGGER if token_head == "linear" else _NO_TAGGER)
+    return _LOADING.strip().replace("@TAGGER@", "\n\n".join(part.strip() for part in parts))
 
 
 def _summary(settings: Settings, backbone: Backbone, labels: LabelSpace) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -15,7 +16,7 @@ from multitask.common.errors import InputError, list_problems, one_line, require
 from multitask.common.strict_json import RepeatedKey, loads
 from multitask.data.batching import pad, word_positions
 from multitask.data.corpus import EncodedCorpus, window_problem
-from multitask.encoders.prediction_fields import RULES, one_of, whole_number
+from multitask.encoders.prediction_fields import RULES, SQUARE_MATRIX, one_of, whole_number
 from multitask.inference.runner import BatchOutput, Runner
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class ExportedConfig:
     hidden_size: int
     vocab_size: int
     weights: str  # "float32" or "int8"
+    transitions: list[list[float]] | None = None  # of a CRF: (K, K), of a tag followed by another
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -56,7 +58,9 @@ class ExportedConfig:
         """Number of tags, as in MultiTaskConfig."""
         return len(self.tags)
 
-    to_dict = asdict
+    def to_dict(self) -> dict[str, Any]:
+        """The content of labels.json. Without a CRF there is no key `transitions`."""
+        return {name: value for name, value in asdict(self).items() if name not in _OPTIONAL or value}
 
 
 _RULES = {
@@ -64,8 +68,9 @@ _RULES = {
     "hidden_size": whole_number(1),
     "vocab_size": whole_number(1),
     "weights": one_of("float32", "int8"),
+    "transitions": SQUARE_MATRIX,
 }
-assert list(_RULES) == [field.name for field in fields(ExportedConfig)]
+_OPTIONAL = ("transitions",)
 
 
 class OnnxModel(Runner):
@@ -89,6 +94,8 @@ class OnnxModel(Runner):
         except ChecksumError as damage:
             raise InputError(f"{folder}: {damage}; export the model again") from None
         self.config = read_labels(self.folder / LABELS)
+        if self.config.transitions:
+            self.transitions = np.array(self.config.transitions)
         self.workers = threads or usable_cpus()
         self.session = _session(self.folder / MODEL, device, self.config.weights)
         if self.session.get_providers()[0] == CUDA:
@@ -143,14 +150,22 @@ def read_labels(file: Path) -> ExportedConfig:
     problems = [f"{file}: {name}: unknown key" for name in values if name not in _RULES]
     for name, rule in _RULES.items():
         if name not in values:
-            problems.append(f"{file}: {name}: is missing; it is {rule.meaning}")
+            if name not in _OPTIONAL:
+                problems.append(f"{file}: {name}: is missing; it is {rule.meaning}")
         elif not rule.is_valid(values[name]):
             problems.append(f"{file}: {name}: is not {rule.meaning}")
-    if not problems and (problem := window_problem(values["max_length"], values["stride"])):
-        problems.append(f"{file}: stride: {values['stride']}, but {problem}")
-    if problems:
+    if problems := problems or [f"{file}: {problem}" for problem in _contradictions(values)]:
         raise InputError(list_problems(problems))
     return ExportedConfig(**values)
+
+
+def _contradictions(values: dict[str, Any]) -> Iterator[str]:
+    """Problems of several valid fields of labels.json together."""
+    if problem := window_problem(values["max_length"], values["stride"]):
+        yield f"stride: {values['stride']}, but {problem}"
+    tags, rows = (len(values.get(name, values["tags"])) for name in ("tags", "transitions"))
+    if rows != tags:
+        yield f"transitions: has {rows} rows, but there are {tags} tags"
 
 
 def _session(file: Path, device: str, weights: str) -> InferenceSession:

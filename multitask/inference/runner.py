@@ -12,6 +12,7 @@ import numpy as np
 from multitask.common.chunking import split_into_chunks
 from multitask.data.batching import batches_by_tokens, word_positions
 from multitask.data.corpus import EncodedCorpus
+from multitask.encoders.tag_chain import log_marginals
 
 T = TypeVar("T")
 
@@ -28,7 +29,8 @@ class BatchOutput(NamedTuple):
 
 
 class RowOutputs(NamedTuple):
-    """A model's outputs for rows [first, last) of a corpus, in float32. Logits: None as in BatchOutput."""
+    """A model's outputs for rows [first, last) of a corpus, in float32. Logits: None as in BatchOutput. Those
+    of words are the logarithms of probabilities if the model has a CRF."""
 
     first: int
     last: int
@@ -40,10 +42,12 @@ class RowOutputs(NamedTuple):
 class Runner:
     """A model, called with a corpus and the ids of B of its windows (B,) → BatchOutput.
 
-    `config` has the fields of MultiTaskConfig that prediction needs. Up to `workers` batches of about
-    `batch_tokens` tokens, padding included, run at once, each in its own thread."""
+    `config` has the fields of MultiTaskConfig that prediction needs, `transitions` (K, K) the scores of tags
+    that follow each other, if the model has a CRF. Up to `workers` batches of about `batch_tokens` tokens,
+    padding included, run at once, each in its own thread."""
 
     config: Any
+    transitions: np.ndarray | None = None
     workers = 1
     batch_tokens = 1024
 
@@ -132,7 +136,16 @@ def start_rows(runner: Runner, corpus: EncodedCorpus, first: int, last: int) -> 
     """Begin to run rows [first, last) of a corpus → a function that gives their outputs."""
     windows = corpus.window_rows[first : last + 1]
     finish = runner.start(corpus, int(windows[0]), int(windows[-1]))
-    return lambda: RowOutputs(first, last, *_row_means(windows, finish()))
+    offsets = corpus.word_rows[first : last + 1] - corpus.word_rows[first]
+    return lambda: RowOutputs(first, last, *in_chains(runner, _row_means(windows, finish()), offsets))
+
+
+def in_chains(runner: Runner, out: BatchOutput, offsets: np.ndarray) -> BatchOutput:
+    """A model's outputs for the words of texts [offsets[i], offsets[i + 1]). If it has a CRF, their logits
+    become the logarithms of the probabilities that a word's tags have in its text."""
+    if runner.transitions is None or out.word_logits is None:
+        return out
+    return out._replace(word_logits=log_marginals(out.word_logits, runner.transitions, offsets))
 
 
 def _row_means(windows: np.ndarray, out: BatchOutput) -> BatchOutput:

@@ -58,6 +58,11 @@ class TorchRunner(Runner):
         else:
             self.batch_tokens = 1 << 14  # a GPU needs large batches
 
+    @property
+    def transitions(self) -> np.ndarray | None:  # type: ignore[override]  # of the weights as they are now
+        learned = self.model.transitions if isinstance(self.model, MultiTaskTransformer) else None
+        return None if learned is None else learned().detach().float().cpu().numpy()
+
     def without_heads(self) -> "TorchRunner":
         runner = copy.copy(self)
         runner.heads = False

@@ -12,7 +12,7 @@ from multitask.data.examples import Example, words_of_examples
 from multitask.data.labels import LabelSpace
 from multitask.inference.decoding import softmax
 from multitask.inference.predictor import Predictor, TextEncoder
-from multitask.inference.runner import BatchOutput, in_chunks, one_ahead
+from multitask.inference.runner import BatchOutput, in_chains, in_chunks, one_ahead
 
 CLASS, TAGS, BOTH = ORDERS = ("class", "tags", "both")
 
@@ -113,6 +113,7 @@ def encoded(predictor: Predictor, rows: Iterable[Example]) -> Iterator[tuple[lis
 def uncertainty(out: BatchOutput, corpus: EncodedCorpus, predictor: Predictor) -> Uncertainty:
     """The uncertainty of all rows of a corpus, from a model's outputs for all its windows."""
     labels, config = predictor.labels, predictor.config
+    out = in_chains(predictor.runner, out, corpus.word_rows)
     classes = tags = None
     if labels.classes and out.sentence_logits is not None:
         classes = class_uncertainty(out.sentence_logits, corpus.window_rows, config.temperature_task_a)

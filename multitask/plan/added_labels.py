@@ -28,7 +28,8 @@ _ITERATIONS = 100
 def keep_rows(model: MultiTaskTransformer, heads: Heads) -> None:
     """Copy the starting model's weights of the labels that it knows, by name, into heads with more labels.
 
-    The rows of the other labels stay as they were drawn; `fit_new_classes` replaces those of classes."""
+    The rows of the other labels stay as they were drawn; `fit_new_classes` replaces those of classes. The
+    transitions from and to a new tag are 0."""
     import torch
 
     known, labels = heads.start.known, heads.labels
@@ -43,6 +44,9 @@ def keep_rows(model: MultiTaskTransformer, heads: Heads) -> None:
         with torch.no_grad():
             for name, tensor in stored.items():
                 model.get_parameter(name)[rows] = tensor.float()
+            if task == "task_b" and model.transitions:
+                (tensor,) = read_tensors(heads.start.folder, ["transitions.weight"]).values()
+                model.transitions.weight[rows[:, None], rows] = tensor.float()
     if heads.added:
         check_finite(model, heads.start.folder / "model.safetensors")
 

@@ -92,7 +92,7 @@ def choose_heads(
         frozenset(new),
         added,
         _sizes(settings, labels, start, new, added),
-        choose_token_head(m, start.config, kept_types, "task_b" in trained_tasks(settings)),
+        choose_token_head(settings, start.config, kept_types),
         choose_pooling(m, start.folder),
         *choose_window(m, start.folder),
         warnings,

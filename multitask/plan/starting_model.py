@@ -11,6 +11,7 @@ from multitask.data.corpus import window_problem
 from multitask.data.labels import TASKS, LabelSpace, labels_from_config
 from multitask.encoders.pretrained import config_of, own_pooling
 from multitask.encoders.validation import read_config
+from token_heads import CRF_HEADS
 
 MAX_LENGTH, STRIDE = 128, 32  # of the windows of an encoder that names none
 
@@ -90,7 +91,7 @@ def check_kept_layers(settings: Settings, start: StartingModel, kept: Collection
             raise InputError(
                 f"model.keep_layers changes what {task} predicts, which is not trained: set it to null"
             )
-        if task == "task_b" and start.config.token_head == "convolution":
+        if task == "task_b" and start.config.token_head.startswith("convolution"):
             raise InputError(
                 "model.keep_layers leaves out layers, but the starting model's token head reads all of them: "
                 "set model.new_heads to task_b"
@@ -151,19 +152,47 @@ def trains_head(settings: Settings, task: str) -> bool:
     return task in trained_tasks(settings) and not getattr(settings.model, f"freeze_{task}")
 
 
-def choose_token_head(m: ModelSettings, config: MultiTaskFields, kept: bool, trained: bool = True) -> str:
+def choose_token_head(settings: Settings, config: MultiTaskFields, kept: bool) -> str:
     """The kind of the token head; `kept`: it is that of the starting model, which has this configuration.
 
-    For auto, a head that is trained anew is the one that measures best (docs/results.md): under an encoder
-    that trains, a convolution finds no more entities than a linear head. Raises InputError if the settings
-    ask for another kind than that of a head that is kept."""
-    if not kept:
-        best = "convolution" if m.freeze_backbone and trained else "linear"
-        return best if m.token_head == "auto" else m.token_head
-    own = getattr(config, "token_head", "linear")
-    if m.token_head not in ("auto", own):
+    For auto, a head that is trained anew is the one that measures best (docs/results.md). Raises InputError
+    if the settings ask for another kind than that of a head that is kept, or for a loss that a CRF does not
+    have."""
+    m, trained, asked = settings.model, "task_b" in trained_tasks(settings), settings.model.token_head
+    obstacle = crf_obstacle(settings) if trained else None
+    if kept:
+        own = getattr(config, "token_head", "linear")
+        if asked not in ("auto", own):
+            raise InputError(
+                f"model.token_head is {asked}, but the starting model's token head is {own}, and its "
+                "weights are kept: set model.token_head to auto"
+            )
+        if own in CRF_HEADS and obstacle:
+            raise InputError(
+                f"the starting model's token head is {own}, and {obstacle}: unset it, or set model.new_heads "
+                "to task_b"
+            )
+        return own
+    if asked in CRF_HEADS and obstacle:
         raise InputError(
-            f"model.token_head is {m.token_head}, but the starting model's token head is {own}, and its "
-            "weights are kept: set model.token_head to auto"
+            f"model.token_head is {asked}, and {obstacle}: unset it, or set model.token_head to auto"
         )
-    return own
+    if asked != "auto":
+        return asked
+    if not trained:
+        return "linear"
+    if m.freeze_backbone:
+        return "convolution" if obstacle else "convolution_crf"
+    return "linear" if obstacle else "window_crf"
+
+
+def crf_obstacle(settings: Settings) -> str | None:
+    """Why a CRF can't learn with these settings; None if it can. Its loss is that of whole sequences."""
+    t, d = settings.training, settings.distillation
+    if t.class_weights is not None:
+        return "training.class_weights weighs the tags of single words"
+    if t.label_smoothing:
+        return f"training.label_smoothing is {t.label_smoothing:g}, for the tags of single words"
+    if d.teacher is not None and d.share > 0:
+        return "distillation.teacher gives probabilities for the tags of single words"
+    return None

@@ -36,7 +36,7 @@ def search_settings(settings: Settings, fixed: Sequence[str], count: int, build:
     prepared = prepare(settings)
     token_head = prepared.heads.token_head if "task_b" in prepared.heads.new else None
     found = Search(folder, settings, search_space(settings, token_head, fixed), token_head)
-    features: dict = {}  # of the frozen layers, for each kind of tag head
+    features: dict = {}  # of the frozen layers: of the last one, or of all, as the tag head reads them
 
     def train_once(settings: Settings, after_epoch: AfterEpoch) -> float:
         heads = prepared.heads
@@ -44,7 +44,7 @@ def search_settings(settings: Settings, fixed: Sequence[str], count: int, build:
             heads = replace(heads, token_head=settings.model.token_head)
         own = replace(prepared, heads=heads)
         trainer = Trainer(build(own, settings).to(device), own, settings)
-        trainer.features = features.setdefault(heads.token_head, trainer.features)
+        trainer.features = features.setdefault(trainer.model.read_layers, trainer.features)
         train(trainer, None, stop, after_epoch)
         if trainer.progress.best is None:
             raise InputError("data.dev has no annotation of a trained task")

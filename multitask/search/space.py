@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from multitask.config.help_text import flatten_settings
 from multitask.config.schema import Settings, trained_tasks
+from multitask.plan.starting_model import crf_obstacle
 
 SEARCHED = (
     *("training.learning_rate", "training.head_learning_rate", "training.num_epochs"),
@@ -51,7 +52,8 @@ def _candidates(settings: Settings, token_head: str | None) -> Iterator[tuple[st
         yield "training.loss_weights.task_b", Range(0.5, 8.0, log=True)
     yield "model.dropout", Range(0.0, 0.3)
     if token_head and m.token_head == "auto":
-        yield "model.token_head", ("linear", "convolution")
+        crfs = () if crf_obstacle(settings) else ("window_crf", "convolution_crf")
+        yield "model.token_head", ("linear", "convolution", *crfs)
 
 
 def start_values(settings: Settings, space: Collection[str], token_head: str | None) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class FiniteRunner(Runner):
     """Runs another Runner, and raises NotFinite instead of giving NaN or infinity."""
 
     def __init__(self, runner: Runner):
-        self.runner, self.config = runner, runner.config
+        self.runner, self.config, self.transitions = runner, runner.config, runner.transitions
 
     def start(self, corpus: EncodedCorpus, first: int, last: int) -> Callable[[], BatchOutput]:
         finish = self.runner.start(corpus, first, last)

@@ -184,10 +184,10 @@ def test_random_texts_have_one_word_up_to_a_full_window(exported):
 def test_a_comparison_finds_the_largest_difference(exported):
     one, two = torch_predictor(exported), torch_predictor(exported)
     with torch.no_grad():
-        two.runner.model.classifier.bias[3] -= 0.5
+        two.runner.model.sentence_classifier.bias[1] -= 0.5
     comparison = compare_predictors(one, two, random_corpus(one))
-    assert comparison.differences["sentence_logits"] == comparison.differences["embeddings"] == 0
-    assert comparison.differences["word_logits"] == pytest.approx(0.5, abs=1e-4)
+    assert comparison.differences["word_logits"] == comparison.differences["embeddings"] == 0
+    assert comparison.differences["sentence_logits"] == pytest.approx(0.5, abs=1e-4)
     assert comparison.scores == (Scores(None, None, None),) * 2
     with torch.no_grad():
         two.runner.model.sentence_classifier.bias[0] = torch.nan

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import task_4
 import task_5
-from model import TOKEN_HEADS, MultiTaskTransformer
+from model import MultiTaskTransformer
 from multitask.config.loading import load_settings
 from multitask.config.schema import DataSettings, Settings
 from multitask.data.labels import LabelSpace
@@ -23,6 +23,7 @@ from multitask.encoders.thresholds import FILE, Step, TaskThresholds, Thresholds
 from multitask.evaluation.selective import LEVELS
 from multitask.export.model_card import escaped, model_card
 from multitask.training.progress import Progress
+from token_heads import TOKEN_HEADS
 
 LINEAR = Settings.model_validate({"model": {"token_head": "linear"}})
 HOSTILE = [

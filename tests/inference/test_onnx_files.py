@@ -39,6 +39,10 @@ def test_a_changed_bit_is_noticed(exported, tmp_path):
         ({"temperature_task_b": float("nan")}, "temperature_task_b: is not"),
         ({"temperature_task_b": float("inf")}, "temperature_task_b: is not"),
         ({"weights": "int4"}, "weights: is not one of float32, int8"),
+        ({"transitions": [[1.0], [2.0]]}, "transitions: is not a square matrix"),
+        ({"transitions": [[1.0, "x"], [2.0, 3.0]]}, "transitions: is not a square matrix"),
+        ({"transitions": [[float("inf")]]}, "transitions: is not a square matrix"),
+        ({"transitions": [[1.0]]}, "transitions: has 1 rows, but there are"),
         ({"hidden": 3}, "hidden: unknown key"),
         ({"vocab_size": ...}, "vocab_size: is missing"),
     ],
@@ -73,7 +77,10 @@ def test_files_that_do_not_match_are_refused(exported, tmp_path):
     for number, (changed, reason) in enumerate(
         [
             ({LABELS: {**values, "classes": ["x"]}}, "sentence_logits has 2 columns; labels.json is for 1"),
-            ({LABELS: {**values, "tags": ["O", "B-A", "I-A"]}}, "token_logits has 5 columns"),
+            (
+                {LABELS: {**values, "tags": ["O", "B-A", "I-A"], "transitions": [[0] * 3] * 3}},
+                "token_logits has 5 columns",
+            ),
             ({LABELS: {**values, "hidden_size": 8}}, "embeddings has 32 columns"),
             ({LABELS: {**values, "vocab_size": 50}}, "tokenizer.json: gives ids up to"),
             ({LABELS: {**values, "tags": ["O", "B-A", "B-B", "I-A", "I-B"]}}, "labels can't be used"),

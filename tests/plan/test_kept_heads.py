@@ -13,6 +13,7 @@ from model import MultiTaskTransformer
 from multitask.config.loading import load_settings
 from multitask.encoders.pretrained import load_model
 from multitask.encoders.thresholds import read_thresholds
+from token_heads import TOKEN_HEADS
 
 OTHER_WINDOW = ["model.max_length=16", "model.stride=4"]
 LONG = "anna won the match in paris and the vote in the paris match " * 3
@@ -121,7 +122,7 @@ def test_the_size_of_an_untrained_head_is_the_starting_models(shell, settings_fo
 
 
 @pytest.mark.parametrize("scheme", ["IO", "BIO"])
-@pytest.mark.parametrize("token_head", ["linear", "convolution"])
+@pytest.mark.parametrize("token_head", TOKEN_HEADS)
 def test_new_labels_are_added_to_what_a_head_knows(shell, settings_for, rows, write_rows, scheme, token_head):
     free = ["model.num_classes_task_a=null", "model.num_labels_task_b=null", f"data.tag_scheme={scheme}"]
     start = trained(shell, settings_for, *free, f"model.token_head={token_head}")
@@ -144,9 +145,14 @@ def test_new_labels_are_added_to_what_a_head_knows(shell, settings_for, rows, wr
                 assert begun[f"{part}.bias"][names.index(name)] == start[f"{part}.bias"][known.index(name)]
             else:
                 assert 0 < row.abs().max() < 0.2 and begun[f"{part}.bias"][names.index(name)] == 0
+    if token_head.endswith("_crf"):
+        expected, known = torch.zeros(len(tags), len(tags)), len(start["classifier.bias"])
+        expected[:known, :known] = start["transitions.weight"]
+        assert expected.any() and torch.equal(begun["transitions.weight"], expected)
     others = begun.keys() - {
         f"{part}.{kind}" for part in ("classifier", "sentence_classifier") for kind in ("weight", "bias")
     }
+    others -= {"transitions.weight"}
     assert all(torch.equal(begun[name], start[name]) for name in others)
     ended = shell(task_4, *go_on, "output_dir=more")
     assert ended.status == 0, ended.err

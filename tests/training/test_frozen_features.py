@@ -4,7 +4,7 @@ import torch
 from examples import EXAMPLES, LABELS
 from transformers import BertModel
 
-from model import TOKEN_HEADS, MultiTaskTransformer
+from model import MultiTaskTransformer
 from multitask.common import array_cache
 from multitask.common.errors import InputError
 from multitask.data.batching import collate
@@ -13,6 +13,7 @@ from multitask.data.labels import LabelSpace
 from multitask.inference.runner import run_model
 from multitask.inference.torch_runner import TorchRunner
 from multitask.speedups.frozen_features import FrozenFeatures, features_key
+from token_heads import TOKEN_HEADS
 
 
 @pytest.fixture

@@ -35,8 +35,9 @@ def test_torchrun_trains_in_two_processes(settings_for, tmp_path):
         ["training.loss_weighting=fixed"],
         ["training.loss_weighting=uncertainty"],
         ["training.class_weights=balanced", "training.label_smoothing=0.1"],
+        ["model.token_head=convolution_crf"],
     ],
-    ids=["fixed", "uncertainty", "class weights"],
+    ids=["fixed", "uncertainty", "class weights", "crf"],
 )
 def test_two_processes_with_half_the_batch_train_the_same_model(train_run, train_both, weighting):
     settings = [

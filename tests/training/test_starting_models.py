@@ -70,7 +70,7 @@ def test_heads_with_the_same_names_continue_and_heads_with_others_are_new(
 
 
 def test_a_starting_model_keeps_its_kind_of_token_head_and_its_pooling(shell, settings_for):
-    kinds = {"linear": "cls", "convolution": "mean"}
+    kinds = {"linear": "cls", "convolution": "mean", "window_crf": "cls"}
     for kind, pooling in kinds.items():
         chosen = [f"model.token_head={kind}", f"model.pooling={pooling}", f"output_dir={kind}"]
         assert shell(task_4, *settings_for, *chosen).status == 0
@@ -78,7 +78,7 @@ def test_a_starting_model_keeps_its_kind_of_token_head_and_its_pooling(shell, se
         start = initial(go_on)
         before = load_model(MultiTaskTransformer, f"{kind}/model").state_dict()
         assert all(torch.equal(value, before[name]) for name, value in start.items())
-        (other,) = kinds.keys() - {kind}
+        other = next(name for name in kinds if name != kind)
         ended = shell(task_4, *go_on, f"model.token_head={other}")
         assert ended.status == 2
         assert f"is {other}, but the starting model's token head is {kind}" in ended.err
@@ -92,8 +92,11 @@ def test_a_starting_model_keeps_its_kind_of_token_head_and_its_pooling(shell, se
 @pytest.mark.parametrize(
     ("changes", "kind"),
     [
-        ([], "convolution"),
-        (["model.freeze_backbone=false"], "linear"),
+        ([], "convolution_crf"),
+        (["training.class_weights=balanced"], "convolution"),
+        (["training.label_smoothing=0.1"], "convolution"),
+        (["model.freeze_backbone=false"], "window_crf"),
+        (["model.freeze_backbone=false", "training.class_weights=balanced"], "linear"),
         (["training.task=task_a"], "linear"),
         (["training.task=task_a", "model.token_head=convolution"], "convolution"),
     ],
