@@ -81,7 +81,8 @@ def measure() -> dict[str, float]:
     from multitask.training.trainer import Trainer
 
     words = ["model.freeze_backbone=false", "training.batch_size=32", "device=cpu", "data.dev=null"]
-    settings = load_settings(ROOT / "config.yml", [*words, "data.test=null", "cache_dir=null"])
+    words += ["model.token_head=linear", "data.test=null", "cache_dir=null"]
+    settings = load_settings(ROOT / "config.yml", words)
     prepared = prepare(settings)
     trainer = Trainer(task_4.build(prepared, settings), prepared, settings)
     trainer.model.train()

@@ -91,8 +91,9 @@ def poolings(results: Results) -> str:
 
 
 def tag_heads(results: Results) -> str:
-    """Scores and CPU seconds of each kind of token head, on SNIPS."""
-    return markdown(token_heads.rows_of(results["token_heads_snips"]), left=2)
+    """Scores and CPU seconds of each kind of token head, on three corpora."""
+    records = of(results, "token_heads") | {"corpus/": results["token_heads_corpus"]}
+    return _stacked({name: token_heads.rows_of(record) for name, record in records.items()}, left=3)
 
 
 def texts_to_label(results: Results) -> str:

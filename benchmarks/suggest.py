@@ -228,13 +228,14 @@ class Simulation:
         return [found[figure] for figure in FIGURES]
 
     def measure(self, trainer) -> Measured:
-        from multitask.inference.runner import run_windows
+        from multitask.inference.runner import in_chains, run_windows
         from multitask.inference.torch_runner import TorchRunner
 
         corpus = self.prepared.corpora["train"]
         with trainer.evaluation_attention():
             runner = TorchRunner(trainer.model, self.features["train"], trainer.precision)
             out = run_windows(runner, corpus, 0, len(corpus.window_start))
+            out = in_chains(runner, out, corpus.word_rows)
         entropies, starts = word_entropies(out.word_logits, 1.0), corpus.word_rows[:-1]
         windows = corpus.window_rows
         embeddings = np.add.reduceat(out.embeddings, windows[:-1]) / np.diff(windows)[:, None]

@@ -1,4 +1,4 @@
-"""The linear token head against the convolution, with the backbone frozen and with nothing frozen.
+"""The linear token head, the convolution and the CRF, with the backbone frozen and with nothing frozen.
 
     python benchmarks/token_heads.py [--corpus FOLDER] [--limit N] [--epochs N] [--seeds N] [--jobs N]
         [--keep DIR] [--batch-size N] [--device cpu|cuda] [--backbone NAME] [--output FILE.json]
@@ -20,13 +20,19 @@ from benchmarks.tables import markdown, scores
 from multitask.common.shell import run_script
 
 FROZEN = ("model.freeze_backbone=true", "training.head_learning_rate=1e-3")
-LINEAR, CONVOLUTION = ("model.token_head=linear",), ("model.token_head=convolution",)
+HEAD_NAMES = {
+    "linear": "linear",
+    "convolution": "convolution",
+    "window_crf": "three tokens, CRF",
+    "convolution_crf": "convolution, CRF",
+}
 RUNS = {
-    ("the heads", "linear"): (*FROZEN, *LINEAR),
     ("the heads, rate × 10", "linear"): HEADS,
-    ("the heads", "convolution"): (*FROZEN, *CONVOLUTION),
-    ("everything", "linear"): (*TRAIN_ALL, *LINEAR),
-    ("everything", "convolution"): (*TRAIN_ALL, *CONVOLUTION),
+    **{
+        (trained, name): (*overrides, f"model.token_head={kind}")
+        for trained, overrides in (("the heads", FROZEN), ("everything", TRAIN_ALL))
+        for kind, name in HEAD_NAMES.items()
+    },
 }
 FIGURES = {"accuracy": "task A accuracy", "entity_f1": "task B F1", "exact_match": "whole sentences"}
 
