@@ -352,7 +352,7 @@ class MultiTaskTransformer(SentenceTransformer):
         last = tokens = states[-1]
         if self.token_convolution is not None:
             tokens = self.token_convolution(states, attention_mask)
-        elif self.transitions is not None:
+        elif self.config.token_head == "window_crf":
             tokens = around(last, attention_mask, WINDOW)
         elif self.head is not None:
             tokens = self.head(last)

@@ -94,6 +94,17 @@ def test_large_scores_and_transitions_stay_finite(batch):
     np.testing.assert_allclose(np.exp(marginals).sum(1), 1, rtol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1, 10, 1e4])
+def test_prediction_has_the_probabilities_whose_errors_training_lowers(batch, scale):
+    scores, transitions, _ = (scale * part.detach() for part in batch)
+    labels = torch.randint(0, 3, scores.shape[:2], generator=torch.Generator().manual_seed(1))
+    (errors,) = torch.autograd.grad(chain_loss(scores.requires_grad_(), transitions, labels), [scores])
+    expected = errors + torch.nn.functional.one_hot(labels, 3)
+    offsets = np.arange(0, 21, 5)
+    found = log_marginals(scores.detach().flatten(0, 1).numpy(), transitions.numpy(), offsets)
+    np.testing.assert_allclose(np.exp(found), expected.flatten(0, 1), atol=1e-6)
+
+
 def test_a_score_that_is_not_a_number_makes_the_loss_one(batch):
     scores, transitions, labels = batch
     spoiled = scores.detach().clone()
@@ -103,7 +114,7 @@ def test_a_score_that_is_not_a_number_makes_the_loss_one(batch):
 
 @pytest.mark.parametrize("block", [1, 7, 1 << 14])
 def test_marginals_are_those_of_the_sum_over_all_sequences(block, monkeypatch):
-    monkeypatch.setattr("multitask.encoders.tag_chain._BLOCK_WORDS", block)
+    monkeypatch.setattr("multitask.encoders.tag_chain.BLOCK_WORDS", block)
     random = np.random.default_rng(0)
     lengths = [4, 0, 1, 6, 2, 2, 0]
     offsets = np.append(0, np.cumsum(lengths))

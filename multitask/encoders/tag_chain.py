@@ -8,8 +8,8 @@ import numpy as np
 
 from multitask.data.labels import concatenated_ranges
 
-_BLOCK_WORDS = 1 << 14  # worked on at once: small enough for a core's cache
-_MAX_SPREAD = 200.0  # nats, as in training: the least likely transition below the likeliest
+BLOCK_WORDS = 1 << 14  # worked on at once: small enough for a core's cache
+MAX_SPREAD = 200.0  # nats, as in training: the least likely transition below the likeliest
 _LEAST = 1e-300  # a probability whose logarithm is finite
 
 
@@ -23,7 +23,7 @@ def log_marginals(scores: np.ndarray, transitions: np.ndarray, offsets: np.ndarr
     Args:
         transitions: (K, K) scores of a tag, the row, followed by another, the column."""
     steps = transitions.astype(np.float64)
-    moves = np.exp(np.maximum(steps - steps.max(), -_MAX_SPREAD))
+    moves = np.exp(np.maximum(steps - steps.max(), -MAX_SPREAD))
     result = np.empty(scores.shape, np.float32)
     lengths = np.diff(offsets)
     for rows in _blocks(lengths):
@@ -37,10 +37,10 @@ def log_marginals(scores: np.ndarray, transitions: np.ndarray, offsets: np.ndarr
 
 
 def _blocks(lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """The texts that have words, longest first, in blocks of about _BLOCK_WORDS words."""
+    """The texts that have words, longest first, in blocks of about BLOCK_WORDS words."""
     order = np.argsort(-lengths, kind="stable")
     order = order[: np.count_nonzero(lengths)]
-    block = (np.cumsum(lengths[order]) - lengths[order]) // _BLOCK_WORDS
+    block = (np.cumsum(lengths[order]) - lengths[order]) // BLOCK_WORDS
     yield from (part for part in np.split(order, np.flatnonzero(np.diff(block)) + 1) if len(part))
 
 

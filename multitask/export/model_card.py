@@ -14,6 +14,7 @@ from multitask.encoders.thresholds import FILE, Thresholds
 from multitask.evaluation.metrics import Scores
 from multitask.evaluation.selective import LEVELS
 from multitask.export.hub_metadata import Headline, encoder_name, hub_metadata
+from token_heads import CRF_HEADS
 
 _COLUMNS = {
     "accuracy": "accuracy (A)",
@@ -134,7 +135,7 @@ def model_card(
 
 
 def _loading(token_head: str) -> str:
-    parts = [_CRF] if token_head.endswith("_crf") else []
+    parts = [_CRF] if token_head in CRF_HEADS else []
     parts.append(_TAGGER if token_head == "linear" else _NO_TAGGER)
     return _LOADING.strip().replace("@TAGGER@", "\n\n".join(part.strip() for part in parts))
 

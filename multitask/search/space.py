@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from multitask.config.help_text import flatten_settings
 from multitask.config.schema import Settings, trained_tasks
 from multitask.plan.starting_model import crf_obstacle
+from token_heads import CRF_HEADS, TOKEN_HEADS
 
 SEARCHED = (
     *("training.learning_rate", "training.head_learning_rate", "training.num_epochs"),
@@ -52,8 +53,8 @@ def _candidates(settings: Settings, token_head: str | None) -> Iterator[tuple[st
         yield "training.loss_weights.task_b", Range(0.5, 8.0, log=True)
     yield "model.dropout", Range(0.0, 0.3)
     if token_head and m.token_head == "auto":
-        crfs = () if crf_obstacle(settings) else ("window_crf", "convolution_crf")
-        yield "model.token_head", ("linear", "convolution", *crfs)
+        left_out = CRF_HEADS if crf_obstacle(settings) else ()
+        yield "model.token_head", tuple(kind for kind in TOKEN_HEADS if kind not in left_out)
 
 
 def start_values(settings: Settings, space: Collection[str], token_head: str | None) -> dict[str, Any]:

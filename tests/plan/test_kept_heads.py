@@ -13,7 +13,7 @@ from model import MultiTaskTransformer
 from multitask.config.loading import load_settings
 from multitask.encoders.pretrained import load_model
 from multitask.encoders.thresholds import read_thresholds
-from token_heads import TOKEN_HEADS
+from token_heads import CRF_HEADS, TOKEN_HEADS
 
 OTHER_WINDOW = ["model.max_length=16", "model.stride=4"]
 LONG = "anna won the match in paris and the vote in the paris match " * 3
@@ -145,7 +145,7 @@ def test_new_labels_are_added_to_what_a_head_knows(shell, settings_for, rows, wr
                 assert begun[f"{part}.bias"][names.index(name)] == start[f"{part}.bias"][known.index(name)]
             else:
                 assert 0 < row.abs().max() < 0.2 and begun[f"{part}.bias"][names.index(name)] == 0
-    if token_head.endswith("_crf"):
+    if token_head in CRF_HEADS:
         expected, known = torch.zeros(len(tags), len(tags)), len(start["classifier.bias"])
         expected[:known, :known] = start["transitions.weight"]
         assert expected.any() and torch.equal(begun["transitions.weight"], expected)
