@@ -72,7 +72,12 @@ class Outcome(NamedTuple):
 
 
 class Study:
-    """A corpus and the settings that all runs on it share. Use it in a `with` block."""
+    """A corpus and the settings that all runs on it share. Use it in a `with` block.
+
+    Attributes:
+        common: these settings, as words of a command line.
+        threads: of each run.
+        folder: in which finished runs are kept."""
 
     def __init__(self, arguments: Namespace, overrides: Sequence[str]):
         for name in ("seeds", "jobs"):
@@ -86,8 +91,8 @@ class Study:
         rows = (self.corpus / "train.jsonl").read_bytes().splitlines(keepends=True)
         self._train, self._limit = [row for row in rows if row.strip()], arguments.limit
         self.test = self.corpus / "test.jsonl"
-        self._backbone, self._device = arguments.backbone, arguments.device
-        self._common = [
+        self.backbone, self._device = arguments.backbone, arguments.device
+        self.common = [
             "model.num_classes_task_a=null",
             "model.num_labels_task_b=null",
             *RATES,
@@ -100,7 +105,7 @@ class Study:
             "cache_dir=null",
             *overrides,
         ]
-        load_settings(ROOT / "config.yml", self._common)  # reports wrong settings before anything runs
+        load_settings(ROOT / "config.yml", self.common)  # reports wrong settings before anything runs
         # runs are forked from a process that has imported torch, which saves seconds for each
         os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         self._processes = multiprocessing.get_context("forkserver")
@@ -152,9 +157,9 @@ class Study:
         begin = start.result().folder if start else None
         train = self.rows(seed, run.share)
         epochs = max(1, round(self.epochs * run.epochs))
-        words = [*self._common, f"training.num_epochs={epochs}", f"training.seed={seed}", *run.overrides]
+        words = [*self.common, f"training.num_epochs={epochs}", f"training.seed={seed}", *run.overrides]
         trained = run.epochs > 0
-        backbone = Path(begin).name if begin else self._backbone
+        backbone = Path(begin).name if begin else self.backbone
         settings = flatten_settings(load_settings(ROOT / "config.yml", words))
         facts = json.dumps([settings, trained, backbone, self.threads]).encode()
         key = b"\0".join([facts, self.test.read_bytes(), *train])  # all that it depends on except code
@@ -165,7 +170,7 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "train.jsonl").write_bytes(b"".join(train))
         words.append(f"data.train={format_scalar(str(folder / 'train.jsonl'))}")
-        words.append(f"model.backbone={format_scalar(f'{begin}/model' if begin else self._backbone)}")
+        words.append(f"model.backbone={format_scalar(f'{begin}/model' if begin else self.backbone)}")
         spec = {"overrides": words, "trained": trained, "keep": run.keep, "test": str(self.test)}
         spec["threads"] = self.threads
         with atomic_file(folder / "spec.json") as file:

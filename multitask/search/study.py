@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from multitask.common.atomic_files import atomic_file
 from multitask.common.errors import InputError
 from multitask.config.help_text import render_config
@@ -21,7 +23,7 @@ if TYPE_CHECKING:  # optional, and slow to import
 SEARCHES = Path("runs/search")
 CONFIG = "config.yml"  # in the folder of a search: the settings of the best trial so far
 START = "start.yml"  # the settings that the search began with
-_MEDIAN_OF = 5  # trials that are finished before one is given up
+_MEDIAN_OF = 5  # dev scores of complete trials, at least, by which one is given up
 
 AfterEpoch = Callable[[int, int, float], None]
 """(epoch, number of epochs, dev score): to be called after each epoch. Raises Pruned."""
@@ -41,7 +43,7 @@ class Search:
 
     The first trial has the settings as they are. Then a tree of Parzen estimators (Bergstra et al. 2011)
     proposes others, and a run is given up if its dev score is below the median of earlier runs at the same
-    tenth of the run, since learning rates depend on the share that is done. Proposals depend on the seed and
+    share of the run, since learning rates depend on the share that is done. Proposals depend on the seed and
     on the trials before, and not on interruptions."""
 
     def __init__(
@@ -91,10 +93,8 @@ class Search:
         dev: dict[int, float] = {}
 
         def report(epoch: int, epochs: int, score: float) -> None:
-            for tenth in range(max(dev, default=0) + 1, 10 * epoch // epochs + 1):
-                dev[tenth] = score
-                asked.report(score, tenth)
-            if epoch < epochs and dev and asked.should_prune():
+            dev[epoch] = score
+            if epoch < epochs and self._falls_behind(max(dev.values()), epoch / epochs):
                 raise Pruned
 
         since, state, score, reason = time.perf_counter(), COMPLETE, None, None
@@ -120,11 +120,8 @@ class Search:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         seed = (self.settings.training.seed * 1_000_003 + len(self.trials)) % 2**32
-        study = optuna.create_study(
-            direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=seed),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=_MEDIAN_OF),
-        )
+        sampler = optuna.samplers.TPESampler(seed=seed)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
         for trial in self.trials:
             study.add_trial(
                 optuna.trial.create_trial(
@@ -132,12 +129,23 @@ class Search:
                     value=trial.score if trial.state == COMPLETE else None,
                     params=trial.settings,
                     distributions=self._distributions(),
-                    intermediate_values=trial.dev,
+                    intermediate_values=trial.dev_by_epoch,
                 )
             )
         if not self.trials:
             study.enqueue_trial(start_values(self.settings, self.space, self.token_head))
         return study
+
+    def _falls_behind(self, score: float, share: float) -> bool:
+        """Whether a dev score is below the median of complete trials at the same share of a run (Golovin et
+        al. 2017, §3.2.2). Theirs are on the lines between epochs, and known from the first epoch on: the
+        score of a run of one epoch is not one of its beginning."""
+        scores = []
+        for trial in self.trials:
+            epoch = share * trial.settings.get("training.num_epochs", self.settings.training.num_epochs)
+            if trial.state == COMPLETE and epoch > min(trial.dev_by_epoch) - 1e-9:
+                scores.append(np.interp(epoch, [*trial.dev_by_epoch], [*trial.dev_by_epoch.values()]))
+        return len(scores) >= _MEDIAN_OF and bool(score < np.median(scores))
 
     def _distributions(self) -> "dict[str, BaseDistribution]":
         from optuna import distributions as d
@@ -175,5 +183,5 @@ def describe(trial: Trial) -> str:
     """A trial's outcome in words."""
     if trial.state == FAILED:
         return f"failed: {trial.reason}"
-    done = "" if trial.state == COMPLETE else f", given up after {max(trial.dev)} tenths"
+    done = "" if trial.state == COMPLETE else f", given up after epoch {max(trial.dev_by_epoch)}"
     return f"dev score {trial.score:.4f}{done}"

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from multitask.common.atomic_files import atomic_file
 from multitask.common.errors import InputError
 
 FILE = "trials.jsonl"
+_DEV = "dev_by_epoch"
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 
 
@@ -20,7 +22,7 @@ class Trial:
     settings: dict[str, Any]  # by dotted key: those that the search chose
     state: str  # complete; pruned: given up before its end; failed: it could not be trained
     score: float | None  # the best dev score; None if it failed
-    dev: dict[int, float]  # tenth of the run → dev score
+    dev_by_epoch: dict[int, float]  # 1 for the first epoch
     seconds: float
     reason: str | None = None  # why it failed
 
@@ -32,9 +34,9 @@ def read_trials(folder: Path) -> list[Trial]:
         return []
     try:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        return [Trial(**{**row, "dev": {int(k): v for k, v in row["dev"].items()}}) for row in rows]
+        return [Trial(**{**row, _DEV: {int(k): v for k, v in row[_DEV].items()}}) for row in rows]
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        raise InputError(f"{file}: is damaged; search in another folder") from None
+        raise InputError(f"{file}: is damaged, or of another version; search in another folder") from None
 
 
 def write_trials(folder: Path, trials: Sequence[Trial]) -> None:
@@ -47,3 +49,8 @@ def best_trial(trials: Sequence[Trial]) -> int | None:
     """The index of the complete trial with the highest score, the first of equal ones; None without one."""
     complete = [i for i, trial in enumerate(trials) if trial.state == COMPLETE and trial.score is not None]
     return max(complete, key=lambda i: (trials[i].score, -i), default=None)
+
+
+def within(trials: Sequence[Trial], seconds: float) -> list[Trial]:
+    """The trials that ended within this time, where nothing was between them."""
+    return [trial for trial, end in zip(trials, accumulate(t.seconds for t in trials)) if end <= seconds]

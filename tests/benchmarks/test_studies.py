@@ -12,11 +12,12 @@ from benchmark_runs import SHORT, bench, corpus  # noqa: F401 - fixtures
 from conftest import ROOT
 
 import task_4
-from benchmarks import epochs, freezing, joint, pooling, token_heads
+from benchmarks import epochs, freezing, joint, pooling, search, token_heads
 from benchmarks.names import JOINT, A, B
 from benchmarks.similarity_run import class_similarity
 from benchmarks.study import Study
 from model import MultiTaskTransformer, SentenceTransformer
+from multitask.config.yaml_reader import format_scalar
 from multitask.encoders.pretrained import load_model, load_tokenizer
 from multitask.evaluation.intervals import RowCounts
 from multitask.inference.predictor import embed
@@ -199,3 +200,23 @@ def test_the_table_of_token_heads_has_the_scores_of_the_record(words, bench):  #
         r = results[", ".join(row[:2])]
         assert row[2:4] == [f"{r[name][0]:.3f}" for name in ("accuracy", "entity_f1")]
     assert results["everything, linear"]["entity_f1"] != results["everything, convolution"]["entity_f1"]
+
+
+def test_what_a_search_finds_is_tested_with_other_rows(words, bench, tmp_path):  # noqa: F811
+    limited = [*words, "--limit", 8, "--keep", tmp_path / "kept", "--minutes"]
+    begun = bench(search, *limited, 1e-6).json  # the first trial in any case
+    assert len(begun["results"]["trials"]) == 1 and begun["seeds"] == [0, 1]
+    assert list(begun["results"]["test"]) == ["as they are"]  # which are the best so far
+    ended = bench(search, *limited, 0.03)
+    found, settings, test = ended.tables
+    trials = ended.json["results"]["trials"]
+    assert len(trials) > 1 and trials[0] == begun["results"]["trials"][0]
+    assert sum(trial["seconds"] for trial in trials) <= 60 * 0.03
+    best = max((trial for trial in trials if trial["state"] == "complete"), key=lambda trial: trial["score"])
+    assert found[-1][1] == str(len(trials)) and found[-1][3] == f"{best['score']:.4f}"
+    assert settings[-1][1:] == [format_scalar(value) for value in best["settings"].values()]
+    assert ended.json["results"]["test"].items() >= begun["results"]["test"].items()
+    overrides = [f"{key}={format_scalar(value)}" for key, value in best["settings"].items()]
+    specs = [json.loads(path.read_text()) for path in (tmp_path / "kept").glob("*/spec.json")]
+    assert any({*overrides, "training.seed=1"} <= {*spec.get("overrides", ())} for spec in specs)
+    assert [row[0] for row in test[2:]] == list(ended.json["results"]["test"])

@@ -94,7 +94,7 @@ def test_settings_get_better_and_weak_runs_are_given_up(tmp_path, capsys):
     assert best > first.score + 0.1 and best > 0.9
     given_up = [trial for trial in search.trials if trial.state == "pruned"]
     assert len(given_up) > 5 and len(epochs) < 350
-    assert all(max(trial.dev) < 10 for trial in given_up)
+    assert all(max(trial.dev_by_epoch) < 10 for trial in given_up)
     assert f"Best of 40 trials: trial {1 + [t.score for t in search.trials].index(best)}," in search.result()
     found = load_settings(tmp_path / "found" / "config.yml")
     assert peak(found) == best
@@ -115,10 +115,28 @@ def test_runs_of_different_lengths_are_compared_by_the_share_that_is_done(tmp_pa
 
     settings = Settings.model_validate({"training": {"num_epochs": 3}})
     search = Search(tmp_path / "found", settings, {"training.num_epochs": Range(1, 6)}, None)
-    search.run(4, train)
-    assert [trial.state for trial in search.trials] == ["complete"] * 4 and len(set(reported)) > 1
-    by_epochs = {trial.settings["training.num_epochs"]: trial.dev for trial in search.trials}
-    assert by_epochs[3] == dict(zip(range(1, 11), [1 / 3] * 3 + [2 / 3] * 3 + [1.0] * 4))
+    search.run(30, train)  # no run falls behind: all have the same score at the same share
+    assert [trial.state for trial in search.trials] == ["complete"] * 30 and set(reported) == {*range(1, 7)}
+    assert search.trials[0].dev_by_epoch == {1: 1 / 3, 2: 2 / 3, 3: 1.0}
+
+
+def test_a_run_is_given_up_where_most_complete_ones_were_better_at_the_same_share(tmp_path):
+    numbers = []
+
+    def train(settings, report):
+        numbers.append(settings.training.num_epochs)
+        behind = 0.05 * (len(numbers) > 8)
+        for epoch in range(1, numbers[-1] + 1):
+            report(epoch, numbers[-1], epoch / numbers[-1] - behind)
+        return 1.0 - behind
+
+    settings = Settings.model_validate({"training": {"num_epochs": 4}})
+    search = Search(tmp_path / "found", settings, {"training.num_epochs": Range(2, 4)}, None)
+    search.run(30, train)
+    assert {trial.state for trial in search.trials[:8]} == {"complete"}
+    for trial, epochs in [*zip(search.trials, numbers)][8:]:
+        # half of a run is an epoch of 2, or between two of 3; fewer runs are known at a quarter or a third
+        assert trial.state == "pruned" and max(trial.dev_by_epoch) / epochs < 0.7
 
 
 def test_a_run_that_fails_is_recorded_and_the_first_one_ends_the_search(tmp_path):
