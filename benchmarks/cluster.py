@@ -238,7 +238,8 @@ def make_model(folder: Path) -> None:
     """Save a random BERT of one layer × 32 with both heads, and the installed encoder's tokenizer."""
     import torch
 
-    from model import MultiTaskConfig, MultiTaskTransformer
+    from model import MultiTaskTransformer
+    from model_config import MultiTaskConfig
     from multitask.encoders.pretrained import bundled_folder
 
     source, tags = bundled_folder(), ["O", "LOC", "ORG", "PERSON"]

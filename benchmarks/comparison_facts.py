@@ -19,7 +19,8 @@ from transformers import BertConfig, BertModel
 from benchmarks.comparison import ROOT
 from benchmarks.run_observer import Observer, StopAfterFirstStep
 from benchmarks.trainer_run import WANTED, ModelWithLoss, trainer_model
-from model import MultiTaskConfig, MultiTaskTransformer, SentenceTransformer
+from model import MultiTaskTransformer, SentenceTransformer
+from model_config import MultiTaskConfig
 from multitask.common.device import choose_device, choose_precision, float32_products
 from multitask.common.shell import run_script
 from multitask.config.loading import load_settings

@@ -92,7 +92,8 @@ def measure(kind: str, sizes: dict) -> dict:
     """Parameters, sentences a second of each shape, and the peak memory of prediction and of training."""
     import torch
 
-    from model import CONFIGS, MultiTaskTransformer
+    from model import MultiTaskTransformer
+    from model_config import CONFIGS
 
     torch.manual_seed(0)
     config = CONFIGS[kind](**sizes, num_classes_task_a=3, num_labels_task_b=4)

@@ -7,7 +7,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig
 
-from model import MultiTaskConfig, MultiTaskTransformer
+from model import MultiTaskTransformer
+from model_config import MultiTaskConfig
 from multitask.common.checksums import CHECKSUMS, write_with_checksums
 from multitask.common.errors import InputError
 from multitask.encoders.pretrained import load_model

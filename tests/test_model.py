@@ -7,7 +7,8 @@ import torch
 from torch.nn.functional import gelu
 from transformers import AutoModel, AutoModelForTokenClassification, BertModel, pipeline
 
-from model import MultiTaskConfig, MultiTaskTransformer, SentenceTransformer
+from model import MultiTaskTransformer, SentenceTransformer
+from model_config import MultiTaskConfig
 from token_heads import TOKEN_HEADS, TokenConvolution
 
 SIZES = {"num_classes_task_a": 3, "num_labels_task_b": 5}

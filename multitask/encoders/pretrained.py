@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerFast
 
-    from model import MultiTaskFields, SentenceTransformer
+    from model import SentenceTransformer
+    from model_config import MultiTaskFields
 
 Model = TypeVar("Model", bound="SentenceTransformer")
-
 logger = logging.getLogger(__name__)
 
 BUNDLED = "all-MiniLM-L6-v2"
@@ -114,7 +114,7 @@ def own_pooling(folder: str | Path) -> str:
 
 def config_of(folder: str | Path, layers: Layers = None) -> "MultiTaskFields":
     """The configuration in a model folder, of the layers that `chosen_layers` names. Raises InputError."""
-    from model import MultiTaskConfig
+    from model_config import MultiTaskConfig
 
     return MultiTaskConfig.from_dict(keep_fields(read_config(folder), layers))
 

@@ -17,7 +17,8 @@ from multitask.encoders.pretrained import (
 )
 
 if TYPE_CHECKING:
-    from model import MultiTaskFields, SentenceTransformer
+    from model import SentenceTransformer
+    from model_config import MultiTaskFields
 
 
 def save_model(

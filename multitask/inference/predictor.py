@@ -84,7 +84,8 @@ class Predictor:
         thresholds = read_thresholds(folder)
         import torch
 
-        from model import MultiTaskConfig, MultiTaskTransformer
+        from model import MultiTaskTransformer
+        from model_config import MultiTaskConfig
         from multitask.common import distributed
         from multitask.common.device import choose_device
         from multitask.encoders.pretrained import load_model, load_tokenizer

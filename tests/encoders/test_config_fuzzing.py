@@ -10,7 +10,8 @@ from fuzzing import VALUES, examples, exhaustive, mutated, result_or_none
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model import MultiTaskConfig, MultiTaskTransformer
+from model import MultiTaskTransformer
+from model_config import MultiTaskConfig
 from multitask.common.checksums import CHECKSUMS
 from multitask.data.labels import labels_from_config
 from multitask.encoders.pretrained import load_model

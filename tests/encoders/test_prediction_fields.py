@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 from model_folders import EXPORTED_LABELS, edit, load_error, save_trained
 
-from model import POOLINGS
+from model_config import POOLINGS
 from multitask.common.errors import InputError
 from multitask.config.schema import ModelSettings
 from multitask.encoders.prediction_fields import RULES
