@@ -4,13 +4,14 @@ tag of a word depends on those of its neighbours.
 B batch, T tokens, K tags."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 # the least likely transition is at most this many nats below the likeliest: no product below vanishes
 MAX_SPREAD = 200.0
+_LEAST = 1e-300  # a probability whose logarithm is finite
 
 
 class TagTransitions(nn.Module):
@@ -43,34 +44,38 @@ def chain_loss(scores: Tensor, transitions: Tensor, labels: Tensor) -> Tensor:
     return _ChainLoss.apply(scores, transitions, labels)
 
 
+def chain_marginals(scores: Tensor, transitions: Tensor, words: Tensor) -> Tensor:
+    """log p(tag | text) of the tags of each word (B, T, K), in float32: the sum over all chains that have the
+    tag (Rabiner 1989, §III.B). Unlike a loss of whole chains, it can be compared with probabilities of single
+    words. The values of tokens that are no words mean nothing, and are finite.
+
+    Args:
+        scores, transitions: as in `chain_loss`.
+        words: (B, T) whether a token is part of its text's chain."""
+    joint = _passes(scores.double(), transitions.double(), words).joint
+    return (joint / joint.sum(-1, keepdim=True)).clamp(min=_LEAST).log().float()
+
+
 class _ChainLoss(torch.autograd.Function):
     """`chain_loss` by the forward–backward algorithm (Rabiner 1989, §III), whose probabilities are the
-    gradient: what is expected less what is true.
-
-    It works with scaled probabilities in float64 instead of logarithms, since a matrix multiplication then
-    does a step for all tags. Nothing waits for the device (`torch.where` with a number would)."""
+    gradient: what is expected less what is true."""
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, transitions: Tensor, labels: Tensor) -> Tensor:
         exact, steps = scores.double(), transitions.double()
         labelled = labels >= 0  # (B, T)
-        begins = labelled & (labelled.cumsum(1) == 1)
-        follows = labelled & ~begins
-        highest, likeliest = exact.amax(-1, keepdim=True), steps.max()
-        local = (exact - highest).exp()  # (B, T, K)
-        moves = (steps - likeliest).clamp(min=-MAX_SPREAD).exp()  # (K, K)
-
-        before, sums = _forward_pass(local, moves, labelled, begins)
-        after = _backward_pass(local, moves, follows)
-        into = (before @ moves).masked_fill(begins[..., None], 1)
-        joint = into * local * after
+        passes = _passes(exact, steps, labelled)
+        follows, joint = passes.follows, passes.joint
         total = joint.sum(-1, keepdim=True)
         expected = (joint / total).masked_fill(~labelled[..., None], 0)  # probabilities (B, T, K)
-        weight = (local * after / total).masked_fill(~follows[..., None], 0)
-        pairs = moves * (before.flatten(0, 1).T @ weight.flatten(0, 1))  # expected numbers (K, K)
+        weight = (passes.local * passes.after / total).masked_fill(~follows[..., None], 0)
+        pairs = passes.moves * (
+            passes.before.flatten(0, 1).T @ weight.flatten(0, 1)
+        )  # expected numbers (K, K)
 
-        log_total = (sums.log() + highest[..., 0]).masked_fill(~labelled, 0).sum() + likeliest * follows.sum()
-        gold = _one_hot(labels, len(moves))
+        highest, likeliest = exact.amax(-1), steps.max()
+        log_total = (passes.sums.log() + highest).masked_fill(~labelled, 0).sum() + likeliest * follows.sum()
+        gold = _one_hot(labels, len(steps))
         gold_pairs = _last_label(gold, labelled).flatten(0, 1).T @ (gold * follows[..., None]).flatten(0, 1)
         gold_score = exact.masked_fill(gold == 0, 0).sum() + (gold_pairs * steps).sum()
         ctx.save_for_backward((expected - gold).to(scores), (pairs - gold_pairs).to(transitions))
@@ -81,6 +86,33 @@ class _ChainLoss(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         of_scores, of_transitions = ctx.saved_tensors
         return of_scores * gradient.to(of_scores), of_transitions * gradient.to(of_transitions), None
+
+
+class _Passes(NamedTuple):
+    """The forward and the backward pass over the chains of a batch.
+
+    They have scaled probabilities in float64 instead of logarithms, since a matrix multiplication then does a
+    step for all tags. Nothing waits for the device (`torch.where` with a number would)."""
+
+    follows: Tensor  # (B, T) whether a token is part of a chain, and not its first
+    moves: Tensor  # (K, K) exp of the transitions; the likeliest has 1
+    local: Tensor  # (B, T, K) exp of a token's scores; the highest has 1
+    before: Tensor  # (B, T, K) p of the last tag before each token, given all tokens before it
+    after: Tensor  # (B, T, K) how likely each tag of a token makes the tokens after it
+    joint: Tensor  # (B, T, K) proportional to the probability of each tag of a token
+    sums: Tensor  # (B, T) by which the forward pass was divided at each token
+
+
+def _passes(scores: Tensor, transitions: Tensor, words: Tensor) -> _Passes:
+    """The passes for scores (B, T, K) and transitions (K, K) in float64; `words` (B, T) are the chains."""
+    begins = words & (words.cumsum(1) == 1)
+    follows = words & ~begins
+    local = (scores - scores.detach().amax(-1, keepdim=True)).exp()
+    moves = (transitions - transitions.detach().max()).clamp(min=-MAX_SPREAD).exp()
+    before, sums = _forward_pass(local, moves, words, begins)
+    after = _backward_pass(local, moves, follows)
+    into = (before @ moves).masked_fill(begins[..., None], 1)
+    return _Passes(follows, moves, local, before, after, into * local * after, sums)
 
 
 def _forward_pass(local: Tensor, moves: Tensor, labelled: Tensor, begins: Tensor) -> tuple[Tensor, Tensor]:

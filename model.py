@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel, initialization
 
-from crf import TagTransitions, chain_loss
+from crf import TagTransitions, chain_loss, chain_marginals
 from families import part
 from model_config import MultiTaskConfig, MultiTaskFields
 from token_heads import CRF_HEADS, WINDOW, TokenConvolution, around
@@ -336,10 +336,10 @@ def multitask_loss(
             the labelled items' factors, as in torch's weighted mean.
         label_smoothing: share of each label's probability that is spread over all labels.
         transitions: (K, K) of a CRF: the loss of task B then is the cross-entropy of each window's tags as a
-            whole, and neither class weights of tags nor label smoothing apply to it.
+            whole. With class weights of tags or label smoothing, which are about single words, it is the sum
+            of the words' cross-entropies instead, by their probabilities in the chain (Kakade et al. 2002).
 
-    Returns both losses in float32. A task without labels in the batch has loss 0, also if its count is 0.
-    Raises ValueError for class weights of tags beside transitions."""
+    Returns both losses in float32. A task without labels in the batch has loss 0, also if its count is 0."""
     sentence_logits, token_logits = output
     weights_a, weights_b = class_weights
     loss_a = functional.cross_entropy(
@@ -347,14 +347,15 @@ def multitask_loss(
     )
     if weights_task_a is not None:
         loss_a = loss_a * weights_task_a
-    if transitions is not None:
-        if weights_b is not None:
-            raise ValueError("a CRF has no class weights of tags: its loss is that of whole sequences")
-        loss_b = chain_loss(token_logits.float(), transitions, labels_task_b)
+    scores = token_logits.float()
+    if transitions is not None and weights_b is None and not label_smoothing:
+        loss_b = chain_loss(scores, transitions, labels_task_b)
     else:
-        flat = token_logits.flatten(0, 1).float()  # (B · T, K)
+        if transitions is not None:
+            scores = chain_marginals(scores, transitions, labels_task_b >= 0)
+        flat, labels = scores.flatten(0, 1), labels_task_b.flatten()  # (B · T, K), (B · T,)
         loss_b = functional.cross_entropy(
-            flat, labels_task_b.flatten(), weights_b, reduction="sum", label_smoothing=label_smoothing
+            flat, labels, weights_b, reduction="sum", label_smoothing=label_smoothing
         )
     return loss_a.sum() / _divisor(count_task_a), loss_b / _divisor(count_task_b)
 

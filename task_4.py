@@ -276,6 +276,7 @@ def loss_of(trainer: Trainer, batch: dict[str, Tensor], counts: Counts, share: f
         output = trainer.forward(
             batch.get("input_ids"), batch["attention_mask"], batch.get("hidden"), trainer.depth
         )
+    transitions = trainer.model.transitions() if trainer.model.transitions else None
     both = multitask_loss(
         output,
         batch["labels_task_a"],
@@ -284,10 +285,10 @@ def loss_of(trainer: Trainer, batch: dict[str, Tensor], counts: Counts, share: f
         batch["weights_task_a"],
         trainer.class_weights,
         trainer.settings.training.label_smoothing,
-        transitions=transitions() if (transitions := trainer.model.transitions) else None,
+        transitions=transitions,
     )
     if trainer.soft:
-        both = trainer.soft.mix(both, output, batch, counts)
+        both = trainer.soft.mix(both, output, batch, counts, transitions)
     losses = {task: loss for task, loss in zip(TASKS, both) if task in trainer.tasks}
     trainer.record_losses(losses, counts)
     # gradients are averaged over the processes, but their sum is needed

@@ -40,7 +40,6 @@ SETTINGS = (
     "model.num_classes_task_a=null",
     "model.num_labels_task_b=null",
     "model.freeze_backbone=false",
-    "model.token_head=linear",  # teacher and students have the same one: a CRF can't learn from a teacher
     "data.tag_scheme=BIO",
     f"training.batch_size={BATCH}",
     "training.learning_rate=2e-4",

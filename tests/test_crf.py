@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from crf import chain_loss
+from crf import chain_loss, chain_marginals
 from model import MultiTaskOutput, multitask_loss
 from multitask.encoders.tag_chain import log_marginals
 
@@ -60,6 +60,27 @@ def test_the_loss_and_its_gradients_are_those_of_the_sum_over_all_sequences(batc
         torch.testing.assert_close(one, two, rtol=1e-7, atol=1e-12)
 
 
+def test_marginals_and_their_gradients_are_those_of_the_sum_over_all_sequences(batch):
+    scores, transitions, labels = batch
+    found = chain_marginals(scores, transitions, labels >= 0)
+    of_chains = []
+    for row, tags in zip(scores, labels):
+        words = row[tags >= 0]
+        for place in range(len(words)):
+            every = [[] for _ in range(scores.shape[-1])]
+            for sequence in product(range(scores.shape[-1]), repeat=len(words)):
+                every[sequence[place]].append(chain_score(words, transitions, sequence))
+            sums = torch.stack([torch.stack(scores_of_tag).logsumexp(0) for scores_of_tag in every])
+            of_chains.append(sums.log_softmax(0))
+    slow, fast = torch.stack(of_chains), found[labels >= 0]
+    torch.testing.assert_close(fast.double(), slow, rtol=1e-6, atol=1e-6)
+    weights = torch.rand(slow.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    pairs = zip(*(torch.autograd.grad((weights * one).sum(), batch[:2]) for one in (fast, slow)))
+    for one, two in pairs:
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
+    assert found.isfinite().all()
+
+
 def test_without_transitions_the_loss_is_the_cross_entropy_of_each_word(batch):
     scores, transitions, labels = batch
     output = MultiTaskOutput(torch.zeros(4, 2), scores)
@@ -70,9 +91,30 @@ def test_without_transitions_the_loss_is_the_cross_entropy_of_each_word(batch):
     ]
     torch.testing.assert_close(*losses)
     assert losses[0] > 0
-    with pytest.raises(ValueError, match="no class weights of tags"):
-        weights = (None, torch.ones(3))
-        multitask_loss(output, classes, labels, 1, 8, None, weights, transitions=transitions)
+
+
+@pytest.mark.parametrize(
+    ("weights", "smoothing"), [([1.0, 1.0, 1.0], 0.0), ([0.5, 2.0, 3.0], 0.0), (None, 0.2)]
+)
+def test_class_weights_and_label_smoothing_are_about_the_probabilities_of_single_words(
+    batch, weights, smoothing
+):
+    scores, transitions, labels = batch
+    output, classes = MultiTaskOutput(torch.zeros(4, 2), scores), torch.full((4,), UNLABELLED)
+    of_tags = None if weights is None else torch.tensor(weights)
+    _, loss = multitask_loss(
+        output, classes, labels, 1, 8, None, (None, of_tags), smoothing, transitions=transitions
+    )
+    total = 0.0
+    for row, tags in zip(scores.detach(), labels):
+        own = tags[tags >= 0].tolist()
+        if own:
+            logarithms = np.log(slow_marginals(row[tags >= 0].numpy(), transitions.detach().numpy()))
+            wanted = (1 - smoothing) * np.eye(3)[own] + smoothing / 3
+            total -= (np.array(weights or [1, 1, 1])[own] * (wanted * logarithms).sum(1)).sum()
+    assert loss.item() == pytest.approx(total / 8, rel=1e-5)
+    loss.backward()
+    assert transitions.grad.any() and not scores.grad[labels < 0].any()
 
 
 def test_a_batch_without_words_has_no_loss_and_no_gradient(batch):
@@ -87,6 +129,10 @@ def test_large_scores_and_transitions_stay_finite(batch):
     loss = chain_loss(scores * 1e4, transitions * 1e4, labels)
     assert loss.isfinite() and loss > 1e3
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(loss, batch[:2]))
+    marginals = chain_marginals(scores * 1e4, transitions * 1e4, labels >= 0)
+    assert marginals.isfinite().all()
+    gradients = torch.autograd.grad(marginals.sum(), batch[:2])
+    assert all(gradient.isfinite().all() for gradient in gradients)
     marginals = log_marginals(
         1e4 * scores.detach()[0].float().numpy(), 1e4 * transitions.detach().numpy(), np.array([0, 5])
     )

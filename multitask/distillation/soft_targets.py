@@ -110,10 +110,13 @@ class SoftTargets:
         output: MultiTaskOutput,
         batch: dict[str, Tensor],
         counts: Counts,
+        transitions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Add a batch's soft losses to those of its labels, each by its share. `counts`: from `count`."""
+        """Add a batch's soft losses to those of its labels, each by its share.
+
+        `counts`: from `count`; `transitions`: of a CRF."""
         targets = batch.get("soft_task_a"), batch.get("soft_task_b")
-        soft = soft_loss(output, targets, counts, batch["weights_task_a"], self.temperature)
+        soft = soft_loss(output, targets, counts, batch["weights_task_a"], self.temperature, transitions)
         a, b = (
             (1 - self.share) * loss + (0 if other is None else self.share * other)
             for loss, other in zip(losses, soft)

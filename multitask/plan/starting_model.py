@@ -4,14 +4,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from model import MultiTaskFields
+from model_config import MultiTaskFields
 from multitask.common.errors import InputError, list_problems
 from multitask.config.schema import ModelSettings, Settings, trained_tasks
 from multitask.data.corpus import window_problem
 from multitask.data.labels import TASKS, LabelSpace, labels_from_config
 from multitask.encoders.pretrained import config_of, own_pooling
 from multitask.encoders.validation import read_config
-from token_heads import CRF_HEADS
 
 MAX_LENGTH, STRIDE = 128, 32  # of the windows of an encoder that names none
 
@@ -156,10 +155,8 @@ def choose_token_head(settings: Settings, config: MultiTaskFields, kept: bool) -
     """The kind of the token head; `kept`: it is that of the starting model, which has this configuration.
 
     For auto, a head that is trained anew is the one that measures best (docs/results.md). Raises InputError
-    if the settings ask for another kind than that of a head that is kept, or for a loss that a CRF does not
-    have."""
-    m, trained, asked = settings.model, "task_b" in trained_tasks(settings), settings.model.token_head
-    obstacle = crf_obstacle(settings) if trained else None
+    if the settings ask for another kind than that of a head that is kept."""
+    m, asked = settings.model, settings.model.token_head
     if kept:
         own = getattr(config, "token_head", "linear")
         if asked not in ("auto", own):
@@ -167,32 +164,9 @@ def choose_token_head(settings: Settings, config: MultiTaskFields, kept: bool) -
                 f"model.token_head is {asked}, but the starting model's token head is {own}, and its "
                 "weights are kept: set model.token_head to auto"
             )
-        if own in CRF_HEADS and obstacle:
-            raise InputError(
-                f"the starting model's token head is {own}, and {obstacle}: unset it, or set model.new_heads "
-                "to task_b"
-            )
         return own
-    if asked in CRF_HEADS and obstacle:
-        raise InputError(
-            f"model.token_head is {asked}, and {obstacle}: unset it, or set model.token_head to auto"
-        )
     if asked != "auto":
         return asked
-    if not trained:
+    if "task_b" not in trained_tasks(settings):
         return "linear"
-    if m.freeze_backbone:
-        return "convolution" if obstacle else "convolution_crf"
-    return "linear" if obstacle else "window_crf"
-
-
-def crf_obstacle(settings: Settings) -> str | None:
-    """Why a CRF can't learn with these settings; None if it can. Its loss is that of whole sequences."""
-    t, d = settings.training, settings.distillation
-    if t.class_weights is not None:
-        return "training.class_weights weighs the tags of single words"
-    if t.label_smoothing:
-        return f"training.label_smoothing is {t.label_smoothing:g}, for the tags of single words"
-    if d.teacher is not None and d.share > 0:
-        return "distillation.teacher gives probabilities for the tags of single words"
-    return None
+    return "convolution_crf" if m.freeze_backbone else "window_crf"

@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 from multitask.config.help_text import flatten_settings
 from multitask.config.schema import Settings, trained_tasks
-from multitask.plan.starting_model import crf_obstacle
-from token_heads import CRF_HEADS, TOKEN_HEADS
+from token_heads import TOKEN_HEADS
 
 SEARCHED = (
     *("training.learning_rate", "training.head_learning_rate", "training.num_epochs"),
@@ -53,8 +52,7 @@ def _candidates(settings: Settings, token_head: str | None) -> Iterator[tuple[st
         yield "training.loss_weights.task_b", Range(0.5, 8.0, log=True)
     yield "model.dropout", Range(0.0, 0.3)
     if token_head and m.token_head == "auto":
-        left_out = CRF_HEADS if crf_obstacle(settings) else ()
-        yield "model.token_head", tuple(kind for kind in TOKEN_HEADS if kind not in left_out)
+        yield "model.token_head", TOKEN_HEADS
 
 
 def start_values(settings: Settings, space: Collection[str], token_head: str | None) -> dict[str, Any]:

@@ -24,8 +24,7 @@ KNOWN = 2  # classes of the starting model
 def more(shell, settings_for, rows, write_rows):
     """Overrides of a run on a starting model that gets a class and a type besides its own."""
     free = ["model.num_classes_task_a=null", "model.num_labels_task_b=null"]
-    # whose loss can have class weights, as a CRF's can't
-    trained(shell, [*settings_for, *free], "output_dir=first", "model.token_head=convolution")
+    trained(shell, [*settings_for, *free], "output_dir=first")
     short = {"tokens": ["chip", "anna"], "tags": ["B-ACT", "B-PER"], "label": "chips"}
     long = {"tokens": LONG, "tags": ["B-ACT", "B-PER"] * 30, "label": "chips"}
     file = write_rows("more.jsonl", [*rows, short, {"tokens": ["vote"], "label": None}, long, short])

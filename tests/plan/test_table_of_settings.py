@@ -101,9 +101,6 @@ model.attention
 model.pooling
   start refuses: START BIO =cls → model.pooling is cls, but the
 model.token_head
-  effect refuses: =convolution_crf training.class_weights=balanced → and training.class_weights weighs
-  effect refuses: =window_crf training.label_smoothing=0.1 → and training.label_smoothing is 0.1, for
-  effect refuses: =window_crf distillation.teacher=TEACHER → and distillation.teacher gives
   start refuses: START BIO =linear → model.token_head is linear, but the
 model.attention_dropout
   effect warns: =0.1 → model.attention_dropout is 0.1, and has no effect
@@ -158,9 +155,7 @@ training.dwa_temperature
 training.class_weights
   effect refuses: ={"sport":2} → named 'sport'; did you mean sports?
   effect warns: =balanced distillation.teacher=TEACHER distillation.share=1 → labels have no part in the loss
-  start refuses: START BIO =balanced → head is convolution_crf, and training.class_weights weighs
 training.label_smoothing
-  start refuses: START BIO =0.1 → head is convolution_crf, and training.label_smoothing
   effect warns: =0.1 distillation.teacher=TEACHER distillation.share=1 → labels have no part in the loss
 training.cuda_graphs
   effect warns: =false → training.cuda_graphs is false, and has no effect
@@ -184,7 +179,6 @@ distillation.teacher
   effect refuses: =TINY → an encoder without trained heads
   splits refuses: =rows → no row of data.train has probabilities or tag_probabilities
   splits refuses: =TEACHER data.train=weather → does not know classes of train: weather
-  start refuses: START BIO =TEACHER → head is convolution_crf, and distillation.teacher
   splits warns: =TEACHER data.train=classes → also knows types of which train has no type: LOC, PER
 distillation.temperature
   effect warns: =3 → distillation.temperature is 3.0, and has no effect: distillation.teacher is null
