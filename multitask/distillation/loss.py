@@ -28,7 +28,7 @@ def soft_loss(
         weights_task_a: factor (B,) of each window's loss: 1 / n for a text of n windows.
         temperature: divides the student's logits, and its transitions.
         transitions: (K, K) of a CRF: the probabilities of a word's tags are then its marginals in the chain
-            of the window's words that have soft targets (Wang et al. 2020, §3.2).
+            of the window's words that have soft targets (posterior distillation, Wang et al. 2020).
 
     Returns both losses in float32; None for a task without targets."""
     losses: list[Tensor | None] = []
