@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from benchmarks import audit, epochs, freezing, joint, near_duplicates, pooling, suggest, token_heads
+from benchmarks import audit, epochs, freezing, joint, near_duplicates, pooling, search, suggest, token_heads
 from benchmarks.names import JOINT, TWO
 from benchmarks.records import Results
 from benchmarks.tables import figure, markdown, scores
@@ -94,6 +94,22 @@ def tag_heads(results: Results) -> str:
     """Scores and CPU seconds of each kind of token head, on three corpora."""
     records = of(results, "token_heads") | {"corpus/": results["token_heads_corpus"]}
     return _stacked({name: token_heads.rows_of(record) for name, record in records.items()}, left=3)
+
+
+def searches(results: Results) -> str:
+    """What a search for settings had found after parts of its time, on both corpora."""
+    return _stacked({name: search.found_rows(record) for name, record in of(results, "search").items()})
+
+
+def searched_settings(results: Results) -> str:
+    """The settings that it began with, and those of the best trial."""
+    records = of(results, "search")
+    return _stacked({name: search.settings_rows(record) for name, record in records.items()})
+
+
+def searches_tested(results: Results) -> str:
+    """Test scores of these settings."""
+    return _stacked({name: search.test_rows(record) for name, record in of(results, "search").items()})
 
 
 def texts_to_label(results: Results) -> str:
