@@ -93,10 +93,9 @@ def test_a_starting_model_keeps_its_kind_of_token_head_and_its_pooling(shell, se
     ("changes", "kind"),
     [
         ([], "convolution_crf"),
-        (["training.class_weights=balanced"], "convolution"),
-        (["training.label_smoothing=0.1"], "convolution"),
+        (["training.class_weights=balanced", "training.label_smoothing=0.1"], "convolution_crf"),
         (["model.freeze_backbone=false"], "window_crf"),
-        (["model.freeze_backbone=false", "training.class_weights=balanced"], "linear"),
+        (["model.freeze_backbone=false", "training.class_weights=balanced"], "window_crf"),
         (["training.task=task_a"], "linear"),
         (["training.task=task_a", "model.token_head=convolution"], "convolution"),
     ],
