@@ -25,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.names import SCORE_TITLES
 from benchmarks.processes import check
 from benchmarks.provenance import finish, parse, provenance
 from benchmarks.scores import test
@@ -49,7 +50,6 @@ SETTINGS = (
     "cache_dir=null",
 )
 TEACHER, ALONE, TAUGHT = "teacher", "alone", "taught"
-FIGURES = {"accuracy": "task A accuracy", "entity_f1": "task B F1", "exact_match": "whole sentences"}
 
 
 def main() -> None:
@@ -168,13 +168,13 @@ def threads() -> int:
 
 def table(record: dict) -> str:
     """Scores over the seeds, the size of the weights, and the median speed."""
-    rows = [["model", "learns from", *FIGURES.values(), "MB", "texts/s"]]
+    rows = [["model", "learns from", *SCORE_TITLES.values(), "MB", "texts/s"]]
     for name, results in record["results"].items():
         layers, _, how = name.rpartition(" ")
         label = f"{record['labelled']:,} labelled"
         if how == TAUGHT:
             label += f", {record['unlabelled']:,} unlabelled, the teacher"
-        figures = [scores([result[figure] for result in results]) for figure in FIGURES]
+        figures = [scores([result[figure] for result in results]) for figure in SCORE_TITLES]
         speed = statistics.median(record["texts_per_second"][name])
         title = "teacher, 6 layers" if how == TEACHER else f"student, {layers} layers"
         rows.append([title, label, *figures, f"{record['bytes'][name] / 1e6:.0f}", f"{speed:,.0f}"])

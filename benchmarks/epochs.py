@@ -19,8 +19,8 @@ from statistics import fmean
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.comparison import arguments_of
-from benchmarks.joint import FIGURES, KINDS, TITLES, WEIGHTINGS, differences, test_scores
-from benchmarks.names import JOINT, A, B
+from benchmarks.joint import FIGURES, KINDS, WEIGHTINGS, differences, test_scores
+from benchmarks.names import JOINT, SCORE_TITLES, A, B
 from benchmarks.provenance import finish
 from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study
 from benchmarks.tables import markdown, scores
@@ -122,7 +122,7 @@ def curves_rows(record: dict) -> list[list[str]]:
 
 def differences_rows(record: dict) -> list[list[str]]:
     """One model less two, with intervals, for each kind of comparison."""
-    rows = [["compared at", "epochs: one", "two", *TITLES.values()]]
+    rows = [["compared at", "epochs: one", "two", *SCORE_TITLES.values()]]
     for kind, by_end in record["results"]["differences"].items():
         for end, metrics in by_end.items():
             one = str(2 * int(end)) if kind == EQUAL_COMPUTE else end

@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.comparison import arguments_of
-from benchmarks.names import JOINT, TWO, A, B
+from benchmarks.names import JOINT, SCORE_TITLES, TWO, A, B
 from benchmarks.pictures import check_picture, write_picture
 from benchmarks.provenance import finish
 from benchmarks.study import DEFAULTS, OPTIONS, TALLY_ARRAYS, TRAIN_ALL, Outcome, Run, Study
@@ -41,8 +41,7 @@ WEIGHTINGS = {
 }
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 COSINE = "cosine"
-TITLES = {"accuracy": "task A accuracy", "entity_f1": "task B F1", "exact_match": "whole sentences"}
-FIGURES = tuple(TITLES)
+FIGURES = tuple(SCORE_TITLES)
 
 
 def main() -> None:
@@ -199,7 +198,9 @@ def differences_rows(record: dict) -> list[list[str]]:
         if d:
             verdict = d["verdict"].replace("the first is", "one model is").replace("the second is", "two are")
             limits = f"{d['low']:+.3f} to {d['high']:+.3f}"
-            rows.append([TITLES[name], f"{d['first']:.3f}", f"{d['second']:.3f}", f"{d['difference']:+.3f}"])
+            rows.append(
+                [SCORE_TITLES[name], f"{d['first']:.3f}", f"{d['second']:.3f}", f"{d['difference']:+.3f}"]
+            )
             rows[-1] += [limits, f"{d['p']:.3f}", verdict]
     return rows
 

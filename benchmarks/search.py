@@ -20,6 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.comparison import arguments_of
+from benchmarks.names import SCORE_TITLES
 from benchmarks.provenance import ROOT, finish
 from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Run, Study
 from benchmarks.tables import figure, markdown, scores
@@ -33,7 +34,6 @@ from multitask.search.trials import PRUNED, Trial, best_trial, read_trials, with
 
 SEED = 0  # of the draw that is searched; the others are tested
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1)  # of the time, at which the best trial so far is shown
-FIGURES = {"accuracy": "task A accuracy", "entity_f1": "task B F1", "exact_match": "whole sentences"}
 EPOCHS = "training.num_epochs"
 START, LONGER, FOUND = "as they are", "with the best trial's epochs", "of the best trial"
 
@@ -53,7 +53,7 @@ def main() -> None:
         ]
         seeds = [seed + 1 for seed in study.seeds]
         tests = {
-            name: {key: [outcome.test[key] for outcome in outcomes] for key in FIGURES}
+            name: {key: [outcome.test[key] for outcome in outcomes] for key in SCORE_TITLES}
             for name, outcomes in study.outcomes(runs, seeds).items()
         }
         results = {"trials": recorded(trials), "test": tests}
@@ -127,9 +127,9 @@ def settings_rows(record: dict) -> list[list[str]]:
 
 def test_rows(record: dict) -> list[list[str]]:
     """Test scores of the compared settings."""
-    rows = [["settings", *FIGURES.values()]]
+    rows = [["settings", *SCORE_TITLES.values()]]
     for name, test in record["results"]["test"].items():
-        rows.append([name, *(scores(test[key]) for key in FIGURES)])
+        rows.append([name, *(scores(test[key]) for key in SCORE_TITLES)])
     return rows
 
 

@@ -75,7 +75,8 @@ class Study:
     """A corpus and the settings that all runs on it share. Use it in a `with` block.
 
     Attributes:
-        common: these settings, as words of a command line.
+        common: these settings, as words of a command line; all but train and the encoder.
+        backbone: the encoder.
         threads: of each run.
         folder: in which finished runs are kept."""
 

@@ -14,6 +14,7 @@ from statistics import fmean
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.comparison import arguments_of
+from benchmarks.names import SCORE_TITLES
 from benchmarks.provenance import finish
 from benchmarks.study import DEFAULTS, HEADS, OPTIONS, TRAIN_ALL, Run, Study
 from benchmarks.tables import markdown, scores
@@ -34,7 +35,6 @@ RUNS = {
         for kind, name in HEAD_NAMES.items()
     },
 }
-FIGURES = {"accuracy": "task A accuracy", "entity_f1": "task B F1", "exact_match": "whole sentences"}
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     with Study(arguments, overrides) as study:
         runs = [Run(", ".join(names), changes) for names, changes in RUNS.items()]
         results = {
-            name: {figure: [outcome.test[figure] for outcome in outcomes] for figure in FIGURES}
+            name: {figure: [outcome.test[figure] for outcome in outcomes] for figure in SCORE_TITLES}
             | {"cpu_seconds": [outcome.cpu_seconds for outcome in outcomes]}
             for name, outcomes in study.outcomes(runs).items()
         }
@@ -53,11 +53,11 @@ def main() -> None:
 
 
 def rows_of(record: dict) -> list[list[str]]:
-    rows = [["trained", "token head", *FIGURES.values(), "CPU s"]]
+    rows = [["trained", "token head", *SCORE_TITLES.values(), "CPU s"]]
     for names in RUNS:
         r = record["results"][", ".join(names)]
         seconds = f"{fmean(r['cpu_seconds']):,.0f}"
-        rows.append([*names, *(scores(r[figure]) for figure in FIGURES), seconds])
+        rows.append([*names, *(scores(r[figure]) for figure in SCORE_TITLES), seconds])
     return rows
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from multitask.config.help_text import flatten_settings
-from multitask.config.schema import Settings, trained_tasks
+from multitask.config.schema import DistillationSettings, Settings, trained_tasks
 from multitask.config.yaml_reader import format_scalar
 from multitask.plan.starting_model import StartingModel, trains_encoder, trains_head
 
@@ -44,15 +44,7 @@ def _rules(settings: Settings, start: StartingModel, on_cuda: bool) -> Iterator[
         yield "training.feature_memory", "training.cache_features is false"
     if not any(trains_head(settings, task) for task in tasks) and t.loss_weighting != "uncertainty":
         yield "training.head_learning_rate", "no head is trained"
-    if d.teacher is None:
-        yield "distillation.temperature", "distillation.teacher is null"
-        yield "distillation.share", "distillation.teacher is null"
-    elif d.share == 0:
-        yield "distillation.teacher", "distillation.share is 0"
-        yield "distillation.temperature", "distillation.share is 0"
-    elif d.share == 1:
-        for key in ("training.class_weights", "training.label_smoothing"):
-            yield key, "distillation.share is 1, and labels have no part in the loss"
+    yield from _teacher_rules(d)
     if not any(map(start.has_head, m.new_heads)):
         yield "model.new_heads", "the starting model has no such head"
     if not m.lora.rank:
@@ -78,3 +70,16 @@ def _rules(settings: Settings, start: StartingModel, on_cuda: bool) -> Iterator[
         yield "training.cuda_graphs", "the run uses a CPU"
         if t.precision == "tf32":
             yield "training.precision", "TF32 is CUDA's; the run computes in fp32"
+
+
+def _teacher_rules(d: DistillationSettings) -> Iterator[tuple[str, str]]:
+    """Those of them that are about the teacher."""
+    if d.teacher is None:
+        yield "distillation.temperature", "distillation.teacher is null"
+        yield "distillation.share", "distillation.teacher is null"
+    elif d.share == 0:
+        yield "distillation.teacher", "distillation.share is 0"
+        yield "distillation.temperature", "distillation.share is 0"
+    elif d.share == 1:
+        for key in ("training.class_weights", "training.label_smoothing"):
+            yield key, "distillation.share is 1, and labels have no part in the loss"

@@ -11,7 +11,6 @@ from multitask.common.atomic_files import atomic_file
 from multitask.common.errors import InputError
 
 FILE = "trials.jsonl"
-_DEV = "dev_by_epoch"
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 
 
@@ -34,9 +33,14 @@ def read_trials(folder: Path) -> list[Trial]:
         return []
     try:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        return [Trial(**{**row, _DEV: {int(k): v for k, v in row[_DEV].items()}}) for row in rows]
+        return [Trial(**{**row, "dev_by_epoch": _by_epoch(row)}) for row in rows]
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         raise InputError(f"{file}: is damaged, or of another version; search in another folder") from None
+
+
+def _by_epoch(row: dict) -> dict[int, float]:
+    """JSON has only strings as keys."""
+    return {int(epoch): score for epoch, score in row["dev_by_epoch"].items()}
 
 
 def write_trials(folder: Path, trials: Sequence[Trial]) -> None:
