@@ -21,6 +21,7 @@ from multitask.config.yaml_reader import format_scalar
 from multitask.encoders.pretrained import load_model, load_tokenizer
 from multitask.evaluation.intervals import RowCounts
 from multitask.inference.predictor import embed
+from multitask.search.trials import Trial
 
 
 @pytest.fixture(scope="module")
@@ -220,3 +221,20 @@ def test_what_a_search_finds_is_tested_with_other_rows(words, bench, tmp_path): 
     specs = [json.loads(path.read_text()) for path in (tmp_path / "kept").glob("*/spec.json")]
     assert any({*overrides, "training.seed=1"} <= {*spec.get("overrides", ())} for spec in specs)
     assert [row[0] for row in test[2:]] == list(ended.json["results"]["test"])
+
+
+def test_the_best_trial_is_compared_with_its_epochs_alone():
+    def trial(score, epochs, dropout, state="complete"):
+        return Trial({"training.num_epochs": epochs, "model.dropout": dropout}, state, score, {}, 1.0)
+
+    def tested(*trials):
+        return {name: tuple(values.values()) for name, values in search.compared(trials).items()}
+
+    first = trial(0.5, 3, 0.1)
+    begun = {"as they are": (3, 0.1)}
+    assert tested(first) == tested(first, trial(0.9, 6, 0.3, "pruned")) == begun
+    found = tested(first, trial(0.7, 6, 0.2), trial(0.6, 5, 0.0))
+    assert found == begun | {"with the best trial's epochs": (6, 0.1), "of the best trial": (6, 0.2)}
+    assert list(found) == ["as they are", "with the best trial's epochs", "of the best trial"]
+    assert tested(first, trial(0.7, 3, 0.2)) == begun | {"of the best trial": (3, 0.2)}
+    assert tested(first, trial(0.7, 6, 0.1)) == begun | {"with the best trial's epochs": (6, 0.1)}
