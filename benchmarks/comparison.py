@@ -20,8 +20,10 @@ from multitask.encoders.pretrained import BUNDLED
 
 SPLITS = ("train", "dev", "test")
 BERTS_OWN = ("model.dropout=0.1", "model.attention_dropout=0.1")
-_SET_HERE = ("model.backbone", "model.freeze", "data.train", "data.dev", "data.test", "device", "output_dir")
-_SAME_TASK = ("training.task", "training.loss_weight")
+_SET_HERE = (
+    *("model.backbone", "model.freeze", "data.train", "data.dev", "data.test", "device", "output_dir"),
+    *("training.task", "training.loss_weighting"),
+)
 
 
 def arguments_of(
@@ -45,6 +47,7 @@ def arguments_of(
     for split in SPLITS:
         if not Path(arguments.corpus, f"{split}.jsonl").is_file():
             raise InputError(f"--corpus: {arguments.corpus} has no {split}.jsonl")
+    refuse(overrides, _SET_HERE, "the options of this benchmark set it")
     for name in ("limit", "rounds", "epochs"):
         if (value := getattr(arguments, name, None)) is not None and value < 1:
             raise InputError(f"--{name} is {value}; it must be 1 or more")
@@ -52,12 +55,19 @@ def arguments_of(
         device_name(arguments.device)
     except ValueError as error:
         raise InputError(f"--device: {error}, not {arguments.device}") from None
-    for override in overrides:
-        if override.startswith(_SET_HERE):
-            raise InputError(f"{override}: the options of this benchmark set it")
-        if override.startswith(_SAME_TASK):
-            raise InputError(f"{override}: all contenders minimize the sum of both losses")
     return arguments, overrides
+
+
+def refuse(overrides: Sequence[str], beginnings: tuple[str, ...], reason: str) -> None:
+    """Raise InputError for the first override that begins with one of these."""
+    for override in overrides:
+        if override.startswith(beginnings):
+            raise InputError(f"{override}: {reason}")
+
+
+def refuse_loss_weights(overrides: Sequence[str]) -> None:
+    """For comparisons with Trainer, whose model returns one loss. Raises InputError."""
+    refuse(overrides, ("training.loss_weights",), "all contenders minimize the sum of both losses")
 
 
 class Comparison:
@@ -66,6 +76,7 @@ class Comparison:
     `common` holds the overrides that define the task."""
 
     def __init__(self, arguments: argparse.Namespace, overrides: list[str], bert_base: bool = False):
+        refuse_loss_weights(overrides)
         self._folder = tempfile.TemporaryDirectory()
         self.folder = Path(self._folder.name)
         self.backbone = str(self.folder / "bert-base") if bert_base else arguments.backbone
@@ -82,7 +93,6 @@ class Comparison:
             f"model.backbone={format_scalar(self.backbone)}",
             "model.num_classes_task_a=null",
             "model.num_labels_task_b=null",
-            # Trainer's model returns one loss: the sum of both
             "training.loss_weights={task_a: 1, task_b: 1}",
             f"training.batch_size={arguments.batch_size}",
             f"device={arguments.device}",

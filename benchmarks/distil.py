@@ -1,7 +1,7 @@
 """A teacher, students of fewer layers, and the same students taught by it: scores, size and speed.
 
     python benchmarks/distil.py --corpus FOLDER [--labelled N] [--unlabelled N] [--dev N] [--layers 3 2]
-        [--epochs N] [--seeds N] [--jobs N] [--rounds N] [--keep DIR] [--output FILE.json]
+        [--epochs N] [--seeds N] [--jobs N] [--rounds N] [--keep DIR] [--output FILE.json] [key=value ...]
 
 A part of the corpus keeps its labels; another part loses them. The teacher, the installed encoder, learns the
 labelled part. A student begins with some of the same encoder's layers (`model.keep_layers`). Alone it learns
@@ -33,6 +33,7 @@ from benchmarks.tables import markdown, scores
 from multitask.common.device import prepare_threads
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
+from multitask.config.loading import split_overrides
 from multitask.config.yaml_reader import format_scalar
 
 BATCH = 32
@@ -64,7 +65,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="seeds at once (1)")
     parser.add_argument("--rounds", type=int, default=5, help="of the measurement of speed (5)")
     parser.add_argument("--keep", metavar="DIR", help="keep runs here, and use finished ones")
-    arguments = parse(parser)
+    overrides, words = split_overrides(sys.argv[1:])
+    arguments = parse(parser, words)
     prepare_threads()  # before torch is imported
     for split in ("train", "dev", "test"):
         if not Path(arguments.corpus, f"{split}.jsonl").is_file():
@@ -73,7 +75,9 @@ def main() -> None:
         folder = Path(arguments.keep or temporary).resolve()
         seeds = range(arguments.seeds)
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            of_seed = list(pool.map(lambda seed: train_all(arguments, folder / f"seed-{seed}", seed), seeds))
+            of_seed = list(
+                pool.map(lambda seed: train_all(arguments, overrides, folder / f"seed-{seed}", seed), seeds)
+            )
         names = list(of_seed[0])
         models = {name: folder / "seed-0" / name / "model" for name in names}
         record = {
@@ -91,7 +95,9 @@ def main() -> None:
     finish(record, arguments.output)
 
 
-def train_all(arguments: argparse.Namespace, folder: Path, seed: int) -> dict[str, dict]:
+def train_all(
+    arguments: argparse.Namespace, overrides: Sequence[str], folder: Path, seed: int
+) -> dict[str, dict]:
     """Train the teacher and all students with one seed → the test scores of each."""
     folder.mkdir(parents=True, exist_ok=True)
     labelled, unlabelled = write_parts(arguments, folder, seed)
@@ -108,7 +114,7 @@ def train_all(arguments: argparse.Namespace, folder: Path, seed: int) -> dict[st
         f"data.test={Path(arguments.corpus, 'test.jsonl').resolve()}",
     ]
     for name, words in runs.items():
-        train(folder / name, [*SETTINGS, *splits, *words, f"training.seed={seed}"])
+        train(folder / name, [*SETTINGS, *splits, *words, *overrides, f"training.seed={seed}"])
     return {name: test(folder / name) for name in runs}
 
 

@@ -6,13 +6,14 @@
 
 Nothing is frozen. For each budget of epochs, and each seed, task A alone, task B alone and both are trained
 from the start: the rates rise and fall within the budget, so a score of a longer run halfway is another
-thing. The last epoch is scored. `--longest` epochs are trained until dev has not risen for three epochs, and
-the best epoch on dev is scored. One model is compared with two at equal epochs, at equal compute (one model
-has twice the epochs, as a joint epoch costs about as much as one of a single task), and at convergence; the
-intervals are from the paired bootstrap over test rows. Other weights of the losses are trained with
-`--weighted-budgets`, and until dev no longer rises. The last line is JSON."""
+thing. The last epoch is scored. `--longest` epochs (0: none) are trained until dev has not risen for three
+epochs, and the best epoch on dev is scored. One model is compared with two at equal epochs, at equal compute
+(one model has twice the epochs, as a joint epoch costs about as much as one of a single task), and at
+convergence; the intervals are from the paired bootstrap over test rows. Other weights of the losses are
+trained with `--weighted-budgets`, and until dev no longer rises. The last line is JSON."""
 
 import sys
+from argparse import Namespace
 from pathlib import Path
 from statistics import fmean
 
@@ -21,11 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.comparison import arguments_of
 from benchmarks.joint import FIGURES, KINDS, WEIGHTINGS, differences, test_scores
 from benchmarks.names import JOINT, SCORE_TITLES, A, B
-from benchmarks.provenance import finish
+from benchmarks.provenance import ROOT, finish
 from benchmarks.study import DEFAULTS, OPTIONS, TRAIN_ALL, Outcome, Run, Study
 from benchmarks.tables import markdown, scores
 from multitask.common.errors import InputError
 from multitask.common.shell import run_script
+from multitask.config.loading import load_settings
 from multitask.config.yaml_reader import format_scalar
 
 PATIENCE = 3  # epochs
@@ -38,49 +40,58 @@ EQUAL_EPOCHS, EQUAL_COMPUTE = "equal epochs", "equal compute"
 def main() -> None:
     number = {"type": int, "metavar": "E"}
     weightings = {"nargs": "*", "choices": tuple(WEIGHTINGS), "default": OTHERS, "metavar": "NAME"}
+    longest = f"epochs, if dev goes on rising; 0: no such run ({LONGEST})"
     options = (
         *OPTIONS[1:],
         ("--budgets", {**number, "nargs": "+", "default": BUDGETS, "help": "epochs of a run, rising"}),
-        ("--longest", {**number, "default": LONGEST, "help": f"epochs, if dev goes on rising ({LONGEST})"}),
+        ("--longest", {**number, "default": LONGEST, "help": longest}),
         ("--weightings", {**weightings, "help": f"of {', '.join(WEIGHTINGS)}"}),
         ("--weighted-budgets", {**number, "nargs": "*", "default": WEIGHTED_BUDGETS}),
     )
     arguments, overrides = arguments_of(
         "Compare joint and single training by epochs.", options, epochs=1, **DEFAULTS
     )
+    check_budgets(arguments)
     budgets = tuple(arguments.budgets)
-    if sorted({*budgets}) != [*budgets] or min(budgets) < 1:
-        raise InputError("--budgets must rise, from 1 or more")
-    if arguments.longest < 1:
-        raise InputError(f"--longest is {arguments.longest}; it must be 1 or more")
-    if not {*arguments.weighted_budgets} <= {*budgets}:
-        raise InputError("--weighted-budgets must be among --budgets")
     with Study(arguments, overrides) as study:
         changes = KINDS | {name: WEIGHTINGS[name] for name in arguments.weightings}
-        ends = {kind: [*budgets, CONVERGED] for kind in KINDS}
-        ends |= {name: [*arguments.weighted_budgets, CONVERGED] for name in arguments.weightings}
-        until = (
-            f"data.dev={format_scalar(str(study.corpus / 'dev.jsonl'))}",
-            f"training.early_stopping={PATIENCE}",
-        )
+        converged = (CONVERGED,) if arguments.longest else ()
+        ends = {kind: [*budgets, *converged] for kind in KINDS}
+        ends |= {name: [*arguments.weighted_budgets, *converged] for name in arguments.weightings}
+        dev = f"data.dev={format_scalar(str(study.corpus / 'dev.jsonl'))}"
+        until_dev = (arguments.longest, (dev, f"training.early_stopping={PATIENCE}"))
         runs = []
         for name, at in ends.items():
             for end in at:
-                words = (*TRAIN_ALL, *changes[name], *(until if end == CONVERGED else ()))
-                epochs = arguments.longest if end == CONVERGED else end
-                runs.append(Run(f"{name}, {end}", words, epochs=epochs))
+                epochs, words = until_dev if end == CONVERGED else (end, ())
+                runs.append(Run(f"{name}, {end}", (*TRAIN_ALL, *changes[name], *words), epochs=epochs))
         done = study.outcomes(sorted(runs, key=lambda run: -run.epochs))  # the longest first
         found = {name: {str(end): done[f"{name}, {end}"] for end in at} for name, at in ends.items()}
         results = {
             "curves": {name: {end: summary(o) for end, o in by.items()} for name, by in found.items()},
             "differences": compared(found),
         }
-        record = study.record(results) | {"epochs": arguments.longest}
+        weights = load_settings(ROOT / "config.yml", overrides).training.loss_weights
+        record = study.record(results) | {
+            "epochs": max(arguments.longest, *budgets),
+            "loss_weights": f"{weights.task_a:g} : {weights.task_b:g}",
+        }
         record["steps_per_epoch"] = steps = -(-record["rows"] // arguments.batch_size)
     print(f"{record['corpus']}: {record['rows']:,} training sentences, {steps} steps an epoch\n")
     for rows_of in (curves_rows, differences_rows, weightings_rows):
         print(markdown(rows_of(record)) + "\n")
     finish(record, arguments.output)
+
+
+def check_budgets(arguments: Namespace) -> None:
+    """Raise InputError for numbers of epochs that do not go together."""
+    budgets = arguments.budgets
+    if sorted({*budgets}) != [*budgets] or min(budgets) < 1:
+        raise InputError("--budgets must rise, from 1 or more")
+    if arguments.longest < 0:
+        raise InputError(f"--longest is {arguments.longest}; it must be 0 or more")
+    if not {*arguments.weighted_budgets} <= {*budgets}:
+        raise InputError("--weighted-budgets must be among --budgets")
 
 
 def summary(outcomes: list[Outcome]) -> dict[str, list]:
@@ -96,7 +107,7 @@ def compared(found: dict[str, dict[str, list[Outcome]]]) -> dict[str, dict[str, 
         EQUAL_COMPUTE: {
             end: str(2 * int(end)) for end in joint if end != CONVERGED and str(2 * int(end)) in joint
         },
-        CONVERGED: {CONVERGED: CONVERGED},
+        CONVERGED: {CONVERGED: CONVERGED} if CONVERGED in joint else {},
     }
     return {
         name: {
@@ -148,7 +159,7 @@ def weightings_rows(record: dict) -> list[list[str]]:
     for end in ends:
         rows[0] += [f"{UNTIL_DEV if end == CONVERGED else f'{end} epochs'}: task A accuracy", "task B F1"]
     for name, by_end in weighted.items():
-        rows.append(["1 : 2" if name == JOINT else name])
+        rows.append([record["loss_weights"] if name == JOINT else name])
         rows[-1] += [scores(by_end[end][figure]) for end in ends for figure in FIGURES[:2]]
     return rows
 

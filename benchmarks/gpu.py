@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.comparison import arguments_of
+from benchmarks.comparison import arguments_of, refuse_loss_weights
 from benchmarks.names import DEFAULTS, TUNED
 from benchmarks.processes import measured
 from benchmarks.provenance import ROOT, finish, provenance
@@ -41,6 +41,7 @@ PACKAGES = ("torch", "transformers", "numpy", "tokenizers")
 
 def main() -> None:
     arguments, overrides = arguments_of("Measure this project on a GPU.", OPTIONS, device="cuda", limit=4000)
+    refuse_loss_weights(overrides)
     sizes, corpus = batch_sizes(arguments.batch_sizes), Path(arguments.corpus).resolve()
     check_cuda()
     with tempfile.TemporaryDirectory() as name:
@@ -53,7 +54,7 @@ def main() -> None:
             "model.num_classes_task_a=null",
             "model.num_labels_task_b=null",
             "model.token_head=linear",  # the pipelines can't load the other one
-            "training.loss_weights={task_a: 1, task_b: 1}",  # Trainer's model returns the sum
+            "training.loss_weights={task_a: 1, task_b: 1}",
             "training.checkpoint_every=null",
             f"training.num_epochs={arguments.epochs}",
             f"device={arguments.device}",

@@ -1,5 +1,6 @@
 """The provenance of records: their commands, seeds, versions and machines, and records of finished runs."""
 
+import importlib
 import json
 import re
 import shlex
@@ -12,7 +13,7 @@ from conftest import ROOT
 from benchmarks import provenance, scores, tables
 from multitask.common.errors import InputError
 from multitask.config.help_text import flatten_settings, render_config
-from multitask.config.loading import load_settings
+from multitask.config.loading import load_settings, split_overrides
 from multitask.training.checkpoint import Checkpoints
 
 RECORDS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
@@ -35,6 +36,17 @@ def test_a_record_has_its_provenance(path):
 def test_a_record_contains_no_absolute_path(path):
     text = path.read_text(encoding="utf-8")
     assert re.findall(r"""(?<![\w.:~/-])(?:/|~/|[A-Z]:\\)\w[^"]*""", text) == []
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_the_command_of_a_record_has_valid_settings(path, shell):
+    _, script, *words = shlex.split(json.loads(path.read_text(encoding="utf-8"))["command"])
+    overrides, _ = split_overrides(words)
+    load_settings(ROOT / "config.yml", [word.replace("=S", "=0") for word in overrides])
+    module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
+    if hasattr(module, "arguments_of"):  # it looks at settings before it refuses the limit
+        refused = shell(module, *words, "--corpus", ROOT / "corpus", "--limit", 0)
+        assert refused == (2, "", "error: --limit is 0; it must be 1 or more\n")
 
 
 def record_of(command, seeds=(0,), threads=2, python="3.11.7", **versions):

@@ -111,6 +111,7 @@ def test_one_model_is_compared_with_two_on_the_same_rows(words, bench):  # noqa:
 
 
 def test_equal_compute_gives_one_model_twice_the_epochs(words, bench, shell):  # noqa: F811
+    words = [*words, "training.loss_weights.task_b=4"]
     at = words.index("--epochs")
     weighted = ["--weightings", "1 : 3", "--weighted-budgets", 1]
     by_epochs = [*words[:at], "--budgets", 1, 2, "--longest", 1, *weighted, *words[at + 2 :]]
@@ -127,10 +128,13 @@ def test_equal_compute_gives_one_model_twice_the_epochs(words, bench, shell):  #
     assert [row[:3] for row in differences[4:5]] == [["equal compute", "2", "1"]]
     assert scores[JOINT]["2"]["trained_epochs"] == [2]
     assert [row[0] for row in curves[2:]] == ["1", "2", "until dev fell (1 / 1 / 1)"]
-    assert [row[0] for row in weightings[2:]] == ["1 : 2", "1 : 3"]
+    assert [row[0] for row in weightings[2:]] == ["1 : 4", "1 : 3"]
     once = bench(joint, *words, "--shares", 1, "--turns", 0, "--weightings").json["results"]["kinds"]
     for kind in (JOINT, A, B):
         assert once[kind].items() >= {name: scores[kind]["1"][name] for name in joint.FIGURES}.items()
+    planned = bench(epochs, *by_epochs, "--longest", 0)
+    assert planned.json["results"]["differences"] == {**results["differences"], "converged": {}}
+    assert planned.tables[0][2:] == curves[2:-1]
     refused = shell(epochs, *by_epochs, "--budgets", 2, 1)
     assert refused == (2, "", "error: --budgets must rise, from 1 or more\n")
 
