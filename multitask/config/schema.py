@@ -132,8 +132,9 @@ class DataSettings(_Section):
 class LossWeights(_Section):
     task_a: Annotated[Real, Field(gt=0)] = 1.0
     """Weight of the sentence loss."""
-    task_b: Annotated[Real, Field(gt=0)] = 2.0
-    """Weight of the token loss. With 1, entities lose more by sharing the encoder with the other task."""
+    task_b: Annotated[Real, Field(gt=0)] = 5.0
+    """Weight of the token loss, a mean over words: a sentence has many, but one class. With 1, entities lose
+    by sharing the encoder with the other task."""
 
 
 class TrainingSettings(_Section):

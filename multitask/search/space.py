@@ -49,7 +49,7 @@ def _candidates(settings: Settings, token_head: str | None) -> Iterator[tuple[st
     yield "training.head_learning_rate", Range(1e-4, 1e-2, log=True)
     yield "training.num_epochs", Range(max(1, t.num_epochs // 2), 2 * t.num_epochs)
     if len(tasks) == 2 and t.loss_weighting == "fixed":
-        yield "training.loss_weights.task_b", Range(0.5, 8.0, log=True)
+        yield "training.loss_weights.task_b", Range(1.0, 20.0, log=True)
     yield "model.dropout", Range(0.0, 0.3)
     if token_head and m.token_head == "auto":
         yield "model.token_head", TOKEN_HEADS
