@@ -12,10 +12,12 @@ import os
 import random
 import tempfile
 from argparse import Namespace
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 from benchmarks.processes import check
@@ -87,6 +89,7 @@ class Study:
         self._temporary = None if arguments.keep else tempfile.TemporaryDirectory()
         self.folder = Path(arguments.keep or self._temporary.name).resolve()
         self.seeds, self.jobs, self.epochs = range(arguments.seeds), arguments.jobs, arguments.epochs
+        self._locks: dict[Path, Lock] = defaultdict(Lock)  # of the runs' folders
         self.threads = max(1, len(os.sched_getaffinity(0)) // self.jobs)
         self.corpus = Path(arguments.corpus).resolve()
         rows = (self.corpus / "train.jsonl").read_bytes().splitlines(keepends=True)
@@ -165,18 +168,21 @@ class Study:
         facts = json.dumps([settings, trained, backbone, self.threads]).encode()
         key = b"\0".join([facts, self.test.read_bytes(), *train])  # all that it depends on except code
         folder = self.folder / hashlib.sha256(key).hexdigest()[:16]
-        result = folder / "outcome.json"
-        if result.is_file() and ((folder / "model").is_dir() or not run.keep):
-            return Outcome(**json.loads(result.read_text()), folder=str(folder))
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "train.jsonl").write_bytes(b"".join(train))
         words.append(f"data.train={format_scalar(str(folder / 'train.jsonl'))}")
         words.append(f"model.backbone={format_scalar(f'{begin}/model' if begin else self.backbone)}")
         spec = {"overrides": words, "trained": trained, "keep": run.keep, "test": str(self.test)}
-        spec["threads"] = self.threads
-        with atomic_file(folder / "spec.json") as file:
-            file.write(json.dumps(spec).encode())
-        self.run_in_process("study_run", folder)
+        with self._locks[folder]:  # an equal run waits for the first one
+            return self._run_or_kept(folder, train, spec | {"threads": self.threads})
+
+    def _run_or_kept(self, folder: Path, train: list[bytes], spec: dict) -> Outcome:
+        """The outcome that the folder holds, or that of a run there."""
+        result = folder / "outcome.json"
+        if not result.is_file() or (spec["keep"] and not (folder / "model").is_dir()):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "train.jsonl").write_bytes(b"".join(train))
+            with atomic_file(folder / "spec.json") as file:
+                file.write(json.dumps(spec).encode())
+            self.run_in_process("study_run", folder)
         return Outcome(**json.loads(result.read_text()), folder=str(folder))
 
     def run_in_process(self, module: str, folder: Path) -> None:

@@ -15,7 +15,7 @@ import task_4
 from benchmarks import epochs, freezing, joint, pooling, search, token_heads
 from benchmarks.names import JOINT, A, B
 from benchmarks.similarity_run import class_similarity
-from benchmarks.study import Study
+from benchmarks.study import Run, Study
 from model import MultiTaskTransformer, SentenceTransformer
 from multitask.config.yaml_reader import format_scalar
 from multitask.encoders.pretrained import load_model, load_tokenizer
@@ -149,19 +149,20 @@ def test_two_models_match_exactly_where_both_do():
     assert both.predicted_class is a.predicted_class and both.predicted is b.predicted
 
 
-def test_a_smaller_share_is_part_of_a_larger_one(words, tiny, corpus):  # noqa: F811
-    arguments = SimpleNamespace(
-        seeds=2,
-        jobs=1,
-        epochs=1,
-        keep="kept",
-        corpus=corpus,
-        limit=8,
-        backbone=tiny,
-        batch_size=4,
-        device="cpu",
-    )
-    study = Study(arguments, SHORT)
+@pytest.fixture
+def study(tiny, corpus, keep, tmp_path):  # noqa: F811
+    """A study of two seeds and 8 rows."""
+    arguments = SimpleNamespace(seeds=2, jobs=2, epochs=1, keep=tmp_path / "runs", corpus=corpus, limit=8)
+    arguments.backbone, arguments.batch_size, arguments.device = str(tiny), 4, "cpu"
+    return Study(arguments, SHORT)
+
+
+def test_equal_runs_are_trained_once(study):
+    found = study.outcomes([Run("one"), Run("other")], seeds=[0])
+    assert found["one"] == found["other"]  # also the seconds
+
+
+def test_a_smaller_share_is_part_of_a_larger_one(study):
     for seed in (0, 1):
         whole = study.rows(seed, 1.0)
         assert len(set(whole)) > 1 and len(whole) == 8
