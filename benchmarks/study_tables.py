@@ -46,6 +46,18 @@ def one_or_two(results: Results) -> str:
     return _stacked({name: epochs.differences_rows(record) for name, record in of(results, "epochs").items()})
 
 
+def default_by_epochs(results: Results) -> str:
+    """The same as `by_epochs`, with the settings that are the defaults today."""
+    records = of(results, "epochs_default")
+    return _stacked({name: epochs.curves_rows(record) for name, record in records.items()})
+
+
+def default_one_or_two(results: Results) -> str:
+    """The same as `one_or_two`, with the settings that are the defaults today."""
+    records = of(results, "epochs_default")
+    return _stacked({name: epochs.differences_rows(record) for name, record in records.items()})
+
+
 def corpus_by_epochs(results: Results) -> str:
     """The same as `by_epochs` for corpus/, at two rates."""
     rates = {"1e-4, heads 1e-3": "epochs_corpus", "2e-4, heads 2e-3": "epochs_corpus_higher_rate"}

@@ -36,7 +36,7 @@ def test_a_run_prints_epochs_and_leaves_its_folder(shell, settings_for, tmp_path
     ]
     assert (first["step"], second["step"], second["epoch"]) == (2, 4, 2)
     assert list(test["test"]) == list(first["dev"]) == ["accuracy", "macro_f1", "entity_f1", "exact_match"]
-    assert first["loss"] == pytest.approx(first["loss_task_a"] + 2 * first["loss_task_b"])
+    assert first["loss"] == pytest.approx(first["loss_task_a"] + 5 * first["loss_task_b"])
 
 
 @pytest.mark.parametrize(
