@@ -20,7 +20,7 @@ from multitask.encoders.pretrained import BUNDLED
 
 SPLITS = ("train", "dev", "test")
 BERTS_OWN = ("model.dropout=0.1", "model.attention_dropout=0.1")
-_SET_HERE = (
+SET_HERE = (
     *("model.backbone", "model.freeze", "data.train", "data.dev", "data.test", "device", "output_dir"),
     *("training.task", "training.loss_weighting"),
 )
@@ -47,7 +47,7 @@ def arguments_of(
     for split in SPLITS:
         if not Path(arguments.corpus, f"{split}.jsonl").is_file():
             raise InputError(f"--corpus: {arguments.corpus} has no {split}.jsonl")
-    refuse(overrides, _SET_HERE, "the options of this benchmark set it")
+    refuse(overrides, SET_HERE, "the options of this benchmark set it")
     for name in ("limit", "rounds", "epochs"):
         if (value := getattr(arguments, name, None)) is not None and value < 1:
             raise InputError(f"--{name} is {value}; it must be 1 or more")

@@ -25,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.comparison import SET_HERE, refuse
 from benchmarks.names import SCORE_TITLES
 from benchmarks.processes import check
 from benchmarks.provenance import finish, parse, provenance
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--keep", metavar="DIR", help="keep runs here, and use finished ones")
     overrides, words = split_overrides(sys.argv[1:])
     arguments = parse(parser, words)
+    refuse(overrides, (*SET_HERE, "model.keep_layers"), "the options of this benchmark set it")
     prepare_threads()  # before torch is imported
     for split in ("train", "dev", "test"):
         if not Path(arguments.corpus, f"{split}.jsonl").is_file():
@@ -136,12 +138,17 @@ def write_parts(arguments: argparse.Namespace, folder: Path, seed: int) -> tuple
 
 
 def train(run: Path, words: Sequence[str]) -> None:
-    """Run task_4.py, unless the run is finished."""
+    """Run task_4.py, unless the run is finished. Raises InputError if it had other settings."""
+    settings = run.with_name(f"{run.name}.json")
     try:
         test(run)
-        return
     except InputError:
         shutil.rmtree(run, ignore_errors=True)
+    else:
+        if not settings.is_file() or json.loads(settings.read_text()) != [*words]:
+            raise InputError(f"--keep: {run} was trained with other settings; use another folder")
+        return
+    settings.write_text(json.dumps([*words]))
     config = f"--config={ROOT / 'config.yml'}"
     command = [sys.executable, str(ROOT / "task_4.py"), config, f"output_dir={run}", *words]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=run.parent)

@@ -36,26 +36,14 @@ def freezing_corpus(results: Results) -> str:
     return freezing.table(results["freezing_corpus"])
 
 
-def by_epochs(results: Results) -> str:
+def by_epochs(results: Results, study: str = "epochs") -> str:
     """Scores of one model and of two by the epochs of training."""
-    return _stacked({name: epochs.curves_rows(record) for name, record in of(results, "epochs").items()})
+    return _stacked({name: epochs.curves_rows(record) for name, record in of(results, study).items()})
 
 
-def one_or_two(results: Results) -> str:
+def one_or_two(results: Results, study: str = "epochs") -> str:
     """The differences between one model and two models, with intervals."""
-    return _stacked({name: epochs.differences_rows(record) for name, record in of(results, "epochs").items()})
-
-
-def default_by_epochs(results: Results) -> str:
-    """The same as `by_epochs`, with the settings that are the defaults today."""
-    records = of(results, "epochs_default")
-    return _stacked({name: epochs.curves_rows(record) for name, record in records.items()})
-
-
-def default_one_or_two(results: Results) -> str:
-    """The same as `one_or_two`, with the settings that are the defaults today."""
-    records = of(results, "epochs_default")
-    return _stacked({name: epochs.differences_rows(record) for name, record in records.items()})
+    return _stacked({name: epochs.differences_rows(record) for name, record in of(results, study).items()})
 
 
 def corpus_by_epochs(results: Results) -> str:

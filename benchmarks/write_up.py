@@ -12,6 +12,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,8 @@ TABLES: dict[str, Callable[[dict[str, dict]], str]] = {
     "what to freeze, corpus/": study_tables.freezing_corpus,
     "one model or two": study_tables.one_or_two,
     "scores by epochs": study_tables.by_epochs,
-    "scores by epochs, today's defaults": study_tables.default_by_epochs,
-    "one model or two, today's defaults": study_tables.default_one_or_two,
+    "scores by epochs, today's defaults": partial(study_tables.by_epochs, study="epochs_default"),
+    "one model or two, today's defaults": partial(study_tables.one_or_two, study="epochs_default"),
     "scores by epochs, corpus/": study_tables.corpus_by_epochs,
     "what one model and two cost": study_tables.costs,
     "weights of the losses": study_tables.weightings,

@@ -12,6 +12,7 @@ from conftest import ROOT
 
 from benchmarks import distil, gpu, nearest_sentences, speedups
 from benchmarks.names import DEFAULTS, OURS, TUNED
+from multitask.common.errors import InputError
 
 
 def test_disagreement_is_counted_apart_for_right_and_wrong_predictions():
@@ -105,3 +106,15 @@ def test_a_gpu_benchmark_needs_a_gpu(shell):
     assert (ended.status, ended.err) == (2, f"error: {message}\n")
     ended = shell(gpu, *corpus, "--batch-sizes=32,x")
     assert (ended.status, ended.err.startswith("error: --batch-sizes is 32,x; ")) == (2, True)
+
+
+def test_a_kept_student_with_other_settings_is_refused(tmp_path):
+    run = tmp_path / "teacher"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text('{"test": {"accuracy": 1.0}}\n')
+    for settings in (None, ["training.seed=0"]):
+        if settings:
+            (tmp_path / "teacher.json").write_text(json.dumps(settings))
+        with pytest.raises(InputError, match="teacher was trained with other settings; use another folder"):
+            distil.train(run, ["training.seed=1"])
+    distil.train(run, ["training.seed=0"])

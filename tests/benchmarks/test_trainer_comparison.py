@@ -76,6 +76,10 @@ def test_table_and_record_of_the_time_to_a_score_agree(tiny, corpus, bench):  # 
             ["--corpus", ROOT / "corpus", "device=cpu"],
             "error: device=cpu: the options of this benchmark set it\n",
         ),
+        (
+            ["--corpus", ROOT / "corpus", "training.loss_weights.task_b=2"],
+            "error: training.loss_weights.task_b=2: all contenders minimize the sum of both losses\n",
+        ),
     ],
 )
 def test_a_wrong_command_line_gives_one_line_of_error(benchmark, words, message, shell):
